@@ -1,0 +1,248 @@
+"""The task protocol and its records: what a shared text task is, and what an episode of it leaves behind.
+
+A task is rules: its problems, whose turn it is, what a seat sees, how replies change the state, what the seats are
+paid and whether the team solved it. It holds no state of its own, knows no model, no policy and no template, and
+draws random numbers only from the generator that it is handed.
+"""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+State = TypeVar("State")
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One item of a task.
+
+    Attributes:
+        id: Unique within the task; the same item has the same id in every run.
+        data: What the task needs to play and score it. JSON-serialisable.
+    """
+
+    id: str
+    data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message of what a seat sees: its own replies are `assistant`, everything else is `user`."""
+
+    role: Role
+    content: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The form that chat templates and scripted partners take."""
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a policy said at one turn.
+
+    Attributes:
+        text: The reply as text, without end-of-turn tokens and cut before the task's stop string.
+        token_ids: The sampled token ids, end-of-turn token included; empty for policies that speak text.
+        logprobs: Natural log of the probability of each of `token_ids` under the distribution that it was sampled
+            from (temperature applied); as long as `token_ids`.
+        finish: `stop` (ended by itself), `length` (cut at the token or character limit), `context` (the prompt left
+            no room in the model's context: nothing was generated).
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish: Literal["stop", "length", "context"] = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What one seat gets at one step. Its return is the sum of `team + own - cost` over the steps.
+
+    Attributes:
+        team: Shared by all seats (the sheet is solved).
+        own: Earned by this seat alone (its own answer is right).
+        cost: Private cost of effort, 0 or more.
+    """
+
+    team: float = 0.0
+    own: float = 0.0
+    cost: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """`team + own - cost`, in units of the reward."""
+        return self.team + self.own - self.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an episode ended.
+
+    Attributes:
+        solved: Whether the team solved the problem.
+        effort: Work done by each seat, 0 or more, in the task's unit (lines written, moves made).
+        metrics: Further named numbers of the task. Never used as rewards.
+    """
+
+    solved: bool
+    effort: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One seat's reply within an episode.
+
+    Attributes:
+        seat: Who spoke.
+        policy: Name of the policy in that seat.
+        step: Index of the step of the episode; seats that move at once share it.
+        view: What the seat saw.
+        prompt_ids: The tokens that were sent to the engine; empty for policies that speak text.
+        reply: What it said.
+    """
+
+    seat: str
+    policy: str
+    step: int
+    view: tuple[Message, ...]
+    prompt_ids: tuple[int, ...]
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One problem played to its end by the policies in its seats.
+
+    Attributes:
+        problem: What was played.
+        match: Name of the match (which policy sat where).
+        index: Number of the episode within its group (same problem, same match), from 0.
+        policies: Policy name by seat.
+        turns: In the order in which they were spoken.
+        rewards: By seat, one `Reward` per step of the episode, also for steps at which the seat did not move.
+        outcome: How it ended.
+    """
+
+    problem: Problem
+    match: str
+    index: int
+    policies: Mapping[str, str]
+    turns: tuple[Turn, ...]
+    rewards: Mapping[str, tuple[Reward, ...]]
+    outcome: Outcome
+
+    def turns_of(self, seat: str) -> tuple[Turn, ...]:
+        """The turns of one seat, in order."""
+        return tuple(turn for turn in self.turns if turn.seat == seat)
+
+    def total(self, seat: str) -> float:
+        """Undiscounted return of a seat, in units of the reward."""
+        return sum(reward.total for reward in self.rewards[seat])
+
+    def team_reward(self, seat: str) -> float:
+        """The shared part of a seat's return."""
+        return sum(reward.team for reward in self.rewards[seat])
+
+    def cost(self, seat: str) -> float:
+        """The private cost that a seat paid."""
+        return sum(reward.cost for reward in self.rewards[seat])
+
+
+class Task(ABC, Generic[State]):
+    """A shared text task. Subclass it, and name it to the command line as `path/to/file.py:Class`.
+
+    The constructor takes the task's options as keyword arguments (`task_args` in a recipe) and checks them.
+
+    Attributes:
+        seats: Names of the places at the table, in seating order.
+        stop: Strings that end a reply during generation; not part of the reply.
+        max_reply_tokens: Token limit of a reply; a recipe may lower it (`max_completion_length`).
+        max_reply_chars: Longest text that is taken from any policy; the rest is cut before the task sees it.
+        partners: Scripted partners that ship with the task, by the name that rosters use.
+    """
+
+    seats: ClassVar[tuple[str, ...]]
+    stop: tuple[str, ...] = ()
+    max_reply_tokens: int = 256
+    max_reply_chars: int = 8192
+    partners: ClassVar[Mapping[str, Callable[[], "ScriptedPartner"]]] = {}
+
+    @abstractmethod
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
+        """Problems of a split (`train`, `dev` or `test`), without repetition and in a fixed order.
+
+        Args:
+            split: No problem is in two splits, whatever the seed.
+            count: How many; all of them if None, fewer than asked for if there are no more.
+            seed: Chooses and orders them.
+        """
+
+    @abstractmethod
+    def start(self, problem: Problem, rng: random.Random) -> State:
+        """The state before the first turn. States are values: never changed in place."""
+
+    @abstractmethod
+    def actors(self, state: State) -> tuple[str, ...]:
+        """The seats that speak next: one (alternating), several (at once), or none (the episode is over)."""
+
+    @abstractmethod
+    def view(self, state: State, seat: str) -> Sequence[Message]:
+        """What the seat sees, ending with a `user` message. Neighbouring messages of one role are to be joined."""
+
+    @abstractmethod
+    def step(
+        self, state: State, replies: Mapping[str, str], rng: random.Random
+    ) -> tuple[State, Mapping[str, Reward]]:
+        """The next state, and what each seat gets now.
+
+        Args:
+            state: Where the episode stands.
+            replies: Untrusted text of each seat that `actors` named, at most `max_reply_chars` long.
+            rng: The only source of chance.
+
+        Returns:
+            The new state, and a reward for every seat that gets something (missing: zero).
+        """
+
+    @abstractmethod
+    def outcome(self, state: State) -> Outcome:
+        """How it ended; called once `actors` is empty."""
+
+
+class ScriptedPartner(ABC):
+    """A partner written in Python: a pure function of what its seat sees and of the generator.
+
+    Any class with this `reply` will do; inheriting is not needed.
+    """
+
+    @abstractmethod
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """What to say next.
+
+        Args:
+            messages: What the seat sees, as `{"role": ..., "content": ...}`.
+            rng: Seeded for this turn; the only source of chance.
+        """
+
+
+def merge_roles(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Join neighbouring messages of the same role with a newline, as chat templates expect alternating roles."""
+    merged: list[Message] = []
+    for message in messages:
+        if merged and merged[-1].role == message.role:
+            merged[-1] = Message(message.role, f"{merged[-1].content}\n{message.content}")
+        else:
+            merged.append(message)
+    return tuple(merged)
+
+
+def check_seats(seats: Sequence[Hashable]) -> None:
+    """Raise ValueError unless there are at least two seats and all names differ."""
+    if len(seats) < 2 or len(set(seats)) != len(seats):
+        raise ValueError(f"a task needs at least two seats with different names, got {list(seats)}")
