@@ -1,4 +1,4 @@
-"""The task protocol and its records: what a shared text task is, and what an episode of it leaves behind.
+"""The task protocol and its records: what a shared text task is, how a reply is drawn, what an episode leaves behind.
 
 A task is rules: its problems, whose turn it is, what a seat sees, how replies change the state, what the seats are
 paid and whether the team solved it. It holds no state of its own, knows no model, no policy and no template, and
@@ -38,6 +38,30 @@ class Message:
     def as_dict(self) -> dict[str, str]:
         """The form that chat templates and scripted partners take."""
         return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an engine draws tokens.
+
+    Attributes:
+        temperature: Logits are divided by it; 0 takes the most likely token. Log-probabilities are those of the
+            distribution that was sampled from; at temperature 0 those of temperature 1.
+        top_p: Keep the smallest set of tokens with at least this probability; 1 keeps all.
+        top_k: Keep this many tokens; 0 keeps all.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 (greedy) or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (all tokens) or more, got {self.top_k}")
 
 
 @dataclass(frozen=True, slots=True)

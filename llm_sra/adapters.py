@@ -1,0 +1,232 @@
+"""Named LoRA adapters on one frozen base model: create, activate, copy, save, load.
+
+A forward pass uses one adapter, or none (the base). All adapters stay trainable whichever is active, so that the
+optimizer and DistributedDataParallel see the same parameters from beginning to end.
+
+This module does not train, generate or choose names.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+WEIGHTS = "adapter_model.safetensors"
+CARD = "llm_sra.json"  # what PEFT's own config has no room for
+
+
+class AdapterError(ValueError):
+    """An adapter cannot be used: missing, of another base, or not in the safetensors format."""
+
+
+class AdapterBank:
+    """The adapters of one base model.
+
+    Args:
+        model: A PEFT model whose adapters are all LoRA.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self.model = model
+        self._unfreeze()
+
+    @classmethod
+    def create(cls, base: PreTrainedModel, names: Sequence[str], config: LoraConfig, seed: int) -> "AdapterBank":
+        """Put new adapters on a base model.
+
+        Args:
+            base: Frozen by this.
+            names: One adapter each; a name's initial weights depend on `seed` and the name alone.
+            config: Shape of every adapter.
+            seed: Any integer.
+        """
+        if not names or len(set(names)) != len(names) or not all(_NAME.fullmatch(name) for name in names):
+            raise ValueError(f"adapters need different names of letters, digits, '-' and '_', got {list(names)}")
+        model: PeftModel | None = None
+        for name in names:
+            with _seeded(f"{seed}/{name}"):
+                if model is None:
+                    model = get_peft_model(base, config, adapter_name=name)
+                else:
+                    model.add_adapter(name, config)
+        assert model is not None
+        return cls(model)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all adapters, in the order of their creation."""
+        return tuple(self.model.peft_config)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The base model, with the adapters' layers in it."""
+        return self.model.get_base_model()
+
+    def activate(self, name: str) -> None:
+        """Make later forward passes use this adapter.
+
+        Raises:
+            AdapterError: If there is no such adapter.
+        """
+        self._check(name)
+        if self.model.active_adapters != [name]:
+            self.model.set_adapter(name)
+            self._unfreeze()
+
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[None]:
+        """Use this adapter, or the bare base model for None, inside the block; the active one is restored after it."""
+        before = self.model.active_adapters[0]
+        if name is None:
+            with self.model.disable_adapter():
+                yield
+            self._unfreeze()
+            return
+        self.activate(name)
+        try:
+            yield
+        finally:
+            self.activate(before)
+
+    def parameters(self, name: str) -> list[torch.nn.Parameter]:
+        """The trainable parameters of one adapter, in a fixed order."""
+        self._check(name)
+        return [parameter for key, parameter in self.model.named_parameters() if _belongs(key, name)]
+
+    def state(self, name: str) -> dict[str, torch.Tensor]:
+        """The weights of one adapter under PEFT's keys, without its name."""
+        self._check(name)
+        return get_peft_model_state_dict(self.model, adapter_name=name)
+
+    def set_state(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
+        """Overwrite the weights of an adapter.
+
+        Raises:
+            AdapterError: If keys or shapes differ from the adapter's own.
+        """
+        own = {key: tuple(value.shape) for key, value in self.state(name).items()}
+        new = {key: tuple(value.shape) for key, value in state.items()}
+        if own != new:
+            differ = sorted(key for key in own.keys() | new.keys() if own.get(key) != new.get(key))
+            key = differ[0]
+            raise AdapterError(
+                f"these weights do not fit adapter {name!r}: {len(differ)} tensors differ, among them {key}: expected "
+                f"shape {own.get(key)}, got {new.get(key)}. The adapter was made with another rank, other target "
+                "modules or another base model: use the settings that it was trained with"
+            )
+        set_peft_model_state_dict(self.model, dict(state), adapter_name=name)
+
+    def copy(self, source: str, target: str) -> None:
+        """Make `target` equal to `source`."""
+        self.set_state(target, {key: value.detach().clone() for key, value in self.state(source).items()})
+
+    def save(self, folder: Path, names: Sequence[str] | None = None, card: Mapping[str, Any] | None = None) -> None:
+        """Write adapters in PEFT format, one folder each: `folder/<name>/`.
+
+        Args:
+            folder: Made if missing.
+            names: Which; all if None.
+            card: Further facts to keep beside each adapter.
+        """
+        names = list(names or self.names)
+        self.model.save_pretrained(str(folder), selected_adapters=names, save_embedding_layers=False)
+        facts = {"base_fingerprint": fingerprint(self.base), **(card or {})}
+        for name in names:
+            (folder / name / CARD).write_text(json.dumps({**facts, "policy": name}, indent=1), encoding="utf-8")
+
+    def load(self, folder: Path, name: str) -> None:
+        """Overwrite an adapter with a saved one, or add it under a new name.
+
+        Args:
+            folder: A folder in PEFT format, with safetensors weights.
+            name: Of the adapter in this bank.
+
+        Raises:
+            AdapterError: If the folder holds no adapter, one without safetensors, or one of another base or rank.
+        """
+        config = read_config(folder)
+        card = _read_card(folder)
+        mine = fingerprint(self.base)
+        if card.get("base_fingerprint", mine) != mine:
+            raise AdapterError(
+                f"the adapter at {folder} was trained on another base model ({config.base_model_name_or_path!r}) than "
+                f"{self.base.name_or_path!r}: load it on its own base (`kind: model` partners bring their own)"
+            )
+        state = load_file(folder / WEIGHTS)
+        if name not in self.names:
+            self.model.add_adapter(name, config)
+            self._unfreeze()
+            try:
+                self.set_state(name, state)
+            except AdapterError:
+                self.model.delete_adapter(name)
+                raise
+            return
+        self.set_state(name, state)
+
+    def _check(self, name: str) -> None:
+        if name not in self.model.peft_config:
+            raise AdapterError(f"no adapter {name!r}; there are: {', '.join(self.names)}")
+
+    def _unfreeze(self) -> None:
+        for name in self.names:
+            self.model.set_requires_grad(name, True)
+
+
+def read_config(folder: Path) -> LoraConfig:
+    """The configuration of a saved adapter.
+
+    Raises:
+        AdapterError: If the folder is not a LoRA adapter with safetensors weights.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise AdapterError(f"{folder} holds no adapter: expected adapter_config.json and {WEIGHTS} (PEFT format)")
+    if not (folder / WEIGHTS).is_file():
+        raise AdapterError(
+            f"{folder} holds no {WEIGHTS}: only safetensors are loaded, as other formats can run code when they are "
+            "opened. Save the adapter again with `safe_serialization=True`"
+        )
+    config = PeftConfig.from_pretrained(str(folder))
+    if not isinstance(config, LoraConfig):
+        raise AdapterError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters are supported")
+    return config
+
+
+def fingerprint(base: PreTrainedModel) -> str:
+    """A short hash of a base model's weights: names, shapes and the first values of each tensor."""
+    digest = hashlib.sha256()
+    for key, parameter in sorted(base.named_parameters()):
+        if "lora_" in key:
+            continue
+        head = parameter.detach().flatten()[:8].to("cpu", torch.float32).numpy().round(3).tobytes()
+        digest.update(f"{key.replace('.base_layer', '')}{tuple(parameter.shape)}".encode() + head)
+    return digest.hexdigest()[:16]
+
+
+def _belongs(key: str, name: str) -> bool:
+    """Whether a parameter `....lora_A.<name>.weight` is of this adapter."""
+    parts = key.split(".")
+    return any(part.startswith("lora_") and after == name for part, after in zip(parts, parts[1:], strict=False))
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+@contextmanager
+def _seeded(key: str) -> Iterator[None]:
+    """A global torch generator that depends on `key` inside the block, and is as before after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
+        yield

@@ -1,0 +1,156 @@
+"""Generation by transformers, in the process and on the weights that are being trained: nothing to synchronise.
+
+Every reply is a function of its prompt, the weights and its seed: tokens are drawn by inverting the cumulative
+distribution at uniform numbers that belong to the request, so neither the batch around it nor a global generator
+has a say (up to the float error that another batch shape brings).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from llm_sra.adapters import AdapterBank
+from llm_sra.engines.base import Completion, Request
+from llm_sra.render import Renderer
+from llm_sra.task import Sampling
+
+
+class TransformersEngine:
+    """Generates with `model.generate`, one batch per adapter and kind of sampling.
+
+    Args:
+        bank: The model and its adapters.
+        tokenizer: The model's tokenizer.
+        renderer: How messages become its prompts.
+        batch_size: Most replies in one forward pass.
+    """
+
+    def __init__(self, bank: AdapterBank, renderer: Renderer, batch_size: int = 256) -> None:
+        if batch_size < 1:
+            raise ValueError(f"the engine's batch size must be 1 or more, got {batch_size}")
+        self.bank = bank
+        self.renderer = renderer
+        self.batch_size = batch_size
+        self.context_length: int = bank.base.config.get_text_config().max_position_embeddings
+        self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion per request, in order. See `Engine.generate`."""
+        groups: dict[tuple, list[int]] = defaultdict(list)
+        for position, request in enumerate(requests):
+            groups[request.adapter or "", request.sampling, request.max_tokens, request.stop].append(position)
+        completions: dict[int, Completion] = {}
+        for positions in groups.values():
+            positions.sort(key=lambda position: len(requests[position].prompt_ids))  # little padding
+            for start in range(0, len(positions), self.batch_size):
+                batch = positions[start : start + self.batch_size]
+                completions.update(zip(batch, self._generate_batch([requests[i] for i in batch]), strict=True))
+        return [completions[i] for i in range(len(requests))]
+
+    @torch.no_grad()
+    def _generate_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        first = requests[0]
+        model, tokenizer = self.bank.model, self.renderer.tokenizer
+        device = self.bank.base.device
+        width = max(len(request.prompt_ids) for request in requests)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._ends[0]
+        input_ids = torch.full((len(requests), width), pad, dtype=torch.long)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, request in enumerate(requests):
+            input_ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
+            attention_mask[row, width - len(request.prompt_ids) :] = 1
+        draw = _SeededDraw([request.seed for request in requests], first.max_tokens, first.sampling)
+        config = GenerationConfig(
+            max_new_tokens=first.max_tokens,
+            do_sample=False,  # `draw` leaves one token to choose
+            eos_token_id=list(self._ends),
+            pad_token_id=pad,
+            stop_strings=list(first.stop) or None,
+            disable_compile=True,
+        )
+        was_training = model.training
+        model.eval()
+        try:
+            with self.bank.using(first.adapter):
+                output = model.generate(
+                    input_ids=input_ids.to(device),
+                    attention_mask=attention_mask.to(device),
+                    generation_config=config,
+                    logits_processor=LogitsProcessorList([draw]),
+                    tokenizer=tokenizer if first.stop else None,
+                )
+        finally:
+            model.train(was_training)
+        tokens = output[:, width:].cpu().tolist()
+        logprobs = torch.stack(draw.logprobs, dim=1).cpu().tolist()
+        return [
+            self._completion(row_tokens, row_logprobs, first.stop)
+            for row_tokens, row_logprobs in zip(tokens, logprobs, strict=True)
+        ]
+
+    def _completion(self, tokens: list[int], logprobs: list[float], stop: tuple[str, ...]) -> Completion:
+        """Cut a row of the batch where its reply ended; what follows is padding."""
+        ended = next((i for i, token in enumerate(tokens) if token in self._ends), None)
+        length = len(tokens) if ended is None else ended + 1
+        text = self.renderer.decode(tokens[:ended])
+        stops = [at for at in (text.find(string) for string in stop) if at >= 0]
+        if stops:
+            text, length = text[: min(stops)], self._stopped_at(tokens, stop)
+        finish: Literal["stop", "length"] = "length" if ended is None and not stops else "stop"
+        return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), text, finish)
+
+    def _stopped_at(self, tokens: list[int], stop: tuple[str, ...]) -> int:
+        """Number of tokens up to the one that completed a stop string."""
+        for length in range(1, len(tokens) + 1):
+            text = self.renderer.decode(tokens[:length])
+            if any(string in text for string in stop):
+                return length
+        return len(tokens)
+
+
+def end_of_turn_ids(bank: AdapterBank, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every token that ends a reply: the tokenizer's and those of the model's generation config."""
+    configured = getattr(bank.base.generation_config, "eos_token_id", None)
+    ids = [configured] if isinstance(configured, int) else list(configured or ())
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
+        ids.insert(0, tokenizer.eos_token_id)
+    if not ids:
+        raise ValueError(
+            f"neither the tokenizer nor the generation config of {bank.base.name_or_path!r} names an end-of-turn token "
+            "(eos_token): replies would never end"
+        )
+    return tuple(ids)
+
+
+class _SeededDraw(LogitsProcessor):
+    """Draws one token per row and leaves it as the only choice; keeps the log-probability that it had."""
+
+    def __init__(self, seeds: Sequence[int], max_tokens: int, sampling: Sampling) -> None:
+        self.logprobs: list[torch.Tensor] = []
+        self._greedy = sampling.temperature == 0
+        self._warpers = LogitsProcessorList()
+        if not self._greedy:
+            if sampling.temperature != 1:
+                self._warpers.append(TemperatureLogitsWarper(sampling.temperature))
+            if sampling.top_k:
+                self._warpers.append(TopKLogitsWarper(sampling.top_k))
+            if sampling.top_p < 1:
+                self._warpers.append(TopPLogitsWarper(sampling.top_p))
+            uniform = [np.random.Generator(np.random.Philox(key=seed)).random(max_tokens) for seed in seeds]
+            self._uniform = torch.from_numpy(np.stack(uniform))  # (B, max_tokens), in [0, 1)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        logprobs = self._warpers(input_ids, scores.float()).log_softmax(dim=-1)
+        if self._greedy:
+            token = logprobs.argmax(dim=-1, keepdim=True)
+        else:
+            cumulative = logprobs.double().exp().cumsum(dim=-1)
+            uniform = self._uniform[:, len(self.logprobs), None].to(scores.device)
+            token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+        self.logprobs.append(logprobs.gather(1, token).squeeze(1))
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)

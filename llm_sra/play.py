@@ -1,0 +1,225 @@
+"""Plays a batch of episodes in lock-step.
+
+All seats' pending turns of all matches go to an engine as one batch; scripted partners answer at once. This module
+knows neither rewards' use nor training. It draws no global random number: each reply's seed is a hash of (run seed,
+step, problem, episode, match, seat, turn), so an episode does not depend on what is played beside it.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llm_sra.engines.base import Engine, Request
+from llm_sra.policies.base import EnginePolicy, Match, Policy, TextPolicy
+from llm_sra.task import Episode, Message, Problem, Reply, Reward, Task, Turn
+
+
+class ContextError(ValueError):
+    """What a seat sees at its first turn does not fit into its model's context."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One episode to be played.
+
+    Attributes:
+        problem: What is played.
+        match: Who sits where.
+        index: Number of the episode within its group.
+    """
+
+    problem: Problem
+    match: Match
+    index: int = 0
+
+
+@dataclass
+class _Seat:
+    """What one seat of one episode said so far."""
+
+    turns: int = 0
+    own: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+
+
+@dataclass
+class _Running:
+    """An episode that is being played."""
+
+    table: Table
+    state: Any
+    seats: dict[str, _Seat]
+    turns: list[Turn] = field(default_factory=list)
+    rewards: list[Mapping[str, Reward]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A turn that waits for its reply."""
+
+    running: _Running
+    seat: str
+    policy: Policy
+    view: tuple[Message, ...]
+    seed: int
+
+
+def play(
+    task: Task,
+    tables: Sequence[Table],
+    engines: Mapping[str, Engine],
+    *,
+    seed: int,
+    step: int = 0,
+    max_reply_tokens: int | None = None,
+    on_turn: Callable[[Turn], None] | None = None,
+) -> list[Episode]:
+    """Play every table to its end.
+
+    Args:
+        task: The rules.
+        tables: Problem, match and number within the group of each episode.
+        engines: Engines by the names that the policies use.
+        seed: Seed of the run.
+        step: Distinguishes batches of the same run.
+        max_reply_tokens: Token limit of a reply; the task's own if None.
+        on_turn: Called after each turn, for showing episodes as they are played.
+
+    Returns:
+        The episodes, in the order of the tables.
+
+    Raises:
+        ContextError: If what a seat sees at its first turn does not fit into its model's context.
+        KeyError: If a match leaves a seat empty or names an unknown engine.
+    """
+    running = [_start(task, table, seed, step) for table in tables]
+    limit = max_reply_tokens or task.max_reply_tokens
+    while True:
+        pending = [
+            _pending(task, episode, seat, seed, step) for episode in running for seat in task.actors(episode.state)
+        ]
+        if not pending:
+            return [_finish(task, episode) for episode in running]
+        turns = _answer(task, pending, engines, limit)
+        by_episode: dict[int, dict[str, str]] = {}
+        for waiting, turn in zip(pending, turns, strict=True):
+            waiting.running.turns.append(turn)
+            seat = waiting.running.seats[turn.seat]
+            seat.turns += 1
+            seat.own.append((turn.reply.text, turn.reply.token_ids))
+            by_episode.setdefault(id(waiting.running), {})[turn.seat] = turn.reply.text
+            if on_turn:
+                on_turn(turn)
+        for episode in running:
+            if replies := by_episode.get(id(episode)):
+                rng = random.Random(reply_seed(seed, step, episode.table, "", len(episode.rewards)))
+                episode.state, rewards = task.step(episode.state, replies, rng)
+                episode.rewards.append(rewards)
+
+
+def reply_seed(seed: int, step: int, table: Table, seat: str, turn: int) -> int:
+    """Seed of one reply, in [0, 2**63)."""
+    key = "\x1f".join(map(str, (seed, step, table.problem.id, table.index, table.match.name, seat, turn)))
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def clean_text(text: str, limit: int) -> str:
+    """Untrusted text as valid Unicode of at most `limit` characters."""
+    return text[:limit].encode("utf-8", "replace").decode("utf-8")
+
+
+def _start(task: Task, table: Table, seed: int, step: int) -> _Running:
+    if missing := [seat for seat in task.seats if seat not in table.match.seats]:
+        raise KeyError(f"match {table.match.name!r} leaves empty: {', '.join(missing)}")
+    rng = random.Random(reply_seed(seed, step, table, "", -1))
+    return _Running(table, task.start(table.problem, rng), {seat: _Seat() for seat in task.seats})
+
+
+def _pending(task: Task, episode: _Running, seat: str, seed: int, step: int) -> _Pending:
+    return _Pending(
+        running=episode,
+        seat=seat,
+        policy=episode.table.match.seats[seat],
+        view=tuple(task.view(episode.state, seat)),
+        seed=reply_seed(seed, step, episode.table, seat, episode.seats[seat].turns),
+    )
+
+
+def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engine], limit: int) -> list[Turn]:
+    """Every pending turn's reply, in order; one batch per engine."""
+    turns: dict[int, Turn] = {}
+    batches: dict[str, list[tuple[int, Request]]] = {}
+    for i, waiting in enumerate(pending):
+        if isinstance(waiting.policy, TextPolicy):
+            text = waiting.policy.reply(waiting.view, random.Random(waiting.seed))
+            turns[i] = _turn(waiting, (), _cut(Reply(text), task.max_reply_chars))
+            continue
+        prompt, room = _prompt(waiting, waiting.policy, engines)
+        if room < 1:
+            turns[i] = _turn(waiting, prompt, Reply("", finish="context"))
+            continue
+        request = Request(
+            prompt_ids=prompt,
+            adapter=waiting.policy.adapter,
+            sampling=waiting.policy.sampling,
+            max_tokens=min(limit, room),
+            stop=task.stop,
+            seed=waiting.seed,
+        )
+        batches.setdefault(waiting.policy.engine, []).append((i, request))
+    for name, batch in batches.items():
+        completions = engines[name].generate([request for _, request in batch])
+        for (i, request), done in zip(batch, completions, strict=True):
+            reply = _cut(Reply(done.text, done.token_ids, done.logprobs, done.finish), task.max_reply_chars)
+            turns[i] = _turn(pending[i], request.prompt_ids, reply)
+    return [turns[i] for i in range(len(pending))]
+
+
+def _prompt(waiting: _Pending, policy: EnginePolicy, engines: Mapping[str, Engine]) -> tuple[tuple[int, ...], int]:
+    """The prompt of a turn, and how many tokens the reply may have."""
+    if policy.engine not in engines:
+        raise KeyError(f"policy {policy.name!r} wants engine {policy.engine!r}; there are: {', '.join(engines)}")
+    engine = engines[policy.engine]
+    said = waiting.running.seats[waiting.seat].own
+    # A reply of which the task could see only a part (a stop string, a cut) is history as text, not as tokens.
+    own = [(text, ids if engine.renderer.decode(ids) == text else ()) for text, ids in said]
+    prompt = engine.renderer.render(waiting.view, own)
+    room = engine.context_length - len(prompt)
+    if room < 1 and not said:
+        raise ContextError(
+            f"problem {waiting.running.table.problem.id!r}: seat {waiting.seat!r} sees {len(prompt)} tokens at its "
+            f"first turn, but the context of policy {policy.name!r} holds {engine.context_length}, reply included. "
+            "Leave out long problems (the task's length filter), or take a model with a longer context"
+        )
+    return prompt, room
+
+
+def _turn(waiting: _Pending, prompt_ids: tuple[int, ...], reply: Reply) -> Turn:
+    return Turn(
+        seat=waiting.seat,
+        policy=waiting.policy.name,
+        step=len(waiting.running.rewards),
+        view=waiting.view,
+        prompt_ids=prompt_ids,
+        reply=reply,
+    )
+
+
+def _cut(reply: Reply, limit: int) -> Reply:
+    text = clean_text(reply.text, limit)
+    finish = "length" if len(reply.text) > limit else reply.finish
+    return Reply(text, reply.token_ids, reply.logprobs, finish)
+
+
+def _finish(task: Task, episode: _Running) -> Episode:
+    nothing = Reward()
+    return Episode(
+        problem=episode.table.problem,
+        match=episode.table.match.name,
+        index=episode.table.index,
+        policies={seat: policy.name for seat, policy in episode.table.match.seats.items()},
+        turns=tuple(episode.turns),
+        rewards={seat: tuple(rewards.get(seat, nothing) for rewards in episode.rewards) for seat in task.seats},
+        outcome=task.outcome(episode.state),
+    )

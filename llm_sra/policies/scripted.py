@@ -1,0 +1,32 @@
+"""Partners written in Python: any class with `reply(messages, rng) -> str`."""
+
+import random
+from collections.abc import Sequence
+
+from llm_sra.policies.base import PolicyError
+from llm_sra.task import Message, ScriptedPartner
+
+
+class Scripted:
+    """Seats a scripted partner.
+
+    Raises:
+        PolicyError: From `reply`, if the partner raises or does not return a string.
+    """
+
+    def __init__(self, name: str, partner: ScriptedPartner) -> None:
+        self.name = name
+        self._partner = partner
+
+    def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
+        """What the partner says; see `ScriptedPartner.reply`."""
+        try:
+            text = self._partner.reply([message.as_dict() for message in messages], rng)
+        except Exception as error:
+            raise PolicyError(
+                f"scripted partner {self.name!r} ({type(self._partner).__name__}) failed on {len(messages)} messages, "
+                f"the last being {messages[-1].content[-200:]!r}: {error!r}"
+            ) from error
+        if not isinstance(text, str):
+            raise PolicyError(f"scripted partner {self.name!r} must return a string, got {type(text).__name__}")
+        return text

@@ -1,0 +1,95 @@
+"""How one adapter's loss is cut into micro-batches without changing it.
+
+TRL normalises a loss by the micro-batch that it sees. Here every micro-batch is given such a scale that the parts add
+up to the loss of all the adapter's rows over all processes, whatever the micro-batch size. Gradients are averaged over
+processes, hence the factor of their number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from llm_sra.trainer.rollout import Sample
+from llm_sra.trainer.rows import Row
+
+TOKEN_SUM = ("dapo", "cispo", "vespo", "bnpo")  # normalised by the number of own tokens
+ROW_MEAN = ("grpo", "sapo")  # mean over a row's tokens, then over rows
+ROW_SUM = ("dr_grpo", "luspo")  # sum over a row's tokens, mean over rows (dr_grpo: by the reply limit, too)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one adapter has to train on in this step.
+
+    Attributes:
+        rows: Number of rows, over all processes.
+        tokens: Number of own tokens, over all processes.
+        batches: Micro-batches that every process runs: the most that one of them needs.
+        processes: Number of processes.
+    """
+
+    rows: int
+    tokens: int
+    batches: int
+    processes: int
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], batch_size: int, accelerator: Accelerator) -> "Share":
+        """Count over all processes; all of them must call this."""
+        mine = [len(samples), sum(s.row.own_tokens for s in samples), -(-len(samples) // batch_size)]
+        everyone = accelerator.gather(torch.tensor([mine], device=accelerator.device))
+        rows, tokens = everyone[:, 0].sum().item(), everyone[:, 1].sum().item()
+        return cls(int(rows), int(tokens), int(everyone[:, 2].max().item()), accelerator.num_processes)
+
+
+def micro_batches(samples: Sequence[Sample], size: int, count: int) -> list[list[Sample]]:
+    """Neighbouring samples in batches of at most `size`, filled up to `count` batches with rows that carry no loss."""
+    batches = [list(samples[start : start + size]) for start in range(0, len(samples), size)]
+    adapter = samples[0].adapter if samples else ""
+    empty = Sample(Row(0, "", (0,), [0], [0], [-1], [0.0]), adapter, None)
+    empty.old_logprobs = empty.ref_logprobs = torch.zeros(1)
+    return batches + [[empty] for _ in range(count - len(batches))]
+
+
+def accumulation_scale(loss_type: str, rows: int, tokens: int, share: Share, steps_per_generation: int) -> float:
+    """What TRL must divide a micro-batch's loss by, as its number of accumulation steps.
+
+    Args:
+        loss_type: TRL's.
+        rows: Rows of the micro-batch.
+        tokens: Own tokens of the micro-batch.
+        share: Of the adapter.
+        steps_per_generation: TRL multiplies by the scale and divides by this where the loss is a sum over tokens.
+    """
+    if loss_type == "bnpo":
+        return share.tokens / (max(tokens, 1) * share.processes)
+    if loss_type in TOKEN_SUM:
+        return steps_per_generation
+    return share.rows / (rows * share.processes)
+
+
+def reduce_tokens(
+    values: torch.Tensor, mask: torch.Tensor, share: Share, loss_type: str, reply_limit: int, mean: bool = False
+) -> torch.Tensor:
+    """A micro-batch's part of a term that stands beside the policy term: entropy, exact tether.
+
+    Args:
+        values: (B, T), one number per token.
+        mask: (B, T), 1 on own tokens.
+        share: Of the adapter.
+        loss_type: TRL's; names the policy term's normaliser.
+        reply_limit: Token limit of a reply, which normalises dr_grpo.
+        mean: Mean per own token, instead of a sum under the policy term's normaliser.
+
+    Returns:
+        A scalar; the parts of all micro-batches, averaged over processes, add up to the term.
+    """
+    masked = values * mask
+    if mean or loss_type in TOKEN_SUM:
+        return masked.sum() * share.processes / share.tokens
+    if loss_type in ROW_MEAN:
+        return (masked.sum(-1) / mask.sum(-1).clamp(min=1)).sum() * share.processes / share.rows
+    per_row = masked.sum() * share.processes / share.rows
+    return per_row / reply_limit if loss_type == "dr_grpo" else per_row

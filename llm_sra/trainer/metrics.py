@@ -1,0 +1,164 @@
+"""What a step is reported as: numbers per seat and policy, where its time went, and the episodes themselves."""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from llm_sra.task import Episode
+from llm_sra.trainer.rollout import Rollout
+
+DEAD_ENTROPY = 0.02  # nats per token
+DEAD_GROUPS = 0.98
+
+
+class Clock:
+    """Adds up seconds by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Count the block's time."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+
+def play_metrics(rollout: Rollout) -> dict[str, float]:
+    """Means over all processes' episodes, by seat and policy, and over all episodes; all processes must call this."""
+    sums: dict[str, list[float]] = defaultdict(list)
+    for episode in rollout.episodes:
+        sums["solve_rate"].append(float(episode.outcome.solved))
+        for seat, policy in episode.policies.items():
+            turns = episode.turns_of(seat)
+            prefix = f"play/{seat}/{policy}"
+            sums[f"{prefix}/return"].append(episode.total(seat))
+            sums[f"{prefix}/team_reward"].append(episode.team_reward(seat))
+            sums[f"{prefix}/cost"].append(episode.cost(seat))
+            sums[f"{prefix}/solve_rate"].append(float(episode.outcome.solved))
+            sums[f"{prefix}/effort"].append(episode.outcome.effort.get(seat, 0.0))
+            sums[f"{prefix}/tokens"].append(float(sum(len(turn.reply.token_ids) for turn in turns)))
+            sums["replies_cut"].extend(float(turn.reply.finish != "stop") for turn in turns)
+        for name, value in episode.outcome.metrics.items():
+            sums[f"task/{name}"].append(value)
+    for sample in rollout.samples:
+        if sample.tether is not None:
+            sums[f"policy/{sample.adapter}/kl_to_partner"].append(sample.kl_sum)
+    for adapter, share in rollout.dead_groups.items():
+        sums[f"policy/{adapter}/dead_groups"].append(share)
+    everyone = gather_object([{name: (sum(values), len(values)) for name, values in sums.items()}])
+    totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    for process in everyone:
+        for name, (total, count) in process.items():
+            totals[name][0] += total
+            totals[name][1] += count
+    return {name: total / count for name, (total, count) in totals.items() if count}
+
+
+def dead_policies(numbers: Mapping[str, float]) -> list[str]:
+    """Adapters that have stopped exploring: no entropy left, or no group with any variance."""
+    return sorted(
+        {
+            name.split("/")[1]
+            for name, value in numbers.items()
+            if (name.endswith("/entropy") and value < DEAD_ENTROPY)
+            or (name.endswith("/dead_groups") and value > DEAD_GROUPS)
+        }
+    )
+
+
+def episode_record(episode: Episode, step: int) -> dict[str, Any]:
+    """An episode as it is written to disk: what was said, by whom, with rewards."""
+    return {
+        "step": step,
+        "problem": episode.problem.id,
+        "match": episode.match,
+        "index": episode.index,
+        "policies": dict(episode.policies),
+        "turns": [
+            {"seat": t.seat, "step": t.step, "text": t.reply.text, "finish": t.reply.finish,
+             "tokens": len(t.reply.token_ids), "logprob": round(sum(t.reply.logprobs), 4)}
+            for t in episode.turns
+        ],
+        "rewards": {
+            seat: [[reward.team, reward.own, reward.cost] for reward in rewards]
+            for seat, rewards in episode.rewards.items()
+        },
+        "returns": {seat: episode.total(seat) for seat in episode.rewards},
+        "solved": episode.outcome.solved,
+        "effort": dict(episode.outcome.effort),
+        "metrics": dict(episode.outcome.metrics),
+    }
+
+
+def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_match: int) -> None:
+    """Write a step's episodes, the first `per_match` of each match (-1: all)."""
+    written: dict[str, int] = defaultdict(int)
+    lines = []
+    for episode in episodes:
+        if per_match < 0 or written[episode.match] < per_match:
+            written[episode.match] += 1
+            lines.append(json.dumps(episode_record(episode, step), ensure_ascii=False))
+    if lines:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"step-{step:06d}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+class MetricsFile(TrainerCallback):
+    """Appends everything that is logged to `metrics.jsonl`; a resumed run first drops what it will log again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keep the lines up to the step from which training goes on."""
+        if state.is_world_process_zero and self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= state.global_step]
+            self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write one line."""
+        if state.is_world_process_zero and logs:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`; a last line that was cut off by a kill is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if _step_of(line) < float("inf")]
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+def batch_std(returns: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Standard deviation of each adapter's returns over all processes; all of them must call this."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for process in gather_object([{name: tensor.tolist() for name, tensor in returns.items()}]):
+        for name, numbers in process.items():
+            values[name].extend(numbers)
+    return {name: torch.tensor(numbers).std().item() for name, numbers in values.items()}

@@ -1,0 +1,86 @@
+"""Recipes and command lines to configurations; an unknown key is an error that names the nearest known one."""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from trl import TrlParser
+
+from llm_sra.trainer.config import ModelArguments, SRPOConfig
+
+
+class ConfigError(ValueError):
+    """A recipe or a command line cannot be used; says which key, and what would do."""
+
+
+class _Parser(TrlParser):
+    """TRL's parser; raises instead of leaving the program."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def parse(recipe: str | Path | None, flags: Sequence[str] = ()) -> tuple[ModelArguments, SRPOConfig]:
+    """A recipe, and flags that override it.
+
+    Args:
+        recipe: YAML with one value per field. A path in it that starts with `./` or `../` is relative to the recipe.
+        flags: As on the command line: `--tau 10 --seed 3`.
+
+    Raises:
+        ConfigError: If a key is unknown or a value cannot be used.
+    """
+    parser = _Parser([ModelArguments, SRPOConfig], allow_abbrev=False)
+    known = {action.dest for action in parser._actions}
+    values = read_recipe(Path(recipe)) if recipe else {}
+    for key in values:
+        if key not in known:
+            raise ConfigError(_unknown(key, known, f"in {recipe}"))
+    parser.set_defaults_with_config(**values)
+    try:
+        model, config, rest = parser.parse_args_into_dataclasses(
+            list(flags), return_remaining_strings=True, look_for_args_file=False
+        )
+    except (argparse.ArgumentError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    for flag in rest:
+        if flag.startswith("--"):
+            raise ConfigError(_unknown(flag[2:].split("=")[0], known, "on the command line"))
+    if rest:
+        raise ConfigError(f"cannot tell what {rest[0]!r} on the command line belongs to: write --key value")
+    if not model.model_name_or_path:
+        raise ConfigError("model_name_or_path is missing: name a Hugging Face model or its folder")
+    return model, config
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The values of a recipe, with its own paths made absolute.
+
+    Raises:
+        ConfigError: If there is no such file, or it is not a YAML mapping.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no recipe {path} (looked for {path.absolute()})")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold one `key: value` per line")
+    return {key: relative_to(path.parent, value) for key, value in values.items()}
+
+
+def relative_to(folder: Path, value: Any) -> Any:
+    """A path that starts with `./` or `../`, taken from a file's folder; anything else as it is."""
+    if isinstance(value, str) and value.startswith(("./", "../")):
+        return str((folder / value).resolve())
+    return value
+
+
+def _unknown(key: str, known: set[str], where: str) -> str:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"unknown key {key!r} {where}{hint}"

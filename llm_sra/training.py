@@ -1,0 +1,92 @@
+"""`train`: a configuration to a run folder."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from trl import get_peft_config
+
+from llm_sra import runs
+from llm_sra.adapters import AdapterBank
+from llm_sra.engines import TransformersEngine
+from llm_sra.loading import load_task
+from llm_sra.models import load_model
+from llm_sra.render import Renderer
+from llm_sra.runs import Run
+from llm_sra.task import Sampling
+from llm_sra.trainer import ModelArguments, SRPOConfig, SRPOTrainer, build_arm
+from llm_sra.trainer.checkpoints import resolve_resume
+from llm_sra.trainer.metrics import MetricsFile
+from llm_sra.trainer.parse import parse
+
+logger = logging.getLogger(__name__)
+
+
+def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:
+    """Train the agents of a task.
+
+    Args:
+        recipe: YAML file; see `recipes/`.
+        callbacks: transformers callbacks.
+        **overrides: Values that replace the recipe's, under the same keys.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError: If a key is unknown or a value cannot be used.
+        RunError: If the run folder is taken.
+    """
+    flags = [part for key, value in overrides.items() for part in (f"--{key}", *_as_flag(value))]
+    return run_training(*parse(recipe, flags), callbacks=callbacks)
+
+
+def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequence[TrainerCallback] = ()) -> Run:
+    """Train with parsed configurations; see `train`."""
+    task = load_task(args.task, args.task_args)
+    arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
+    checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints")
+    if args.process_index == 0:
+        runs.prepare(args.run_dir, args.overwrite_output_dir, bool(args.resume_from_checkpoint))
+        runs.write_config(args.run_dir, {**vars(model_args), **_own_fields(args)}, arm.heroes)
+
+    base, tokenizer = load_model(
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        revision=model_args.model_revision,
+        trust_remote_code=args.trust_remote_code,
+        attn_implementation=model_args.attn_implementation,
+    )
+    bank = AdapterBank.create(base, arm.adapters, get_peft_config(model_args), args.seed)
+    for adversary, partner in arm.adversaries.items():
+        bank.copy(partner, adversary)
+    engine = TransformersEngine(bank, Renderer(tokenizer, args.chat_template_kwargs), args.rollout_batch_size)
+    trainer = SRPOTrainer(
+        task,
+        arm,
+        bank,
+        tokenizer,
+        engine,
+        args,
+        callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(str(args.run_dir / "adapters"))
+    return Run.open(args.run_dir)
+
+
+def _own_fields(args: SRPOConfig) -> dict[str, Any]:
+    """The configuration as plain values, without credentials."""
+    return {key: value for key, value in args.to_dict().items() if "token" not in key or key == "max_tokens"}
+
+
+def _as_flag(value: Any) -> list[str]:
+    import json
+
+    if isinstance(value, dict):
+        return [json.dumps(value)]
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value]
+    return [str(value)]
