@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,11 @@ class AdapterBank:
     """The adapters of one base model.
 
     Args:
-        model: A PEFT model whose adapters are all LoRA.
+        model: The base model, without adapters yet.
     """
 
-    def __init__(self, model: PeftModel) -> None:
-        self.model = model
-        self._unfreeze()
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model: PreTrainedModel | PeftModel = model
 
     @classmethod
     def create(cls, base: PreTrainedModel, names: Sequence[str], config: LoraConfig, seed: int) -> "AdapterBank":
@@ -50,27 +49,36 @@ class AdapterBank:
             config: Shape of every adapter.
             seed: Any integer.
         """
-        if not names or len(set(names)) != len(names) or not all(_NAME.fullmatch(name) for name in names):
-            raise ValueError(f"adapters need different names of letters, digits, '-' and '_', got {list(names)}")
-        model: PeftModel | None = None
+        bank = cls(base)
         for name in names:
             with _seeded(f"{seed}/{name}"):
-                if model is None:
-                    model = get_peft_model(base, config, adapter_name=name)
-                else:
-                    model.add_adapter(name, config)
-        assert model is not None
-        return cls(model)
+                bank.add(name, config)
+        bank.activate(bank.names[0])
+        return bank
+
+    def add(self, name: str, config: LoraConfig) -> None:
+        """Put one more adapter on the base, with fresh weights: it changes nothing yet.
+
+        Raises:
+            AdapterError: If the name is taken, or is not of letters, digits, `-` and `_`.
+        """
+        if name in self.names or not _NAME.fullmatch(name):
+            raise AdapterError(f"an adapter needs a new name of letters, digits, '-' and '_', got {name!r}")
+        if isinstance(self.model, PeftModel):
+            self.model.add_adapter(name, config)
+        else:
+            self.model = get_peft_model(self.model, config, adapter_name=name)
+        self._unfreeze()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all adapters, in the order of their creation."""
-        return tuple(self.model.peft_config)
+        return tuple(self.model.peft_config) if isinstance(self.model, PeftModel) else ()
 
     @property
     def base(self) -> PreTrainedModel:
         """The base model, with the adapters' layers in it."""
-        return self.model.get_base_model()
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     def activate(self, name: str) -> None:
         """Make later forward passes use this adapter.
@@ -86,12 +94,13 @@ class AdapterBank:
     @contextmanager
     def using(self, name: str | None) -> Iterator[None]:
         """Use this adapter, or the bare base model for None, inside the block; the active one is restored after it."""
-        before = self.model.active_adapters[0]
         if name is None:
-            with self.model.disable_adapter():
+            with self.model.disable_adapter() if self.names else nullcontext():
                 yield
             self._unfreeze()
             return
+        self._check(name)
+        before = self.model.active_adapters[0]
         self.activate(name)
         try:
             yield
@@ -163,19 +172,18 @@ class AdapterBank:
                 f"{self.base.name_or_path!r}: load it on its own base (`kind: model` partners bring their own)"
             )
         state = load_file(folder / WEIGHTS)
-        if name not in self.names:
-            self.model.add_adapter(name, config)
-            self._unfreeze()
-            try:
-                self.set_state(name, state)
-            except AdapterError:
+        fresh = name not in self.names
+        if fresh:
+            self.add(name, config)
+        try:
+            self.set_state(name, state)
+        except AdapterError:
+            if fresh:
                 self.model.delete_adapter(name)
-                raise
-            return
-        self.set_state(name, state)
+            raise
 
     def _check(self, name: str) -> None:
-        if name not in self.model.peft_config:
+        if name not in self.names:
             raise AdapterError(f"no adapter {name!r}; there are: {', '.join(self.names)}")
 
     def _unfreeze(self) -> None:

@@ -11,6 +11,7 @@ from trl import get_peft_config
 from llm_sra import runs
 from llm_sra.adapters import AdapterBank
 from llm_sra.engines import TransformersEngine
+from llm_sra.evaluation import DevEvaluation
 from llm_sra.loading import load_task
 from llm_sra.models import load_model
 from llm_sra.render import Renderer
@@ -63,6 +64,9 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     for adversary, partner in arm.adversaries.items():
         bank.copy(partner, adversary)
     engine = TransformersEngine(bank, Renderer(tokenizer, args.chat_template_kwargs), args.rollout_batch_size)
+    on_dev = None
+    if args.dev_roster:
+        on_dev = DevEvaluation(task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed)
     trainer = SRPOTrainer(
         task,
         arm,
@@ -70,6 +74,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         tokenizer,
         engine,
         args,
+        evaluate_heroes=on_dev,
         callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
     )
     trainer.train(resume_from_checkpoint=checkpoint)
