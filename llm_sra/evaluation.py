@@ -15,7 +15,8 @@ from typing import Any
 from scipy.stats import binomtest
 
 from llm_sra.adapters import AdapterBank, AdapterError, read_config
-from llm_sra.engines import Engine, TransformersEngine
+from llm_sra.engines import Engine
+from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.loading import load_partner, load_task
 from llm_sra.models import load_model
 from llm_sra.play import Table, play
@@ -122,7 +123,7 @@ def evaluate(
     entries = read_roster(roster)
     task = _task_of(opened)
     chosen = task.problems(split, problems, seed)
-    studio = _Studio(task)
+    studio = Studio(task)
     agents = [studio.agents(run) for run in opened]
     partners = {entry.name: studio.partner(entry) for entry in entries}
     records, episodes = [], []
@@ -150,7 +151,7 @@ class DevEvaluation:
         self, task: Task, heroes: Mapping[str, str], engine: Engine, roster: str | Path, problems: int, seed: int
     ) -> None:
         self._task, self._seed = task, seed
-        studio = _Studio(task)
+        studio = Studio(task)
         partners = {entry.name: studio.partner(entry) for entry in read_roster(roster)}
         self._engines = {**studio.engines, "training": engine}
         agents = Agents("training", "", heroes, "training")
@@ -240,8 +241,7 @@ def summarise(cell: Cell, episodes: Sequence[Episode]) -> Record:
         own_return=fmean(episode.total(cell.seat) for episode in episodes),
         effort_own=fmean(episode.outcome.effort.get(cell.seat, 0.0) for episode in episodes),
         effort_partner=fmean(
-            sum(effort for seat, effort in episode.outcome.effort.items() if seat != cell.seat)
-            for episode in episodes
+            sum(effort for seat, effort in episode.outcome.effort.items() if seat != cell.seat) for episode in episodes
         ),
     )
 
@@ -292,7 +292,7 @@ def _task_of(opened: Sequence[Run]) -> Task:
     return load_task(first["task"], first["task_args"])
 
 
-class _Studio:
+class Studio:
     """Loads each base model once, and every adapter onto its own base."""
 
     def __init__(self, task: Task) -> None:

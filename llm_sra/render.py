@@ -10,11 +10,12 @@ This module does not cut text, choose what a seat sees, or generate.
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from llm_sra.task import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _SLOT = "\ue000{}\ue001"  # private-use characters: no template and no task writes them
 _SLOT_PATTERN = re.compile("\ue000(\\d+)\ue001")
@@ -35,7 +36,7 @@ class Renderer:
         TemplateError: If the tokenizer has no chat template.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template_kwargs: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[str, Any] | None = None) -> None:
         if not tokenizer.chat_template:
             raise TemplateError(
                 f"the tokenizer of {tokenizer.name_or_path!r} has no chat template: use an instruction-tuned model, or "
@@ -72,9 +73,7 @@ class Renderer:
         """The text of sampled ids, without special tokens."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def render(
-        self, messages: Sequence[Message], own: Sequence[tuple[str, tuple[int, ...]]] = ()
-    ) -> tuple[int, ...]:
+    def render(self, messages: Sequence[Message], own: Sequence[tuple[str, tuple[int, ...]]] = ()) -> tuple[int, ...]:
         """The prompt for the seat's next reply.
 
         Args:

@@ -72,7 +72,9 @@ def _entry(item: Any, path: Path) -> Entry:
     allowed = KINDS[item["kind"]]
     for key in options:
         if key not in allowed:
-            raise RosterError(f"{path}, partner {item['name']!r}: {unknown('key', key, ('name', 'kind', 'policy', *allowed))}")
+            raise RosterError(
+                f"{path}, partner {item['name']!r}: {unknown('key', key, ('name', 'kind', 'policy', *allowed))}"
+            )
     policy = _from_folder(path.parent, str(item["policy"]))
     if "base" in options:
         options["base"] = _from_folder(path.parent, str(options["base"]))

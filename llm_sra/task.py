@@ -220,9 +220,7 @@ class Task(ABC, Generic[State]):
         """What the seat sees, ending with a `user` message. Neighbouring messages of one role are to be joined."""
 
     @abstractmethod
-    def step(
-        self, state: State, replies: Mapping[str, str], rng: random.Random
-    ) -> tuple[State, Mapping[str, Reward]]:
+    def step(self, state: State, replies: Mapping[str, str], rng: random.Random) -> tuple[State, Mapping[str, Reward]]:
         """The next state, and what each seat gets now.
 
         Args:

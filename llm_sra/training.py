@@ -10,7 +10,7 @@ from trl import get_peft_config
 
 from llm_sra import runs
 from llm_sra.adapters import AdapterBank
-from llm_sra.engines import TransformersEngine
+from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.evaluation import DevEvaluation
 from llm_sra.loading import load_task
 from llm_sra.models import load_model

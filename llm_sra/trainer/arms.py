@@ -83,9 +83,7 @@ def build_arm(name: str, seats: Sequence[str], sharing: str, tau: float, samplin
     for hero in seats:
         adversary = "adversary" if sharing == "shared" else f"adversary-of-{hero}"
         players = {
-            seat: Player(heroes[seat], hero)
-            if seat == hero
-            else Player(adversary, hero, tether=heroes[seat])
+            seat: Player(heroes[seat], hero) if seat == hero else Player(adversary, hero, tether=heroes[seat])
             for seat in seats
         }
         matches.append(seat_them(f"adversary-of-{hero}", players))

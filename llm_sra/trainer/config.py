@@ -39,9 +39,9 @@ class SRPOConfig(GRPOConfig):
     the arm, and all optimizer updates on it. Returns, `entropy_coef` and `1 / tau` are in units of the reward.
     """
 
-    task: str = field(default="worksheet", metadata={"help": "Task: folder's name, path/to/file.py:Class or module:Class."})
+    task: str = field(default="worksheet", metadata={"help": "Folder's name, path/to/file.py:Class or module:Class."})
     task_args: dict[str, Any] | str | None = field(default=None, metadata={"help": "Options of the task (JSON)."})
-    arm: str = field(default="srpo", metadata={"help": "Objective: ippo (live partner) or srpo (tethered adversary)."})
+    arm: str = field(default="srpo", metadata={"help": "ippo (live partner) or srpo (tethered adversary)."})
     sharing: str = field(
         default="seat",
         metadata={"help": "seat: a hero (and an adversary) per seat; shared: one hero plays every seat."},
@@ -70,7 +70,8 @@ class SRPOConfig(GRPOConfig):
     )
     adversary_updates: int = field(default=1, metadata={"help": "Optimizer updates of adversaries per hero update."})
     problems_per_step: int = field(
-        default=16, metadata={"help": "Problems per step, over all matches and processes; each is played num_generations times."}
+        default=16,
+        metadata={"help": "Problems per step, over all matches and processes; each is played num_generations times."},
     )
     rollout_batch_size: int = field(default=256, metadata={"help": "Most replies in one forward pass of the engine."})
     dev_roster: str | None = field(default=None, metadata={"help": "Roster that is played every eval_steps."})
@@ -134,8 +135,11 @@ class SRPOConfig(GRPOConfig):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} must be {least} or more, got {getattr(self, key)}")
         fixed = {
-            "gradient_accumulation_steps": (1, "per_device_train_batch_size is the micro-batch; gradients are "
-                                               "accumulated over the whole rollout anyway"),
+            "gradient_accumulation_steps": (
+                1,
+                "per_device_train_batch_size is the micro-batch; gradients are "
+                "accumulated over the whole rollout anyway",
+            ),
             "steps_per_generation": (None, "one step is one rollout; set problems_per_step and num_generations"),
             "generation_batch_size": (None, "set problems_per_step and num_generations"),
             "top_p": (1.0, "the log-probabilities that are trained are those of the whole distribution"),

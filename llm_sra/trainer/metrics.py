@@ -85,8 +85,14 @@ def episode_record(episode: Episode, step: int) -> dict[str, Any]:
         "index": episode.index,
         "policies": dict(episode.policies),
         "turns": [
-            {"seat": t.seat, "step": t.step, "text": t.reply.text, "finish": t.reply.finish,
-             "tokens": len(t.reply.token_ids), "logprob": round(sum(t.reply.logprobs), 4)}
+            {
+                "seat": t.seat,
+                "step": t.step,
+                "text": t.reply.text,
+                "finish": t.reply.finish,
+                "tokens": len(t.reply.token_ids),
+                "logprob": round(sum(t.reply.logprobs), 4),
+            }
             for t in episode.turns
         ],
         "rewards": {

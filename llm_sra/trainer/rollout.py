@@ -90,9 +90,7 @@ def seat_tables(
             f"({processes}), so that every match and every process gets the same number of episodes"
         )
     groups = [
-        (problem, training)
-        for m, training in enumerate(arm.matches)
-        for problem in problems[m :: len(arm.matches)]
+        (problem, training) for m, training in enumerate(arm.matches) for problem in problems[m :: len(arm.matches)]
     ]
     return [
         (Table(problem, training.match, index), training)
@@ -101,9 +99,7 @@ def seat_tables(
     ]
 
 
-def collect(
-    episodes: Sequence[Episode], matches: Sequence[TrainingMatch], mask_truncated: bool
-) -> Rollout:
+def collect(episodes: Sequence[Episode], matches: Sequence[TrainingMatch], mask_truncated: bool) -> Rollout:
     """The training rows of all players of all episodes."""
     samples = [
         Sample(row, player.adapter, player.tether)

