@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils.error import NoMatchingPeftModuleError
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
@@ -38,6 +39,7 @@ class AdapterBank:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model: PreTrainedModel | PeftModel = model
+        self._parameters: dict[str, list[torch.nn.Parameter]] = {}
 
     @classmethod
     def create(cls, base: PreTrainedModel, names: Sequence[str], config: LoraConfig, seed: int) -> "AdapterBank":
@@ -68,6 +70,7 @@ class AdapterBank:
             self.model.add_adapter(name, config)
         else:
             self.model = get_peft_model(self.model, config, adapter_name=name)
+        self._parameters[name] = [p for key, p in self.model.named_parameters() if _belongs(key, name)]
         self._unfreeze()
 
     @property
@@ -95,9 +98,11 @@ class AdapterBank:
     def using(self, name: str | None) -> Iterator[None]:
         """Use this adapter, or the bare base model for None, inside the block; the active one is restored after it."""
         if name is None:
-            with self.model.disable_adapter() if self.names else nullcontext():
-                yield
-            self._unfreeze()
+            try:
+                with self.model.disable_adapter() if self.names else nullcontext():
+                    yield
+            finally:
+                self._unfreeze()
             return
         self._check(name)
         before = self.model.active_adapters[0]
@@ -110,7 +115,7 @@ class AdapterBank:
     def parameters(self, name: str) -> list[torch.nn.Parameter]:
         """The trainable parameters of one adapter, in a fixed order."""
         self._check(name)
-        return [parameter for key, parameter in self.model.named_parameters() if _belongs(key, name)]
+        return self._parameters[name]
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """The weights of one adapter under PEFT's keys, without its name."""
@@ -174,21 +179,34 @@ class AdapterBank:
         state = load_file(folder / WEIGHTS)
         fresh = name not in self.names
         if fresh:
-            self.add(name, config)
+            try:
+                self.add(name, config)
+            except NoMatchingPeftModuleError as error:
+                raise AdapterError(
+                    f"the adapter at {folder} does not fit the base model {self.base.name_or_path!r}: {error}"
+                ) from error
         try:
             self.set_state(name, state)
         except AdapterError:
             if fresh:
-                self.model.delete_adapter(name)
+                self._remove(name)
             raise
+
+    def _remove(self, name: str) -> None:
+        if self.names == (name,):
+            self.model = self.model.unload()  # PEFT's model cannot be without an adapter
+        else:
+            self.model.delete_adapter(name)
+        del self._parameters[name]
 
     def _check(self, name: str) -> None:
         if name not in self.names:
             raise AdapterError(f"no adapter {name!r}; there are: {', '.join(self.names)}")
 
     def _unfreeze(self) -> None:
-        for name in self.names:
-            self.model.set_requires_grad(name, True)
+        for parameters in self._parameters.values():
+            for parameter in parameters:
+                parameter.requires_grad_(True)
 
 
 def read_config(folder: Path) -> LoraConfig:

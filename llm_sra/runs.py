@@ -32,35 +32,49 @@ class Run:
         path: The folder.
         config: The resolved configuration.
         heroes: Adapter of each seat.
+        checkpoint: A checkpoint's name, whose adapters are meant; None: those at the end of training.
     """
 
     path: Path
     config: Mapping[str, Any]
     heroes: Mapping[str, str]
+    checkpoint: str | None = None
 
     @property
     def name(self) -> str:
-        """How the run is called in results: its folder, and the one above it."""
-        return "/".join(self.path.resolve().parts[-2:])
+        """How the run is called in results: its folder and the one above it, and the checkpoint if one is meant."""
+        name = "/".join(self.path.resolve().parts[-2:])
+        return f"{name}@{self.checkpoint}" if self.checkpoint else name
 
     @property
     def adapters(self) -> Path:
-        """Where the final adapters are."""
-        return self.path / "adapters"
+        """Where the adapters are."""
+        return self.path / "checkpoints" / self.checkpoint if self.checkpoint else self.path / "adapters"
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
         """Read a run folder.
 
+        Args:
+            path: The folder; `FOLDER@checkpoint-30` means that checkpoint, `FOLDER@best` the saved one with the best
+                `metric_for_best_model` on the development roster.
+
         Raises:
-            RunError: If the folder is missing or is not a run.
+            RunError: If the folder is missing or is not a run, or has no such checkpoint.
         """
-        path = Path(path)
+        folder, _, checkpoint = str(path).partition("@")
+        path = Path(folder)
         config = path / "config.yaml"
         if not config.is_file():
             raise RunError(f"{path} is not a run: expected config.yaml in it, as a training writes it")
         loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
-        return cls(path, loaded["arguments"], loaded["heroes"])
+        if checkpoint == "best":
+            checkpoint = _best_checkpoint(path, f"eval_{loaded['arguments']['metric_for_best_model']}")
+        run = cls(path, loaded["arguments"], loaded["heroes"], checkpoint or None)
+        if checkpoint and not run.adapters.is_dir():
+            there = ", ".join(sorted(p.name for p in (path / "checkpoints").glob("checkpoint-*"))) or "none"
+            raise RunError(f"{path} has no {checkpoint}; its checkpoints: {there}")
+        return run
 
 
 def prepare(path: Path, overwrite: bool, resume: bool) -> None:
@@ -97,6 +111,27 @@ def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, 
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
     (path / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl`; one that a kill cut off is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    read = []
+    for line in lines:
+        try:
+            read.append(json.loads(line))
+        except ValueError:
+            continue
+    return read
+
+
+def _best_checkpoint(path: Path, metric: str) -> str:
+    """Name of the saved checkpoint at whose step the metric was largest; the earliest of several."""
+    scores = {line["step"]: line[metric] for line in read_metrics(path / "metrics.jsonl") if metric in line}
+    saved = {step: score for step, score in scores.items() if (path / "checkpoints" / f"checkpoint-{step}").is_dir()}
+    if not saved:
+        raise RunError(f"{path} has no checkpoint with {metric}: train with dev_roster, eval_strategy and save_strategy")
+    return f"checkpoint-{max(saved, key=lambda step: (saved[step], -step))}"
 
 
 def _version(package: str) -> str | None:

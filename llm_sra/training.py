@@ -18,7 +18,7 @@ from llm_sra.render import Renderer
 from llm_sra.runs import Run
 from llm_sra.task import Sampling
 from llm_sra.trainer import ModelArguments, SRPOConfig, SRPOTrainer, build_arm
-from llm_sra.trainer.checkpoints import resolve_resume
+from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
 
@@ -40,17 +40,17 @@ def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallba
         ConfigError: If a key is unknown or a value cannot be used.
         RunError: If the run folder is taken.
     """
-    flags = [part for key, value in overrides.items() for part in (f"--{key}", *_as_flag(value))]
-    return run_training(*parse(recipe, flags), callbacks=callbacks)
+    return run_training(*parse(recipe, overrides=overrides), callbacks=callbacks)
 
 
 def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequence[TrainerCallback] = ()) -> Run:
     """Train with parsed configurations; see `train`."""
     task = load_task(args.task, args.task_args)
     arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
-    checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints")
+    resume = wants_resume(args.resume_from_checkpoint)
+    checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints") if resume else None
     if args.process_index == 0:
-        runs.prepare(args.run_dir, args.overwrite_output_dir, bool(args.resume_from_checkpoint))
+        runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
         runs.write_config(args.run_dir, {**vars(model_args), **_own_fields(args)}, arm.heroes)
 
     base, tokenizer = load_model(
@@ -85,13 +85,3 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
 def _own_fields(args: SRPOConfig) -> dict[str, Any]:
     """The configuration as plain values, without credentials."""
     return {key: value for key, value in args.to_dict().items() if "token" not in key or key == "max_tokens"}
-
-
-def _as_flag(value: Any) -> list[str]:
-    import json
-
-    if isinstance(value, dict):
-        return [json.dumps(value)]
-    if isinstance(value, list | tuple):
-        return [str(item) for item in value]
-    return [str(value)]

@@ -39,6 +39,8 @@ class SRPOConfig(GRPOConfig):
     the arm, and all optimizer updates on it. Returns, `entropy_coef` and `1 / tau` are in units of the reward.
     """
 
+    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "task_args"]  # those that a flag may give as JSON
+
     task: str = field(default="worksheet", metadata={"help": "Folder's name, path/to/file.py:Class or module:Class."})
     task_args: dict[str, Any] | str | None = field(default=None, metadata={"help": "Options of the task (JSON)."})
     arm: str = field(default="srpo", metadata={"help": "ippo (live partner) or srpo (tethered adversary)."})

@@ -26,31 +26,37 @@ class Share:
     Attributes:
         rows: Number of rows, over all processes.
         tokens: Number of own tokens, over all processes.
-        batches: Micro-batches that every process runs: the most that one of them needs.
+        most: Number of rows of the process that has the most.
         processes: Number of processes.
     """
 
     rows: int
     tokens: int
-    batches: int
+    most: int
     processes: int
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], batch_size: int, accelerator: Accelerator) -> "Share":
+    def of(cls, samples: Sequence[Sample], accelerator: Accelerator) -> "Share":
         """Count over all processes; all of them must call this."""
-        mine = [len(samples), sum(s.row.own_tokens for s in samples), -(-len(samples) // batch_size)]
+        mine = [len(samples), sum(s.row.own_tokens for s in samples)]
         everyone = accelerator.gather(torch.tensor([mine], device=accelerator.device))
-        rows, tokens = everyone[:, 0].sum().item(), everyone[:, 1].sum().item()
-        return cls(int(rows), int(tokens), int(everyone[:, 2].max().item()), accelerator.num_processes)
+        rows, tokens = everyone.sum(dim=0).tolist()
+        return cls(rows, tokens, int(everyone[:, 0].max()), accelerator.num_processes)
 
 
-def micro_batches(samples: Sequence[Sample], size: int, count: int) -> list[list[Sample]]:
-    """Neighbouring samples in batches of at most `size`, filled up to `count` batches with rows that carry no loss."""
+def micro_batches(samples: Sequence[Sample], size: int, share: Share) -> list[list[Sample]]:
+    """Neighbouring samples in batches of at most `size`.
+
+    TRL gathers what it reports, so with several processes each of them runs the same number of micro-batches with the
+    same number of rows: where one has fewer, rows that carry no loss fill up.
+    """
     batches = [list(samples[start : start + size]) for start in range(0, len(samples), size)]
-    adapter = samples[0].adapter if samples else ""
-    empty = Sample(Row(0, "", (0,), [0], [0], [-1], [0.0]), adapter, None)
+    if share.processes == 1:
+        return batches
+    empty = Sample(Row(0, "", (0,), [0], [0], [-1], [0.0]), "", None)
     empty.old_logprobs = empty.ref_logprobs = torch.zeros(1)
-    return batches + [[empty] for _ in range(count - len(batches))]
+    batches += [[] for _ in range(-(-share.most // size) - len(batches))]
+    return [batch + [empty] * (min(size, share.most) - len(batch)) for batch in batches]
 
 
 def accumulation_scale(loss_type: str, rows: int, tokens: int, share: Share, steps_per_generation: int) -> float:

@@ -17,13 +17,14 @@ from llm_sra.trainer.rollout import Rollout
 
 DEAD_ENTROPY = 0.02  # nats per token
 DEAD_GROUPS = 0.98
+PARTS = ("generate", "score", "train", "sync")
 
 
 class Clock:
-    """Adds up seconds by name."""
+    """Adds up the seconds of a step's parts."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds = dict.fromkeys(PARTS, 0.0)
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -50,9 +51,8 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
             sums["replies_cut"].extend(float(turn.reply.finish != "stop") for turn in turns)
         for name, value in episode.outcome.metrics.items():
             sums[f"task/{name}"].append(value)
-    for sample in rollout.samples:
-        if sample.tether is not None:
-            sums[f"policy/{sample.adapter}/kl_to_partner"].append(sample.kl_sum)
+    for (_, adapter), nats in rollout.tether_nats().items():
+        sums[f"policy/{adapter}/kl_to_partner"].append(nats)
     for adapter, share in rollout.dead_groups.items():
         sums[f"policy/{adapter}/dead_groups"].append(share)
     everyone = gather_object([{name: (sum(values), len(values)) for name, values in sums.items()}])
@@ -70,8 +70,11 @@ def dead_policies(numbers: Mapping[str, float]) -> list[str]:
         {
             name.split("/")[1]
             for name, value in numbers.items()
-            if (name.endswith("/entropy") and value < DEAD_ENTROPY)
-            or (name.endswith("/dead_groups") and value > DEAD_GROUPS)
+            if name.startswith("policy/")
+            and (
+                (name.endswith("/entropy") and value < DEAD_ENTROPY)
+                or (name.endswith("/dead_groups") and value > DEAD_GROUPS)
+            )
         }
     )
 
@@ -128,11 +131,13 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep the lines up to the step from which training goes on."""
+        """Keep the lines up to the step from which training goes on, but no earlier end of training."""
         if state.is_world_process_zero and self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= state.global_step]
-            self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            kept = [line for line in lines if _step_of(line) <= state.global_step and "train_runtime" not in line]
+            partial = self.path.with_suffix(".partial")
+            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            partial.replace(self.path)
 
     def on_log(
         self,
@@ -146,12 +151,6 @@ class MetricsFile(TrainerCallback):
         if state.is_world_process_zero and logs:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a last line that was cut off by a kill is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if _step_of(line) < float("inf")]
 
 
 def _step_of(line: str) -> float:

@@ -2,7 +2,7 @@
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,12 +23,15 @@ class _Parser(TrlParser):
         raise ConfigError(message)
 
 
-def parse(recipe: str | Path | None, flags: Sequence[str] = ()) -> tuple[ModelArguments, SRPOConfig]:
-    """A recipe, and flags that override it.
+def parse(
+    recipe: str | Path | None, flags: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> tuple[ModelArguments, SRPOConfig]:
+    """A recipe, and what overrides it.
 
     Args:
         recipe: YAML with one value per field. A path in it that starts with `./` or `../` is relative to the recipe.
         flags: As on the command line: `--tau 10 --seed 3`.
+        overrides: Values under the recipe's keys.
 
     Raises:
         ConfigError: If a key is unknown or a value cannot be used.
@@ -39,6 +42,10 @@ def parse(recipe: str | Path | None, flags: Sequence[str] = ()) -> tuple[ModelAr
     for key in values:
         if key not in known:
             raise ConfigError(_unknown(key, known, f"in {recipe}"))
+    for key, value in (overrides or {}).items():
+        if key not in known:
+            raise ConfigError(_unknown(key, known, "among the arguments"))
+        values[key] = str(value) if isinstance(value, Path) else value
     parser.set_defaults_with_config(**values)
     try:
         model, config, rest = parser.parse_args_into_dataclasses(

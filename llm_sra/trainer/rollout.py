@@ -4,7 +4,7 @@ Pure bookkeeping between `play` and the loss: no model is run here.
 """
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ class Sample:
         adapter: The policy that said them, and that is trained on them.
         tether: The live partner's adapter, for an adversary's row.
         advantage: In units of the reward; the same for every own token.
-        kl_sum: Σ (log adversary - log partner) over the row's own tokens, in nats; 0 for a hero's row.
+        kl_sum: Σ (log adversary - log partner) over all that was said in the row, in nats; 0 for a hero's row.
         old_logprobs: Own log-probabilities before the first update, if an update needs them.
         ref_logprobs: Log-probabilities of the base model, if the reference KL is on.
     """
@@ -56,6 +56,14 @@ class Rollout:
     matches: list[TrainingMatch]
     samples: list[Sample]
     dead_groups: dict[str, float] = field(default_factory=dict)
+
+    def tether_nats(self) -> dict[tuple[int, str], float]:
+        """Σ (log adversary - log partner) over all that an adversary said, by episode and adapter."""
+        nats: dict[tuple[int, str], float] = defaultdict(float)
+        for sample in self.samples:
+            if sample.tether is not None:
+                nats[sample.row.episode, sample.adapter] += sample.kl_sum
+        return nats
 
 
 def problem_order(problems: Sequence[Problem], step: int, count: int, seed: int) -> list[Problem]:
@@ -89,12 +97,16 @@ def seat_tables(
             f"problems_per_step ({len(problems)}) must be a multiple of matches ({len(arm.matches)}) times processes "
             f"({processes}), so that every match and every process gets the same number of episodes"
         )
-    groups = [
-        (problem, training) for m, training in enumerate(arm.matches) for problem in problems[m :: len(arm.matches)]
-    ]
+    groups: list[tuple[Problem, TrainingMatch, int]] = []
+    for m, training in enumerate(arm.matches):
+        played: Counter[str] = Counter()
+        for problem in problems[m :: len(arm.matches)]:
+            groups.append((problem, training, played[problem.id]))
+            played[problem.id] += 1
     return [
-        (Table(problem, training.match, index), training)
-        for problem, training in groups[rank::processes]
+        # A problem that comes up twice gets other numbers, hence other seeds: its episodes would else be the same.
+        (Table(problem, training.match, earlier * group_size + index), training)
+        for problem, training, earlier in groups[rank::processes]
         for index in range(group_size)
     ]
 
@@ -106,7 +118,6 @@ def collect(episodes: Sequence[Episode], matches: Sequence[TrainingMatch], mask_
         for position, (episode, training) in enumerate(zip(episodes, matches, strict=True))
         for seat, player in training.players.items()
         for row in rows_of(episode, position, seat, mask_truncated)
-        if row.own_tokens
     ]
     return Rollout(list(episodes), list(matches), samples)
 
@@ -117,15 +128,13 @@ def player_returns(rollout: Rollout, tau: float, tether_in_reward: bool) -> dict
     Returns:
         By (match, seat), returns of its episodes in their order, in units of the reward.
     """
-    kl_sums: dict[tuple[int, str], float] = defaultdict(float)
-    for sample in rollout.samples:
-        kl_sums[sample.row.episode, sample.adapter] += sample.kl_sum
+    kl_sums = rollout.tether_nats()
     returns: dict[tuple[str, str], list[torch.Tensor]] = defaultdict(list)
     for position, (episode, training) in enumerate(zip(rollout.episodes, rollout.matches, strict=True)):
         for seat, player in training.players.items():
             value = torch.tensor(episode.total(player.hero))
             if player.tether is not None:
-                nats = torch.tensor(kl_sums[position, player.adapter] if tether_in_reward else 0.0)
+                nats = torch.tensor(kl_sums.get((position, player.adapter), 0.0) if tether_in_reward else 0.0)
                 value = tethered_return(value, nats, torch.zeros(()), tau)
             returns[episode.match, seat].append(value)
     return {key: torch.stack(values) for key, values in returns.items()}

@@ -77,6 +77,8 @@ class SRPOTrainer(GRPOTrainer):
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.task, self.arm, self.bank, self.engine = task, arm, bank, engine
+        if args.eval_strategy != "no" and evaluate_heroes is None:
+            raise ValueError("eval_strategy asks for evaluations: name the roster to play in dev_roster")
         self.problems = list(task.problems("train", seed=args.seed))
         if not self.problems:
             raise ValueError(f"task {type(task).__name__} has no problems in its train split")
@@ -99,7 +101,7 @@ class SRPOTrainer(GRPOTrainer):
         self.beta = beta
         self._entropies: torch.Tensor | None = None
         self._entropy_sums: dict[str, torch.Tensor] = {}
-        self._grad_norm = 0.0
+        self._grad_norms: dict[str, float] = {}
         self._check_backend()
 
     # -- the step ------------------------------------------------------------------------------------------------
@@ -164,9 +166,9 @@ class SRPOTrainer(GRPOTrainer):
             partner = self._logprobs([batch[i] for i in rows], tether)
             for j, i in enumerate(rows):
                 row = batch[i].row
-                mask = torch.tensor(row.own, device=own.device)
+                said = torch.tensor([turn >= 0 for turn in row.turns], device=own.device)
                 length = len(row.completion_ids)
-                batch[i].kl_sum = ((own[i, :length] - partner[j, :length]) * mask).sum().item()
+                batch[i].kl_sum = ((own[i, :length] - partner[j, :length]) * said).sum().item()
 
     def _logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:
         """(B, T) log-probabilities of the completions under an adapter, or under the base."""
@@ -192,36 +194,34 @@ class SRPOTrainer(GRPOTrainer):
         losses: dict[str, float] = {}
         for _ in range(self.args.num_iterations):
             losses.update(self._update_once(model, rollout, self.arm.adapters))
-            for _ in range(self.args.adversary_updates - 1):
+            for _ in range(self._extra_updates):
                 losses.update(self._update_once(model, rollout, tuple(self.arm.adversaries)))
         return losses
 
     def _update_once(self, model: torch.nn.Module, rollout: Rollout, adapters: Sequence[str]) -> dict[str, float]:
         losses: dict[str, float] = {}
-        norms: list[float] = []
         for adapter in adapters:
             samples = _by_length([sample for sample in rollout.samples if sample.adapter == adapter])
-            share = Share.of(samples, self.args.per_device_train_batch_size, self.accelerator)
+            share = Share.of(samples, self.accelerator)
             if share.tokens:
                 losses[adapter] = self._accumulate(model, adapter, samples, share)
-                norms.append(self._reduce_and_clip(adapter))
-        self._grad_norm = math.hypot(*norms)
+                self._grad_norms[adapter] = self._reduce_and_clip(adapter)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return losses
 
     def _accumulate(self, model: torch.nn.Module, adapter: str, samples: Sequence[Sample], share: Share) -> float:
-        """Gradients of one adapter's loss over all its rows; returns this process's part of the loss."""
+        """Gradients of one adapter's loss over all its rows; returns the loss."""
         forward = model if self.accelerator.distributed_type in SHARDED else self.bank.model
-        batches = micro_batches(samples, self.args.per_device_train_batch_size, share.batches)
-        total = 0.0
+        batches = micro_batches(samples, self.args.per_device_train_batch_size, share)
+        total = torch.zeros((), device=self.args.device)
         for i, batch in enumerate(batches):
             self.accelerator.gradient_state._set_sync_gradients(i == len(batches) - 1)
             loss = self._micro_batch_loss(forward, adapter, batch, share)
             self.accelerator.backward(loss)
-            total += loss.item()
+            total += loss.detach()
         self.accelerator.gradient_state._set_sync_gradients(True)
-        return total
+        return self.accelerator.reduce(total, "mean").item()
 
     def _micro_batch_loss(
         self, model: torch.nn.Module, adapter: str, batch: Sequence[Sample], share: Share
@@ -259,9 +259,9 @@ class SRPOTrainer(GRPOTrainer):
         inputs["advantages"] = torch.tensor([sample.advantage for sample in batch], device=device)
         inputs["num_items_in_batch"] = torch.tensor(float(share.tokens), device=device)
         if batch[0].old_logprobs is not None and self._reused:
-            inputs["old_per_token_logps"] = _pad([sample.old_logprobs for sample in batch], width)
+            inputs["old_per_token_logps"] = _pad([sample.old_logprobs for sample in batch], width, device)
         if self.beta:
-            inputs["ref_per_token_logps"] = _pad([sample.ref_logprobs for sample in batch], width)
+            inputs["ref_per_token_logps"] = _pad([sample.ref_logprobs for sample in batch], width, device)
         return inputs
 
     @torch.no_grad()
@@ -312,9 +312,9 @@ class SRPOTrainer(GRPOTrainer):
         self._entropies = result[1]
         return result
 
-    def _clip_grad_norm(self, model: torch.nn.Module) -> float:
-        """Every adapter was clipped by itself; report the norm of all gradients."""
-        return self._grad_norm
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> float:
+        """The norm of all gradients, before each adapter's was clipped by itself."""
+        return math.hypot(*self._grad_norms.values())
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """One optimizer with a parameter group per adapter."""
@@ -335,15 +335,16 @@ class SRPOTrainer(GRPOTrainer):
     def get_train_dataloader(self) -> DataLoader:
         """Numbers of steps: problems are chosen by the number alone, so that a resumed run plays the same."""
         steps = self.args.max_steps
-        if steps <= 0:
-            steps = math.ceil(self.args.num_train_epochs * len(self.problems) / self.args.problems_per_step)
+        if steps <= 0:  # then transformers asks for one epoch, and counts the steps of all
+            steps = math.ceil(len(self.problems) / self.args.problems_per_step)
         return DataLoader([{"step": step} for step in range(steps)], batch_size=1)
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Play the development roster."""
         numbers = self._evaluate_heroes() if self._evaluate_heroes else {}
         logs = {f"{metric_key_prefix}_{name}": value for name, value in numbers.items()}
-        self.log(dict(logs))
+        with self._evaluating():  # else TRL would write the training's numbers onto this line
+            self.log(dict(logs))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
         return logs
 
@@ -368,8 +369,9 @@ class SRPOTrainer(GRPOTrainer):
             self._checkpoint_dir = final
         if self.args.should_save:
             staged = final / checkpoints.STAGING / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            if self.state.best_global_step:
-                self.state.best_model_checkpoint = str(final / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+            best = final / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+            if best.is_dir() or best.name == staged.name:
+                self.state.best_model_checkpoint = str(best)
             self.state.save_to_json(str(staged / "trainer_state.json"))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -398,15 +400,21 @@ class SRPOTrainer(GRPOTrainer):
     @property
     def _reused(self) -> bool:
         """Whether a rollout is used for more than one update of an adapter."""
-        return self.args.num_iterations > 1 or self.args.adversary_updates > 1
+        return self.args.num_iterations > 1 or self._extra_updates > 0
+
+    @property
+    def _extra_updates(self) -> int:
+        """Updates of the adversaries beside those of the heroes."""
+        return self.args.adversary_updates - 1 if self.arm.adversaries else 0
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
+        was_training = self.bank.model.training
         self.bank.model.eval()
         try:
             yield
         finally:
-            self.bank.model.train()
+            self.bank.model.train(was_training)
 
     @contextmanager
     def _metrics_of(self, adapter: str) -> Iterator[None]:
@@ -476,6 +484,7 @@ def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     return (samples[start : start + size] for start in range(0, len(samples), size))
 
 
-def _pad(rows: Sequence[torch.Tensor | None], width: int) -> torch.Tensor:
+def _pad(rows: Sequence[torch.Tensor | None], width: int, device: torch.device) -> torch.Tensor:
     """(B, width), zero where a row is shorter."""
-    return torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in rows if row is not None])
+    whole = [row.to(device) for row in rows if row is not None]
+    return torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in whole])

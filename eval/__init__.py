@@ -1,0 +1,4 @@
+"""Evaluation with strangers, on top of `llm_sra.evaluate`: the cross-play program, statistics, tables and pictures.
+
+`crossplay` is the program; `results` reads what an evaluation wrote; `stats` computes, `table` and `plots` show.
+"""

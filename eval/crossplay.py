@@ -1,0 +1,121 @@
+"""`llm-sra eval`: play runs with the partners of a roster, then write and show the result.
+
+`llm_sra.evaluate` plays and writes `results.json` and `episodes.jsonl`; this adds `table.md` and `figure.png`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from eval.plots import COLOURS, quickstart_figure
+from eval.results import read_results
+from eval.table import markdown, print_tables
+from llm_sra import evaluate
+from llm_sra.evaluation import DECODINGS
+from llm_sra.loading import unknown
+from llm_sra.rosters import RosterError
+from llm_sra.runs import Run, RunError
+
+ROSTERS = Path(__file__).parent / "rosters"
+PLAIN_WIDTH = 100  # where the output is not a terminal
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate, write, and say where.
+
+    Args:
+        argv: Arguments of the command line without the program's name; those of this process if None.
+
+    Raises:
+        ValueError: If a run, the roster or a number cannot be used; nothing is written then.
+    """
+    args = _parser().parse_args(argv)
+    if args.problems < 1:
+        raise ValueError(f"--problems must be 1 or more, got {args.problems}")
+    runs = open_runs(args.run)
+    roster = find_roster(args.roster)
+    decodings = list(dict.fromkeys(args.decoding))
+    evaluate(runs, roster, args.out, problems=args.problems, split=args.split, decodings=decodings, seed=args.seed)
+    report(runs, args.out)
+    print("\n".join(f"{name:14} {args.out / name}" for name in ("results.json", "episodes.jsonl", "table.md")))
+
+
+def report(runs: Sequence[Run], folder: str | Path) -> Path | None:
+    """Print an evaluation's tables, and write them to `table.md` and a picture to `figure.png`.
+
+    Args:
+        runs: That were evaluated; their training curves are drawn.
+        folder: Where `llm_sra.evaluate` wrote `results.json` and `episodes.jsonl`.
+
+    Returns:
+        The picture; None if there are too many runs for one.
+    """
+    folder = Path(folder)
+    results = read_results(folder)
+    print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
+    partial = folder / ".table.md.partial"
+    partial.write_text(markdown(results), encoding="utf-8")
+    partial.replace(folder / "table.md")
+    if len(runs) > len(COLOURS):
+        print(f"no picture: it shows at most {len(COLOURS)} runs, not {len(runs)}")
+        return None
+    return quickstart_figure(runs, results, folder / "figure.png")
+
+
+def open_runs(paths: Sequence[str]) -> list[Run]:
+    """Open run folders.
+
+    Raises:
+        RunError: If a folder is not a run, or two are called the same in results.
+    """
+    runs: dict[str, Run] = {}
+    for path in paths:
+        run = Run.open(path)
+        if run.name in runs:
+            raise RunError(
+                f"{runs[run.name].path} and {run.path} are both called {run.name!r} in results (the folder and the one "
+                "above it): name each run once, or move one of them"
+            )
+        runs[run.name] = run
+    return list(runs.values())
+
+
+def find_roster(name: str) -> Path:
+    """The file of a roster.
+
+    Args:
+        name: A path, or the name of a shipped roster such as `worksheet_test`.
+
+    Raises:
+        RosterError: If it is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in ROSTERS.glob("*.yaml")}
+    if name in shipped:
+        return shipped[name]
+    raise RosterError(f"no file {path.absolute()}, and {unknown('shipped roster', name, shipped)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "llm-sra eval",
+        description="Play each run's agents, in each seat, with each partner of a roster, on the same problems.",
+    )
+    parser.add_argument(
+        "--run", action="extend", nargs="+", required=True, metavar="RUN",
+        help="run folder, or RUN@checkpoint-30 or RUN@best; the first is compared with the later ones",
+    )  # fmt: skip
+    parser.add_argument("--roster", required=True, help="YAML file, or a shipped roster's name (worksheet_test)")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
+    parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
+    parser.add_argument(
+        "--decoding", nargs="+", choices=list(DECODINGS), default=list(DECODINGS), help="one or both (default both)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the problems and replies (default %(default)s)")
+    return parser

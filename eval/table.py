@@ -1,0 +1,175 @@
+"""Shows results as tables: with rich in a terminal, and as Markdown, both from the same cells."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from textwrap import wrap
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eval.results import Results, labels
+from eval.stats import LAZY, Estimate, RunDifference, Summary, compare_runs, summarise
+from llm_sra.rosters import SELF_PLAY
+
+COLUMNS = 6  # of numbers side by side
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text, before it is drawn.
+
+    Attributes:
+        title: What it shows.
+        header: Of each column; lines are parted by a newline.
+        sections: Rows of cells, in groups that a line parts.
+        notes: Sentences below it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    sections: tuple[tuple[tuple[str, ...], ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def print_tables(results: Results, console: Console | None = None, seed: int = 0) -> None:
+    """Print results in the terminal.
+
+    Args:
+        results: Of an evaluation.
+        console: Where to; standard output if None.
+        seed: Of the bootstrap.
+    """
+    console = console or Console()
+    for grid in grids(results, seed):
+        table = Table(box=box.SIMPLE_HEAD)
+        for index, head in enumerate(grid.header):
+            table.add_column(Text(_folded(head)), justify="right" if index else "left", no_wrap=True, vertical="bottom")
+        for section in grid.sections:
+            for row in section:
+                table.add_row(*map(Text, row))
+            table.add_section()
+        console.print(grid.title, style="bold", highlight=False, markup=False)
+        console.print(table)
+        for note in grid.notes:
+            console.print(note, style="dim", highlight=False, markup=False)
+        console.print()
+
+
+def markdown(results: Results, seed: int = 0) -> str:
+    """The same as Markdown.
+
+    Args:
+        results: Of an evaluation.
+        seed: Of the bootstrap.
+    """
+    return "\n\n".join(_markdown(grid) for grid in grids(results, seed)) + "\n"
+
+
+def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
+    """All tables: per decoding partners by agents, and last the first run compared with the later ones."""
+    per_table = max(1, COLUMNS // max(1, len(results.seats)))
+    summaries = summarise(results.records)
+    for decoding in results.decodings:
+        for start in range(0, len(results.runs), per_table):
+            runs = results.runs[start : start + per_table]
+            shown = [s for s in summaries if s.decoding == decoding and s.run in runs]
+            yield _agents(results, decoding, shown)
+    later = results.runs[1:]
+    if later:
+        first = results.runs[0]
+        compared = [
+            compare_runs(results, first, run, decoding, seed) for run in later for decoding in results.decodings
+        ]
+        yield _differences(results, compared)
+
+
+def name_of(results: Results, run: str) -> str:
+    """A run's short name, with its arm where the name does not say it."""
+    arm = next(record.arm for record in results.records if record.run == run)
+    label = labels(results.runs)[run]
+    return label if arm in label else f"{label} ({arm})"
+
+
+def _agents(results: Results, decoding: str, shown: Sequence[Summary]) -> Grid:
+    def row(name: str, numbers: Sequence[float | None], sign: str = "") -> tuple[str, ...]:
+        return name, *(_number(number, sign) for number in numbers)
+
+    strangers = [row(name, [s.partners.get(name) for s in shown]) for name in results.partners]
+    over = [row(f"{what} of these", [getattr(s, what) for s in shown]) for what in ("mean", "worst", "spread")]
+    riding = [
+        row("effort in self-play", [s.effort for s in shown]),
+        row("contribution share", [s.contribution_share for s in shown]),
+        row("reliance", [s.reliance for s in shown], sign="+"),
+    ]
+    own = [row(SELF_PLAY, [s.self_play for s in shown])]
+    sections = [own, strangers, over, riding] if strangers else [own, riding]
+    problems = sorted({s.n for s in shown})
+    return Grid(
+        f"Share of problems solved, {decoding}, {' or '.join(map(str, problems))} problems with each partner",
+        ("partner", *(f"{name_of(results, s.run)}\n{s.seat}" for s in shown)),
+        tuple(tuple(section) for section in sections),
+        _notes(results, decoding, shown),
+    )
+
+
+def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[str, ...]:
+    runs = {s.run for s in shown}
+    ends = [r.solve_rate_ci95 for r in results.records if r.decoding == decoding and r.run in runs]
+    widest = max(high - low for low, high in ends) / 2
+    even = f"{1 / len(results.seats):.2g}"
+    return (
+        f"Each share's 95 % interval (Wilson) reaches at most {widest:.2f} to either side of its middle.",
+        f"contribution share: own effort / all seats' in self-play ({even} is even, 0 rests on the other).",
+        f"reliance: self-play less {LAZY!r} (0: as good when the other rests; 1: solves nothing then).",
+    )
+
+
+def _differences(results: Results, compared: Sequence[RunDifference]) -> Grid:
+    rows = []
+    for c in compared:
+        rows.append((name_of(results, c.later), c.decoding, _estimate(c.mean), _estimate(c.self_play)))
+    return Grid(
+        f"Share solved less that of {name_of(results, compared[0].first)}, with its 95 % interval",
+        ("run", "decoding", "mean over seats and partners", "self-play"),
+        (tuple(rows),),
+        ("Paired on the same problems; bootstrap over problems: it says nothing about other seeds of training.",),
+    )
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    if value is None:
+        return NOTHING
+    return f"{value + 0.0:{sign}.2f}"
+
+
+def _estimate(value: Estimate | None) -> str:
+    return NOTHING if value is None else f"{value.value:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
+
+
+def _markdown(grid: Grid) -> str:
+    head = [_escaped(text.replace("\n", " ")) for text in grid.header]
+    lines = [f"**{_escaped(grid.title)}**", "", _line(head), _line([":---"] + ["---:"] * (len(head) - 1))]
+    blank = _line([""] * len(head))
+    for before, section in pairwise(((), *grid.sections)):
+        lines += [blank] * bool(before)
+        lines += [_line([_escaped(cell) for cell in row]) for row in section]
+    return "\n".join([*lines, "", *(f"{_escaped(note)}  " for note in grid.notes)]).rstrip()
+
+
+def _folded(head: str) -> str:
+    """A header in short lines; names break at their hyphens."""
+    return "\n".join(part for line in head.splitlines() for part in wrap(line, 10))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    for mark in "\\|*_<`":
+        text = text.replace(mark, f"\\{mark}")
+    return text
