@@ -23,7 +23,7 @@ def write_report(out: Path, arms: "Sequence[Cell]", sweep: "Sequence[Cell]") -> 
         results = _results(out, [cell.name for cell in arms], which)
         parts.append(f"## {title}\n\n{arm_tables(results)}")
         if which == "end":
-            study_figure(results, out / "study.png")
+            study_figure(results, {arm: _by_seed(results, arm) for arm in ARMS}, out / "study.png")
     if sweep:
         parts.append(f"## SRPO over τ and ε, seed 1, at the end of training\n\n{sweep_table(out, sweep)}")
     text = "\n\n".join(parts) + "\n"
@@ -55,7 +55,9 @@ def seed_table(results: Results) -> str:
         for run in results.runs:
             rows.append(_run_row(run, [s for s in summaries if s.run == run]))
         for arm in ARMS:
-            worse = [min(s.partners["lazy"] for s in summaries if s.run == run) for run in _by_seed(results, arm).values()]
+            worse = [
+                min(s.partners["lazy"] for s in summaries if s.run == run) for run in _by_seed(results, arm).values()
+            ]
             own = [s.self_play for s in summaries if s.arm == arm]
             rows.append(
                 f"| **{arm}, mean** | {decoding} | {sum(own) / len(own):.2f} | | | "

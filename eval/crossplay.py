@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     roster = find_roster(args.roster)
     decodings = list(dict.fromkeys(args.decoding))
     evaluate(runs, roster, args.out, problems=args.problems, split=args.split, decodings=decodings, seed=args.seed)
-    report(runs, args.out)
-    print("\n".join(f"{name:14} {args.out / name}" for name in ("results.json", "episodes.jsonl", "table.md")))
+    figure = report(runs, args.out)
+    written = [args.out / name for name in ("results.json", "episodes.jsonl", "table.md")]
+    print("Written:", *written, *([figure] if figure else []), sep="\n  ")
 
 
 def report(runs: Sequence[Run], folder: str | Path) -> Path | None:

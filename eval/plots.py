@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from eval.results import Results, ResultsError
 from eval.stats import mean_interval
@@ -176,6 +177,7 @@ def _align(panels: Sequence[Axes]) -> None:
     for panel in panels:
         panel.set_ylim(-0.03 * top, top)
         panel.set_xlim(0, last)
+        panel.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
         panel.tick_params(labelbottom=panel is panels[-1])
         panel.spines[["top", "right"]].set_visible(False)
     panels[-1].set_xlabel("training step (thin: every step; thick: running mean)")

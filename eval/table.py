@@ -14,7 +14,7 @@ from eval.results import Results, labels
 from eval.stats import LAZY, Estimate, RunDifference, Summary, compare_runs, summarise
 from llm_sra.rosters import SELF_PLAY
 
-COLUMNS = 6  # of numbers side by side
+WIDTH = 100  # of the widest table, if one run fits into it
 NOTHING = "-"
 
 
@@ -71,7 +71,7 @@ def markdown(results: Results, seed: int = 0) -> str:
 
 def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
     """All tables: per decoding partners by agents, and last the first run compared with the later ones."""
-    per_table = max(1, COLUMNS // max(1, len(results.seats)))
+    per_table = _runs_per_table(results)
     summaries = summarise(results.records)
     for decoding in results.decodings:
         for start in range(0, len(results.runs), per_table):
@@ -92,6 +92,14 @@ def name_of(results: Results, run: str) -> str:
     arm = next(record.arm for record in results.records if record.run == run)
     label = labels(results.runs)[run]
     return label if arm in label else f"{label} ({arm})"
+
+
+def _runs_per_table(results: Results) -> int:
+    """How many runs fit side by side; rich puts 3 characters between columns, and 4 around them."""
+    names = [len(name) for name in (*results.partners, "effort in self-play")]
+    heads = [_folded(f"{name_of(results, run)}\n{seat}") for run in results.runs for seat in results.seats]
+    column = 3 + max(len(line) for head in heads for line in head.splitlines())
+    return max(1, (WIDTH - 4 - max(names)) // column // len(results.seats))
 
 
 def _agents(results: Results, decoding: str, shown: Sequence[Summary]) -> Grid:
@@ -120,9 +128,12 @@ def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[s
     runs = {s.run for s in shown}
     ends = [r.solve_rate_ci95 for r in results.records if r.decoding == decoding and r.run in runs]
     widest = max(high - low for low, high in ends) / 2
+    interval = f"Each share's 95 % interval (Wilson) reaches at most {widest:.2f} to either side of its middle."
+    if decoding != results.decodings[-1] or results.runs[-1] not in runs:
+        return (interval,)  # what the words mean stands below the last of these tables
     even = f"{1 / len(results.seats):.2g}"
     return (
-        f"Each share's 95 % interval (Wilson) reaches at most {widest:.2f} to either side of its middle.",
+        interval,
         f"contribution share: own effort / all seats' in self-play ({even} is even, 0 rests on the other).",
         f"reliance: self-play less {LAZY!r} (0: as good when the other rests; 1: solves nothing then).",
     )

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from transformers import PreTrainedModel
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 WEIGHTS = "adapter_model.safetensors"
+_SHAPE = ("r", "lora_alpha", "use_rslora", "use_dora")  # what the weights mean nothing without
 CARD = "llm_sra.json"  # what PEFT's own config has no room for
 
 
@@ -64,8 +66,18 @@ class AdapterBank:
         Raises:
             AdapterError: If the name is taken, or is not of letters, digits, `-` and `_`.
         """
-        if name in self.names or not _NAME.fullmatch(name):
-            raise AdapterError(f"an adapter needs a new name of letters, digits, '-' and '_', got {name!r}")
+        # PEFT tells adapters apart by parts of the parameters' names, and saves one called `default` elsewhere.
+        taken = {
+            "default",
+            "lora_A",
+            "lora_B",
+            *(part for key, _ in self.model.named_parameters() for part in key.split(".")),
+        }
+        if name in taken or not _NAME.fullmatch(name):
+            raise AdapterError(
+                "an adapter needs a name of letters, digits, '-' and '_' that no other adapter and no module of the "
+                f"model has, got {name!r}"
+            )
         if isinstance(self.model, PeftModel):
             self.model.add_adapter(name, config)
         else:
@@ -169,7 +181,7 @@ class AdapterBank:
             AdapterError: If the folder holds no adapter, one without safetensors, or one of another base or rank.
         """
         config = read_config(folder)
-        card = _read_card(folder)
+        card = read_card(folder)
         mine = fingerprint(self.base)
         if card.get("base_fingerprint", mine) != mine:
             raise AdapterError(
@@ -178,7 +190,15 @@ class AdapterBank:
             )
         state = load_file(folder / WEIGHTS)
         fresh = name not in self.names
-        if fresh:
+        if not fresh:
+            own = self.model.peft_config[name]
+            for key in _SHAPE:
+                if getattr(config, key) != getattr(own, key):
+                    raise AdapterError(
+                        f"the adapter at {folder} has {key} {getattr(config, key)}, but adapter {name!r} has "
+                        f"{getattr(own, key)}: use the settings that it was trained with"
+                    )
+        else:
             try:
                 self.add(name, config)
             except NoMatchingPeftModuleError as error:
@@ -242,10 +262,11 @@ def fingerprint(base: PreTrainedModel) -> str:
 def _belongs(key: str, name: str) -> bool:
     """Whether a parameter `....lora_A.<name>.weight` is of this adapter."""
     parts = key.split(".")
-    return any(part.startswith("lora_") and after == name for part, after in zip(parts, parts[1:], strict=False))
+    return any(part.startswith("lora_") and after == name for part, after in pairwise(parts))
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> dict[str, Any]:
+    """What was kept beside a saved adapter; empty for one that was made elsewhere."""
     path = folder / CARD
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

@@ -4,8 +4,9 @@
 are being trained, for the development roster. Statistics over several runs and pictures are not made here.
 """
 
+import hashlib
 import json
-import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from llm_sra.adapters import AdapterBank, AdapterError, read_config
+from llm_sra.adapters import AdapterBank, fingerprint, read_card, read_config
 from llm_sra.engines import Engine
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.loading import load_partner, load_task
+from llm_sra.loading import load_partner, load_task, unknown
 from llm_sra.models import load_model
 from llm_sra.play import Table, play
 from llm_sra.policies import EnginePolicy, Match, Policy, Scripted
@@ -26,7 +27,6 @@ from llm_sra.rosters import SELF_PLAY, Entry, read_roster
 from llm_sra.runs import Run, RunError
 from llm_sra.task import Episode, Problem, Sampling, Task
 
-logger = logging.getLogger(__name__)
 DECODINGS = {"greedy": Sampling(temperature=0.0), "sampled": Sampling(temperature=1.0)}
 
 
@@ -116,18 +116,25 @@ def evaluate(
         One record per run, seat, partner and decoding.
 
     Raises:
-        RunError: If a folder is not a run, or the runs are of different tasks.
+        RunError: If a folder is not a run, or the runs do not compare, or two have the same name.
         RosterError: If the roster cannot be used.
+        ValueError: If a decoding is unknown, or there are no problems.
     """
     opened = [path if isinstance(path, Run) else Run.open(path) for path in run_paths]
     entries = read_roster(roster)
+    for decoding in decodings:
+        if decoding not in DECODINGS:
+            raise unknown("decoding", decoding, DECODINGS)
     task = _task_of(opened)
     chosen = task.problems(split, problems, seed)
+    if not chosen:
+        raise ValueError(f"no problems to play: asked for {problems} of the {split} split")
     studio = Studio(task)
     agents = [studio.agents(run) for run in opened]
     partners = {entry.name: studio.partner(entry) for entry in entries}
     records, episodes = [], []
-    for cell, played in play_cells(task, cells(task, agents, partners, decodings), chosen, studio.engines, seed):
+    limit = opened[0].config["max_completion_length"]
+    for cell, played in play_cells(task, cells(task, agents, partners, decodings), chosen, studio.engines, seed, limit):
         records.append(summarise(cell, played))
         episodes += [_episode_line(cell, episode) for episode in played]
     if out is not None:
@@ -145,12 +152,20 @@ class DevEvaluation:
         roster: YAML file; its models are loaded once, apart from the one that is trained.
         problems: How many.
         seed: Of the run.
+        max_reply_tokens: Token limit of a reply; the task's own if None.
     """
 
     def __init__(
-        self, task: Task, heroes: Mapping[str, str], engine: Engine, roster: str | Path, problems: int, seed: int
+        self,
+        task: Task,
+        heroes: Mapping[str, str],
+        engine: Engine,
+        roster: str | Path,
+        problems: int,
+        seed: int,
+        max_reply_tokens: int | None = None,
     ) -> None:
-        self._task, self._seed = task, seed
+        self._task, self._seed, self._limit = task, seed, max_reply_tokens
         studio = Studio(task)
         partners = {entry.name: studio.partner(entry) for entry in read_roster(roster)}
         self._engines = {**studio.engines, "training": engine}
@@ -159,11 +174,15 @@ class DevEvaluation:
         self._problems = task.problems("dev", problems, seed)
 
     def __call__(self) -> dict[str, float]:
-        """`self_play`, `<partner>/<seat>`, `mean_partner` and `worst_partner` (over seats and partners), as solve
-        rates; `effort/<seat>` in self-play."""
+        """Play, and count.
+
+        Returns:
+            Solve rates: `self_play`, `<partner>/<seat>`, `mean_partner` and `worst_partner` (over seats and partners);
+            and `effort/<seat>` in self-play.
+        """
         numbers: dict[str, float] = {}
         strangers = []
-        for cell, played in play_cells(self._task, self._cells, self._problems, self._engines, self._seed):
+        for cell, played in play_cells(self._task, self._cells, self._problems, self._engines, self._seed, self._limit):
             record = summarise(cell, played)
             if cell.partner == SELF_PLAY:
                 numbers["self_play"] = record.solve_rate
@@ -209,19 +228,20 @@ def cells(
 
 
 def play_cells(
-    task: Task, todo: Sequence[Cell], problems: Sequence[Problem], engines: Mapping[str, Engine], seed: int
+    task: Task,
+    todo: Sequence[Cell],
+    problems: Sequence[Problem],
+    engines: Mapping[str, Engine],
+    seed: int,
+    max_reply_tokens: int | None = None,
 ) -> Iterator[tuple[Cell, list[Episode]]]:
-    """Play every cell on all problems; self-play once for all seats of a run."""
-    together: dict[tuple[str, str], list[Episode]] = {}
+    """Play every cell on all problems; a match that several seats share, as in self-play, once."""
+    played: dict[int, list[Episode]] = {}
     for cell in todo:
-        key = (cell.agents.run, cell.decoding)
-        if cell.partner == SELF_PLAY and key in together:
-            yield cell, together[key]
-            continue
-        played = play(task, [Table(problem, cell.match) for problem in problems], engines, seed=seed)
-        if cell.partner == SELF_PLAY:
-            together[key] = played
-        yield cell, played
+        if id(cell.match) not in played:
+            tables = [Table(problem, cell.match) for problem in problems]
+            played[id(cell.match)] = play(task, tables, engines, seed=seed, max_reply_tokens=max_reply_tokens)
+        yield cell, played[id(cell.match)]
 
 
 def summarise(cell: Cell, episodes: Sequence[Episode]) -> Record:
@@ -287,8 +307,15 @@ def _task_of(opened: Sequence[Run]) -> Task:
         raise RunError("no run to evaluate: name at least one")
     first = opened[0].config
     for run in opened[1:]:
-        if (run.config["task"], run.config["task_args"]) != (first["task"], first["task_args"]):
-            raise RunError(f"{opened[0].path} and {run.path} are of different tasks, so their results do not compare")
+        for key in ("task", "task_args", "max_completion_length"):
+            if run.config[key] != first[key]:
+                raise RunError(
+                    f"{opened[0].path} and {run.path} do not compare: their {key} is {first[key]!r} and "
+                    f"{run.config[key]!r}"
+                )
+    names = [run.name for run in opened]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RunError(f"runs are told apart by their last two folders, and these are not: {', '.join(twice)}")
     return load_task(first["task"], first["task_args"])
 
 
@@ -323,12 +350,14 @@ class Studio:
         return policies
 
     def _placed(self, base: str, folder: Path) -> tuple[str, str]:
-        """Engine and adapter name of a saved adapter, on a loaded base of the same weights if there is one."""
+        """Engine and adapter name of a saved adapter.
+
+        It goes onto a loaded base that has the weights it was trained on, else onto its own base.
+        """
+        trained_on = read_card(folder).get("base_fingerprint")
         for name, bank in self._banks.items():
-            try:
+            if fingerprint(bank.base) == trained_on:
                 return name, self._load(bank, folder)
-            except AdapterError as error:
-                logger.debug("adapter %s is not of base %s: %s", folder, name, error)
         return base, self._adapter(base, folder, {})
 
     def _adapter(self, base: str, folder: Path, config: Mapping[str, Any]) -> str:
@@ -338,7 +367,8 @@ class Studio:
 
     @staticmethod
     def _load(bank: AdapterBank, folder: Path) -> str:
-        name = "-".join(part for part in folder.resolve().parts[1:]).replace(".", "_").replace(" ", "_")
+        digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+        name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)}-{digest}"
         if name not in bank.names:
             bank.load(folder, name)
         return name

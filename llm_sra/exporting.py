@@ -8,6 +8,7 @@ from typing import Any
 
 from peft import PeftModel
 
+from llm_sra.adapters import CARD, read_config
 from llm_sra.loading import unknown
 from llm_sra.models import load_model
 from llm_sra.runs import Run, RunError
@@ -28,6 +29,7 @@ def export(run: str | Path | Run, policy: str, out: str | Path, *, merge: bool =
     Raises:
         RunError: If the run is not finished, or `out` holds something.
         UnknownNameError: If the run has no such policy.
+        AdapterError: If the policy is not a LoRA adapter in safetensors.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     out = Path(out)
@@ -41,6 +43,7 @@ def export(run: str | Path | Run, policy: str, out: str | Path, *, merge: bool =
         raise unknown("policy", policy, known)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} already holds something: choose a new folder for the export")
+    read_config(run.adapters / policy)
     base, tokenizer = load_model(
         str(run.config["model_name_or_path"]),
         dtype=run.config.get("dtype"),
@@ -53,6 +56,8 @@ def export(run: str | Path | Run, policy: str, out: str | Path, *, merge: bool =
     saved = model.merge_and_unload() if merge else model
     saved.save_pretrained(str(partial))
     tokenizer.save_pretrained(str(partial))
+    if not merge:
+        shutil.copy(run.adapters / policy / CARD, partial / CARD)
     (partial / "README.md").write_text(model_card(run, policy, merge), encoding="utf-8")
     if out.exists():
         out.rmdir()

@@ -24,11 +24,11 @@ class UnknownNameError(ValueError):
     """A task, partner, arm or key that does not exist; names the nearest one that does."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not among the known ones."""
     known = sorted(known)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
     return UnknownNameError(f"unknown {kind} {name!r}{hint} There are: {', '.join(known) or 'none'}")
 
 
@@ -46,13 +46,12 @@ def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:
     cls = _load_class(spec, "task") if ":" in spec else _shipped_task(spec)
     if not issubclass(cls, Task):
         raise ValueError(f"{spec} is no task: expected a subclass of llm_sra.Task")
-    check_seats(cls.seats)
+    check_seats(getattr(cls, "seats", ()))
     try:
-        inspect.signature(cls).bind(**(options or {}))
+        return cls(**(options or {}))
     except TypeError as error:
         known = ", ".join(inspect.signature(cls).parameters) or "none"
-        raise ValueError(f"task_args of {spec}: {error}; its options are: {known}") from error
-    return cls(**(options or {}))
+        raise ValueError(f"task {spec}: {error}; its options (task_args) are: {known}") from error
 
 
 def load_partner(spec: str, task: Task) -> ScriptedPartner:

@@ -17,7 +17,7 @@ from llm_sra.task import Episode, Message, Problem, Reply, Reward, Task, Turn
 
 
 class ContextError(ValueError):
-    """What a seat sees at its first turn does not fit into its model's context."""
+    """What a seat sees of a problem, before anything is said, does not fit into its model's context."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class _Running:
     """An episode that is being played."""
 
     table: Table
+    start: Any
     state: Any
     seats: dict[str, _Seat]
     turns: list[Turn] = field(default_factory=list)
@@ -90,7 +91,8 @@ def play(
         The episodes, in the order of the tables.
 
     Raises:
-        ContextError: If what a seat sees at its first turn does not fit into its model's context.
+        ContextError: If what a seat sees of a problem, before anything is said, does not fit into its model's
+            context. Where it is the replies that do not fit, later turns are empty and end by `context`.
         KeyError: If a match leaves a seat empty or names an unknown engine.
     """
     running = [_start(task, table, seed, step) for table in tables]
@@ -133,7 +135,8 @@ def _start(task: Task, table: Table, seed: int, step: int) -> _Running:
     if missing := [seat for seat in task.seats if seat not in table.match.seats]:
         raise KeyError(f"match {table.match.name!r} leaves empty: {', '.join(missing)}")
     rng = random.Random(reply_seed(seed, step, table, "", -1))
-    return _Running(table, task.start(table.problem, rng), {seat: _Seat() for seat in task.seats})
+    start = task.start(table.problem, rng)
+    return _Running(table, start, start, {seat: _Seat() for seat in task.seats})
 
 
 def _pending(task: Task, episode: _Running, seat: str, seed: int, step: int) -> _Pending:
@@ -155,7 +158,7 @@ def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engin
             text = waiting.policy.reply(waiting.view, random.Random(waiting.seed))
             turns[i] = _turn(waiting, (), _cut(Reply(text), task.max_reply_chars))
             continue
-        prompt, room = _prompt(waiting, waiting.policy, engines)
+        prompt, room = _prompt(task, waiting, waiting.policy, engines)
         if room < 1:
             turns[i] = _turn(waiting, prompt, Reply("", finish="context"))
             continue
@@ -176,7 +179,9 @@ def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engin
     return [turns[i] for i in range(len(pending))]
 
 
-def _prompt(waiting: _Pending, policy: EnginePolicy, engines: Mapping[str, Engine]) -> tuple[tuple[int, ...], int]:
+def _prompt(
+    task: Task, waiting: _Pending, policy: EnginePolicy, engines: Mapping[str, Engine]
+) -> tuple[tuple[int, ...], int]:
     """The prompt of a turn, and how many tokens the reply may have."""
     if policy.engine not in engines:
         raise KeyError(f"policy {policy.name!r} wants engine {policy.engine!r}; there are: {', '.join(engines)}")
@@ -186,12 +191,14 @@ def _prompt(waiting: _Pending, policy: EnginePolicy, engines: Mapping[str, Engin
     own = [(text, ids if engine.renderer.decode(ids) == text else ()) for text, ids in said]
     prompt = engine.renderer.render(waiting.view, own)
     room = engine.context_length - len(prompt)
-    if room < 1 and not said:
-        raise ContextError(
-            f"problem {waiting.running.table.problem.id!r}: seat {waiting.seat!r} sees {len(prompt)} tokens at its "
-            f"first turn, but the context of policy {policy.name!r} holds {engine.context_length}, reply included. "
-            "Leave out long problems (the task's length filter), or take a model with a longer context"
-        )
+    if room < 1 and not said:  # is it the problem that is too long, or what a partner wrote?
+        opening = engine.renderer.render(task.view(waiting.running.start, waiting.seat))
+        if len(opening) >= engine.context_length:
+            raise ContextError(
+                f"problem {waiting.running.table.problem.id!r}: before anything is said seat {waiting.seat!r} sees "
+                f"{len(opening)} tokens, but the context of policy {policy.name!r} holds {engine.context_length}. "
+                "Leave out long problems (the task's length filter), or take a model with a longer context"
+            )
     return prompt, room
 
 

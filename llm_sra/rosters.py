@@ -5,7 +5,7 @@
       - {name: other-run, kind: adapter, policy: ./agents/{seat}} # an adapter of any base; {seat}: one per seat
       - {name: stranger, kind: model, policy: ../models/other}    # a Hugging Face model, own tokenizer and template
 
-A path that starts with `./` or `../` is relative to the roster.
+Paths are relative to the roster.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,10 @@ def read_roster(path: str | Path) -> list[Entry]:
     path = Path(path)
     if not path.is_file():
         raise RosterError(f"no roster {path} (looked for {path.absolute()})")
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RosterError(f"{path} is not YAML: {error}") from error
     if not isinstance(loaded, dict) or set(loaded) != {"partners"} or not isinstance(loaded["partners"], list):
         raise RosterError(f"{path} must hold one key, `partners`, with a list of `{{name, kind, policy}}`")
     entries = [_entry(item, path) for item in loaded["partners"]]
@@ -64,25 +67,32 @@ def read_roster(path: str | Path) -> list[Entry]:
 def _entry(item: Any, path: Path) -> Entry:
     if not isinstance(item, dict) or not {"name", "kind", "policy"} <= set(item):
         raise RosterError(f"{path}: each partner needs name, kind and policy, got {item!r}")
-    if item["kind"] not in KINDS:
-        raise RosterError(f"{path}, partner {item['name']!r}: {unknown('kind', item['kind'], KINDS)}")
+    kind = str(item["kind"])
+    if kind not in KINDS:
+        raise RosterError(f"{path}, partner {item['name']!r}: {unknown('kind', kind, KINDS)}")
     if item["name"] == SELF_PLAY:
         raise RosterError(f"{path}: the name {SELF_PLAY!r} is kept for a run's own partner")
     options = {key: value for key, value in item.items() if key not in ("name", "kind", "policy")}
-    allowed = KINDS[item["kind"]]
+    allowed = KINDS[kind]
     for key in options:
         if key not in allowed:
             raise RosterError(
                 f"{path}, partner {item['name']!r}: {unknown('key', key, ('name', 'kind', 'policy', *allowed))}"
             )
-    policy = _from_folder(path.parent, str(item["policy"]))
+    policy = str(item["policy"])
+    if kind == "model":
+        policy = _model(path.parent, policy)
+    elif kind == "adapter" or ".py:" in policy:
+        policy = str((path.parent / policy).resolve())
     if "base" in options:
-        options["base"] = _from_folder(path.parent, str(options["base"]))
-    return Entry(str(item["name"]), item["kind"], policy, options)
+        options["base"] = _model(path.parent, str(options["base"]))
+    return Entry(str(item["name"]), kind, policy, options)
 
 
-def _from_folder(folder: Path, value: str) -> str:
-    return str((folder / value).resolve()) if value.startswith(("./", "../")) else value
+def _model(folder: Path, value: str) -> str:
+    """The path of a model's folder, or its name on the hub as it is."""
+    is_path = value.startswith(("./", "../")) or (folder / value).is_dir()
+    return str((folder / value).resolve()) if is_path else value
 
 
 def partners_of(entries: Sequence[Entry], kind: str) -> list[Entry]:

@@ -62,15 +62,21 @@ class Run:
         Raises:
             RunError: If the folder is missing or is not a run, or has no such checkpoint.
         """
-        folder, _, checkpoint = str(path).partition("@")
-        path = Path(folder)
+        path, checkpoint = Path(path), ""
+        if not path.is_dir() and "@" in path.name:
+            name, _, checkpoint = path.name.rpartition("@")
+            path = path.with_name(name)
         config = path / "config.yaml"
         if not config.is_file():
             raise RunError(f"{path} is not a run: expected config.yaml in it, as a training writes it")
-        loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
+        try:
+            loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
+            arguments, heroes = loaded["arguments"], loaded["heroes"]
+        except (yaml.YAMLError, KeyError, TypeError) as error:
+            raise RunError(f"{config} is not what a training writes: expected `arguments` and `heroes`") from error
         if checkpoint == "best":
-            checkpoint = _best_checkpoint(path, f"eval_{loaded['arguments']['metric_for_best_model']}")
-        run = cls(path, loaded["arguments"], loaded["heroes"], checkpoint or None)
+            checkpoint = _best_checkpoint(path, f"eval_{arguments['metric_for_best_model']}")
+        run = cls(path, arguments, heroes, checkpoint or None)
         if checkpoint and not run.adapters.is_dir():
             there = ", ".join(sorted(p.name for p in (path / "checkpoints").glob("checkpoint-*"))) or "none"
             raise RunError(f"{path} has no {checkpoint}; its checkpoints: {there}")
@@ -83,6 +89,8 @@ def prepare(path: Path, overwrite: bool, resume: bool) -> None:
     Raises:
         RunError: If the folder holds something, and neither resuming nor overwriting was asked for.
     """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file: choose another --output_dir")
     if resume:
         path.mkdir(parents=True, exist_ok=True)
         return
@@ -130,7 +138,9 @@ def _best_checkpoint(path: Path, metric: str) -> str:
     scores = {line["step"]: line[metric] for line in read_metrics(path / "metrics.jsonl") if metric in line}
     saved = {step: score for step, score in scores.items() if (path / "checkpoints" / f"checkpoint-{step}").is_dir()}
     if not saved:
-        raise RunError(f"{path} has no checkpoint with {metric}: train with dev_roster, eval_strategy and save_strategy")
+        raise RunError(
+            f"{path} has no checkpoint with {metric}: train with dev_roster, eval_strategy and save_strategy"
+        )
     return f"checkpoint-{max(saved, key=lambda step: (saved[step], -step))}"
 
 

@@ -1,11 +1,12 @@
 """`train`: a configuration to a run folder."""
 
-import logging
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import ProgressCallback, TrainerCallback
 from trl import get_peft_config
 
 from llm_sra import runs
@@ -15,14 +16,13 @@ from llm_sra.evaluation import DevEvaluation
 from llm_sra.loading import load_task
 from llm_sra.models import load_model
 from llm_sra.render import Renderer
-from llm_sra.runs import Run
+from llm_sra.runs import Run, RunError
 from llm_sra.task import Sampling
 from llm_sra.trainer import ModelArguments, SRPOConfig, SRPOTrainer, build_arm
 from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
-
-logger = logging.getLogger(__name__)
+from llm_sra.trainer.progress import Progress
 
 
 def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:
@@ -45,6 +45,12 @@ def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallba
 
 def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequence[TrainerCallback] = ()) -> Run:
     """Train with parsed configurations; see `train`."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != args.world_size:
+        raise RunError(
+            f"{launched} processes were launched, but this one counts {args.world_size}: each would train alone. On a "
+            "machine without a GPU set `use_cpu: true`"
+        )
     task = load_task(args.task, args.task_args)
     arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
     resume = wants_resume(args.resume_from_checkpoint)
@@ -66,7 +72,9 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     engine = TransformersEngine(bank, Renderer(tokenizer, args.chat_template_kwargs), args.rollout_batch_size)
     on_dev = None
     if args.dev_roster:
-        on_dev = DevEvaluation(task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed)
+        on_dev = DevEvaluation(
+            task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
+        )
     trainer = SRPOTrainer(
         task,
         arm,
@@ -77,6 +85,9 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         evaluate_heroes=on_dev,
         callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
     )
+    if not args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(Progress())
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(args.run_dir / "adapters"))
     return Run.open(args.run_dir)

@@ -31,12 +31,12 @@ def run_command(command: Callable[..., Any], *args: Any) -> int:
     """Run a command; what the user can mend is one line on stderr and exit code 2."""
     try:
         command(*args)
-    except (ValueError, KeyError, FileNotFoundError, NotImplementedError, PolicyError) as error:
+    except (ValueError, KeyError, OSError, NotImplementedError, PolicyError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"llm-sra: {type(error).__name__}: {message}", file=sys.stderr)
+        print(f"llm-sra: {type(error).__name__}: {' '.join(str(message).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("llm-sra: interrupted; `--resume_from_checkpoint true` goes on from the last checkpoint", file=sys.stderr)
+        print("llm-sra: interrupted", file=sys.stderr)
         return 130
     return 0
 

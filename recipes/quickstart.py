@@ -27,12 +27,11 @@ def main(argv: Sequence[str] = ()) -> None:
     for arm in ARMS:
         print(f"\n== {arm}: training two LoRA agents on the worksheet ==", flush=True)
         options = {"max_steps": args.max_steps} if args.max_steps else {}
-        runs.append(
-            train(HERE / "worksheet" / f"{arm}.yaml", output_dir=str(args.out / arm), overwrite_output_dir=True, **options)
-        )
+        recipe = HERE / "worksheet" / f"{arm}.yaml"
+        runs.append(train(recipe, output_dir=str(args.out / arm), overwrite_output_dir=True, **options))
     print("\n== evaluation: partners that neither was trained with ==", flush=True)
-    records = evaluate(runs, ROSTER, args.out / "eval", problems=args.problems)
-    figure = report(runs, records, args.out / "eval")
+    evaluate(runs, ROSTER, args.out / "eval", problems=args.problems)
+    figure = report(runs, args.out / "eval")
 
     exported = args.out / "exported"
     for run in runs:

@@ -28,7 +28,7 @@ class Human:
 
     def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
         """What is typed after being shown the last message."""
-        self._console.print(Text(messages[-1].content, style="dim"))
+        self._console.print(Text(printable(messages[-1].content), style="dim"))
         try:
             return self._ask("you> ")
         except EOFError as error:
@@ -70,12 +70,12 @@ def main(argv: Sequence[str]) -> None:
         policies = {**others, seat: own[seat]}
     match = Match(f"show/{seat}/{args.partner}", policies)
     for problem in task.problems(args.split, args.problems, args.seed):
-        _show(console, task, Table(problem, match), studio, args.seed)
+        _show(console, task, Table(problem, match), studio, args.seed, run.config["max_completion_length"])
 
 
-def _show(console: Console, task: Task, table: Table, studio: Studio, seed: int) -> None:
+def _show(console: Console, task: Task, table: Table, studio: Studio, seed: int, limit: int | None) -> None:
     """Play one episode and print it turn by turn."""
-    console.rule(Text(f"problem {table.problem.id}"))
+    console.rule(Text(printable(f"problem {table.problem.id}")))
     colours = dict(zip(task.seats, COLOURS * len(task.seats), strict=False))
 
     def on_turn(turn: Turn) -> None:
@@ -84,7 +84,7 @@ def _show(console: Console, task: Task, table: Table, studio: Studio, seed: int)
         # Text, not markup: what a partner says is shown, never interpreted.
         console.print(Text.assemble((f"{name:>28}  ", colours[turn.seat]), printable(turn.reply.text), (cut, "red")))
 
-    [episode] = play(task, [table], studio.engines, seed=seed, on_turn=on_turn)
+    [episode] = play(task, [table], studio.engines, seed=seed, max_reply_tokens=limit, on_turn=on_turn)
     verdict = ("solved", "bold green") if episode.outcome.solved else ("not solved", "bold red")
     returns = ", ".join(f"{seat} {episode.total(seat):+.2f}" for seat in task.seats)
     console.print(Text.assemble(verdict, f"   returns: {returns}"))

@@ -6,6 +6,7 @@ Every field of the recipe is also a flag. See `llm_sra.trainer.config` for the m
 TRL's GRPOConfig and ModelConfig for all others.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -17,16 +18,18 @@ def main(argv: Sequence[str] | None = None) -> Run:
     from llm_sra.trainer.parse import parse
     from llm_sra.training import run_training
 
-    flags = list(sys.argv[1:] if argv is None else argv)
-    recipe = None
-    if "--config" in flags:
-        at = flags.index("--config")
-        recipe = flags[at + 1] if at + 1 < len(flags) else ""
-        del flags[at : at + 2]
-    run = run_training(*parse(recipe, flags))
-    print(
-        f"trained: {run.path}\nnext:    llm-sra eval --run {run.path} --roster worksheet_test --out {run.path}/report"
-    )
+    which = argparse.ArgumentParser("llm-sra train", add_help=False, allow_abbrev=False)
+    which.add_argument("--config")
+    recipe, flags = which.parse_known_args(argv)
+    model_args, args = parse(recipe.config, flags)
+    try:
+        run = run_training(model_args, args)
+    except KeyboardInterrupt:
+        print("`--resume_from_checkpoint true` goes on from the last checkpoint, if there is one", file=sys.stderr)
+        raise
+    if args.process_index == 0:
+        roster = "worksheet_test" if args.task == "worksheet" else "ROSTER"
+        print(f"trained: {run.path}\nnext:    llm-sra eval --run {run.path} --roster {roster} --out {run.path}/report")
     return run
 
 

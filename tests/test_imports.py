@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "llm_sra.rosters": ("llm_sra.task", "llm_sra.loading"),
     "llm_sra.policies": ("llm_sra.task",),
     "llm_sra.render": ("llm_sra.task",),
-    "llm_sra.engines": ("llm_sra.task", "llm_sra.adapters"),
+    "llm_sra.engines": ("llm_sra.task", "llm_sra.adapters", "llm_sra.render"),
     "llm_sra.play": ("llm_sra.task", "llm_sra.policies", "llm_sra.engines", "llm_sra.render"),
     "llm_sra.credit": ("llm_sra.task", "llm_sra.risk"),
     "llm_sra.exporting": ("llm_sra.task", "llm_sra.adapters", "llm_sra.loading", "llm_sra.models", "llm_sra.runs"),
@@ -120,7 +120,5 @@ def test_imports_along_the_direction_pass(tmp_path):
     for folder in ("llm_sra", "recipes"):
         (tmp_path / folder).mkdir()
     (tmp_path / "llm_sra/play.py").write_text("from . import render\nfrom .engines.base import Engine\nimport torch")
-    (tmp_path / "recipes/cli.py").write_text(
-        "import llm_sra.runs\nfrom eval import report\nimport tasks"
-    )
+    (tmp_path / "recipes/cli.py").write_text("import llm_sra.runs\nfrom eval import report\nimport tasks")
     assert against_the_table(tmp_path) == []

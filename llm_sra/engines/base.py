@@ -56,5 +56,5 @@ class Engine(Protocol):
         """One completion per request, in order.
 
         Raises:
-            KeyError: If an adapter is unknown; names those that are there.
+            AdapterError: If an adapter is unknown; names those that are there.
         """

@@ -6,12 +6,21 @@ has a say (up to the float error that another batch shape brings).
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+    StopStringCriteria,
+)
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from llm_sra.adapters import AdapterBank
@@ -55,8 +64,7 @@ class TransformersEngine:
     @torch.no_grad()
     def _generate_batch(self, requests: Sequence[Request]) -> list[Completion]:
         first = requests[0]
-        model, tokenizer = self.bank.model, self.renderer.tokenizer
-        device = self.bank.base.device
+        model, tokenizer = self.bank.base, self.renderer.tokenizer
         width = max(len(request.prompt_ids) for request in requests)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._ends[0]
         input_ids = torch.full((len(requests), width), pad, dtype=torch.long)
@@ -65,35 +73,36 @@ class TransformersEngine:
             input_ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
             attention_mask[row, width - len(request.prompt_ids) :] = 1
         draw = _SeededDraw([request.seed for request in requests], first.max_tokens, first.sampling)
+        stop = [_StopInReply(tokenizer, first.stop, width)] if first.stop else []
         config = GenerationConfig(
             max_new_tokens=first.max_tokens,
             do_sample=False,  # `draw` leaves one token to choose
             eos_token_id=list(self._ends),
             pad_token_id=pad,
-            stop_strings=list(first.stop) or None,
             disable_compile=True,
         )
         was_training = model.training
         model.eval()
         try:
-            with self.bank.using(first.adapter):
+            with self.bank.using(first.adapter), _plain_generation(model):
                 output = model.generate(
-                    input_ids=input_ids.to(device),
-                    attention_mask=attention_mask.to(device),
+                    input_ids=input_ids.to(model.device),
+                    attention_mask=attention_mask.to(model.device),
                     generation_config=config,
                     logits_processor=LogitsProcessorList([draw]),
-                    tokenizer=tokenizer if first.stop else None,
+                    stopping_criteria=StoppingCriteriaList(stop),
                 )
         finally:
             model.train(was_training)
         tokens = output[:, width:].cpu().tolist()
         logprobs = torch.stack(draw.logprobs, dim=1).cpu().tolist()
+        stopped = stop[0].lengths if stop else {}
         return [
-            self._completion(row_tokens, row_logprobs, first.stop)
-            for row_tokens, row_logprobs in zip(tokens, logprobs, strict=True)
+            self._completion(row_tokens[: stopped.get(row)], row_logprobs, first.stop, row in stopped)
+            for row, (row_tokens, row_logprobs) in enumerate(zip(tokens, logprobs, strict=True))
         ]
 
-    def _completion(self, tokens: list[int], logprobs: list[float], stop: tuple[str, ...]) -> Completion:
+    def _completion(self, tokens: list[int], logprobs: list[float], stop: tuple[str, ...], stopped: bool) -> Completion:
         """Cut a row of the batch where its reply ended; what follows is padding."""
         ended = next((i for i, token in enumerate(tokens) if token in self._ends), None)
         length = len(tokens) if ended is None else ended + 1
@@ -101,7 +110,7 @@ class TransformersEngine:
         stops = [at for at in (text.find(string) for string in stop) if at >= 0]
         if stops:
             text, length = text[: min(stops)], self._stopped_at(tokens, stop)
-        finish: Literal["stop", "length"] = "length" if ended is None and not stops else "stop"
+        finish: Literal["stop", "length"] = "stop" if stopped or stops or ended is not None else "length"
         return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), text, finish)
 
     def _stopped_at(self, tokens: list[int], stop: tuple[str, ...]) -> int:
@@ -125,6 +134,39 @@ def end_of_turn_ids(bank: AdapterBank, tokenizer: PreTrainedTokenizerBase) -> tu
             "(eos_token): replies would never end"
         )
     return tuple(ids)
+
+
+@contextmanager
+def _plain_generation(model: PreTrainedModel) -> Iterator[None]:
+    """Without the penalties and suppressed tokens of the model's own generation config.
+
+    They would change the distribution that is sampled from, and `generate` takes them wherever its argument is silent.
+    """
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+class _StopInReply(StopStringCriteria):
+    """Ends a row at a stop string within its reply, whatever its prompt ends with.
+
+    Attributes:
+        lengths: By row that ended so, the number of tokens of its reply.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], prompt_width: int) -> None:
+        super().__init__(tokenizer, list(stop))
+        self.lengths: dict[int, int] = {}
+        self._prompt_width = prompt_width
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
+        reply = input_ids[:, self._prompt_width :]
+        done = super().__call__(reply, scores, **kwargs)
+        for row in done.nonzero().flatten().tolist():
+            self.lengths.setdefault(row, reply.size(1))
+        return done
 
 
 class _SeededDraw(LogitsProcessor):

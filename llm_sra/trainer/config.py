@@ -1,8 +1,9 @@
 """What a training run is told: TRL's and transformers' flags under their own names, and the method's beside them."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from trl import GRPOConfig, ModelConfig
 
@@ -38,8 +39,6 @@ class SRPOConfig(GRPOConfig):
     One step is one rollout of `problems_per_step` problems, `num_generations` episodes each, shared by all matches of
     the arm, and all optimizer updates on it. Returns, `entropy_coef` and `1 / tau` are in units of the reward.
     """
-
-    _VALID_DICT_FIELDS = [*GRPOConfig._VALID_DICT_FIELDS, "task_args"]  # those that a flag may give as JSON
 
     task: str = field(default="worksheet", metadata={"help": "Folder's name, path/to/file.py:Class or module:Class."})
     task_args: dict[str, Any] | str | None = field(default=None, metadata={"help": "Options of the task (JSON)."})
@@ -103,11 +102,20 @@ class SRPOConfig(GRPOConfig):
     greater_is_better: bool | None = field(default=True, metadata={"help": "Whether that metric is to be large."})
 
     def __post_init__(self) -> None:
+        self._read_task_args()
         self._check()
         # TRL asks for a generation batch of whole groups; how many episodes there are is ours to say.
         self.steps_per_generation = self.num_generations
         super().__post_init__()
+
+    def _read_task_args(self) -> None:
+        """Take `task_args` from JSON, as a flag gives them."""
         if isinstance(self.task_args, str):
+            try:
+                self.task_args = json.loads(self.task_args)
+            except ValueError as error:
+                raise ValueError(f"task_args must be a JSON object, got {self.task_args!r}: {error}") from error
+        if self.task_args is not None and not isinstance(self.task_args, dict):
             raise ValueError(f"task_args must be a JSON object, got {self.task_args!r}")
 
     def _check(self) -> None:
@@ -134,8 +142,12 @@ class SRPOConfig(GRPOConfig):
             "log_episodes": -1,
         }
         for key, least in at_least.items():
-            if getattr(self, key) < least:
+            if not getattr(self, key) >= least:  # so that NaN is refused too
                 raise ValueError(f"{key} must be {least} or more, got {getattr(self, key)}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0 (greedy replies teach nothing), got {self.temperature}")
+        if self.load_best_model_at_end and not self.dev_roster:
+            raise ValueError("load_best_model_at_end needs dev_roster: the best model is chosen by its partners")
         fixed = {
             "gradient_accumulation_steps": (
                 1,
@@ -163,6 +175,3 @@ class SRPOConfig(GRPOConfig):
         """The run folder."""
         assert self.output_dir is not None
         return Path(self.output_dir)
-
-
-KlDirection = Literal["adversary_partner", "partner_adversary"]

@@ -51,7 +51,7 @@ def parse(
         model, config, rest = parser.parse_args_into_dataclasses(
             list(flags), return_remaining_strings=True, look_for_args_file=False
         )
-    except (argparse.ArgumentError, ValueError) as error:
+    except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
     for flag in rest:
         if flag.startswith("--"):
@@ -87,7 +87,7 @@ def relative_to(folder: Path, value: Any) -> Any:
     return value
 
 
-def _unknown(key: str, known: set[str], where: str) -> str:
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+def _unknown(key: object, known: set[str], where: str) -> str:
+    nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"unknown key {key!r} {where}{hint}"

@@ -192,6 +192,7 @@ class SRPOTrainer(GRPOTrainer):
     def _update(self, model: torch.nn.Module, rollout: Rollout) -> dict[str, float]:
         """All optimizer updates of the step: heroes once an iteration, adversaries `adversary_updates` times."""
         losses: dict[str, float] = {}
+        self._grad_norms.clear()
         for _ in range(self.args.num_iterations):
             losses.update(self._update_once(model, rollout, self.arm.adapters))
             for _ in range(self._extra_updates):

@@ -14,7 +14,6 @@ class Diligent(ScriptedPartner):
     """Always writes the next right line."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """The next right line."""
         return read(messages).next_line
 
 
@@ -22,7 +21,6 @@ class Lazy(ScriptedPartner):
     """Always passes."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """`pass`."""
         return PASS
 
 
@@ -30,7 +28,6 @@ class Half(ScriptedPartner):
     """At each turn, with probability 0.5, the next right line; else passes."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """The next right line or `pass`, evenly."""
         return read(messages).next_line if rng.random() < 0.5 else PASS
 
 
@@ -38,7 +35,6 @@ class Sloppy(ScriptedPartner):
     """The next right line, but with probability 0.3 a plausible wrong one in its place."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """The next line, at times wrong."""
         sheet = read(messages)
         if sheet.complete:
             return PASS
@@ -56,7 +52,6 @@ class Late(ScriptedPartner):
         self.turns = turns
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """`pass` before the last turn, the next right line at it."""
         sheet = read(messages)
         is_last_turn = len(sheet.lines) + 2 >= self.turns
         return sheet.next_line if is_last_turn else PASS
@@ -66,7 +61,6 @@ class Saboteur(ScriptedPartner):
     """Always writes a plausible wrong line, also after the chain is complete."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """A wrong line."""
         return read(messages).wrong_line(rng)
 
 
@@ -74,7 +68,6 @@ class Repairer(ScriptedPartner):
     """Writes the next right line directly after a wrong line of the other seat; else passes."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """The next right line after a wrong one, else `pass`."""
         sheet = read(messages)
         return sheet.next_line if sheet.verdicts[-1:] == ("wrong",) else PASS
 

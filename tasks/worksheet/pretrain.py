@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim import AdamW, Muon, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from tasks.worksheet.blueprints import BLUEPRINTS, Blueprint
-from tasks.worksheet.lessons import Lesson, lessons
+from tasks.worksheet.lessons import Habit, Lesson, lessons
 from tasks.worksheet.task import Worksheet
 
-STEPS = 2000
+STEPS = 1600
 BATCH = 48
 LEARNING_RATE = 3e-3
-EXEMPLARY = 0.6  # share of the steps that learn from exemplary lines only
+MATRIX_LEARNING_RATE = 8e-3
+WARMUP = 50
+EXEMPLARY = 0.7  # share of the steps that learn from exemplary lines only
+DILIGENT = Habit(right=0.75, rest=0.15)  # of the learner meanwhile
 IGNORED = -100
 
 
@@ -48,6 +51,17 @@ def encode(
     return ids, encoded["attention_mask"], ids.masked_fill(~learned, IGNORED)
 
 
+def optimizers(model: PreTrainedModel) -> list[Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for the rest (embeddings, output, norms, biases)."""
+    named = list(model.named_parameters())
+    matrices = [parameter for name, parameter in named if ".layers." in name and parameter.ndim == 2]
+    rest = [parameter for name, parameter in named if not (".layers." in name and parameter.ndim == 2)]
+    return [
+        Muon(matrices, lr=MATRIX_LEARNING_RATE, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
 def pretrain(
     blueprint: Blueprint, steps: int = STEPS, seed: int = 0
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
@@ -58,18 +72,19 @@ def pretrain(
     problems = task.problems("train")
     tokenizer = blueprint.tokenizer()
     model = blueprint.model(tokenizer).train()
-    optimizer = AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps + 1, pct_start=0.05)
+    steppers = optimizers(model)
+    schedules = [LambdaLR(stepper, lambda step: min((step + 1) / WARMUP, 1 - step / steps)) for stepper in steppers]
     for step in range(1, steps + 1):
-        ids, mask, labels = encode(
-            tokenizer, lessons(task, problems, blueprint.habit, BATCH, rng), only_exemplary=step <= EXEMPLARY * steps
-        )
+        first = step <= EXEMPLARY * steps
+        batch = lessons(task, problems, DILIGENT if first else blueprint.habit, BATCH, rng)
+        ids, mask, labels = encode(tokenizer, batch, only_exemplary=first)
         loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
+        for stepper, schedule in zip(steppers, schedules, strict=True):
+            stepper.step()
+            schedule.step()
+        model.zero_grad()
         if step % 100 == 0 or step == steps:
             print(f"step {step}/{steps}: loss {loss.item():.4f} nats per token", flush=True)
     return model.eval(), tokenizer

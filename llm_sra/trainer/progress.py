@@ -1,0 +1,36 @@
+"""The progress bar of a training: how far it is, and the few numbers that say whether it works."""
+
+from typing import Any
+
+from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class Progress(ProgressCallback):
+    """transformers' bar, with a line of numbers behind it in place of a dictionary per step."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Show solve rate and effort of the step, or what the development roster gave."""
+        if self.training_bar is None or not logs:
+            return
+        if "eval_self_play" in logs:
+            worst = logs.get("eval_worst_partner")
+            strangers = f", worst stranger {worst:.2f}" if worst is not None else ""
+            self.training_bar.write(
+                f"step {state.global_step}: with its own partner {logs['eval_self_play']:.2f}{strangers} (dev roster)"
+            )
+        elif "solve_rate" in logs:
+            efforts = [f"{key.split('/')[1]} {value:.1f}" for key, value in logs.items() if _is_own_effort(key)]
+            self.training_bar.set_postfix_str(f"solved {logs['solve_rate']:.2f}, effort {', '.join(efforts)}")
+
+
+def _is_own_effort(key: str) -> bool:
+    """Whether it is the effort of a hero in a seat, not of an adversary."""
+    parts = key.split("/")
+    return parts[0] == "play" and parts[-1] == "effort" and not parts[2].startswith("adversary")

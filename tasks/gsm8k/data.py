@@ -1,0 +1,92 @@
+"""Where the problems come from: a folder of the data set's files, or the hub. Knows no rules and no splits of ours."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import load_dataset
+
+from llm_sra.task import Problem
+from tasks.gsm8k.answers import final_answer
+
+HUB, CONFIG = "openai/gsm8k", "main"
+FILES: Mapping[str, str] = {"train": "train.jsonl", "test": "test.jsonl"}
+EXPECTED = 'one problem per line, {"question": "...", "answer": "... #### number"}'
+
+
+class DataError(ValueError):
+    """The data set cannot be used: missing, or not of the expected form."""
+
+
+class Source:
+    """The two parts of the data set, each loaded when it is first asked for.
+
+    Args:
+        folder: Holds `train.jsonl` and `test.jsonl`; None for the hub.
+
+    Raises:
+        DataError: If the folder or one of its files is missing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._parts: dict[str, tuple[Problem, ...]] = {}
+        if folder is None:
+            return
+        if missing := [name for name in FILES.values() if not (folder / name).is_file()]:
+            what = f"no {' and no '.join(missing)} in it" if folder.is_dir() else "no such folder"
+            raise DataError(
+                f"gsm8k option `data_path`: {what} ({folder.absolute()}); expected a folder with "
+                f"{' and '.join(FILES.values())}, {EXPECTED}; without `data_path` they are taken from the hub ({HUB})"
+            )
+
+    def part(self, name: str) -> tuple[Problem, ...]:
+        """The problems of `train` or `test` in the order of the file, each question once.
+
+        Raises:
+            DataError: If they cannot be loaded, or one of them is not of the expected form.
+        """
+        if name not in self._parts:
+            rows = _from_hub(name) if self._folder is None else _from_file(self._folder / FILES[name])
+            problems = [problem_of(row, f"{self._folder or HUB}, {name}, row {i}") for i, row in enumerate(rows, 1)]
+            self._parts[name] = tuple({problem.id: problem for problem in problems}.values())
+        return self._parts[name]
+
+
+def problem_of(row: Mapping[str, Any], place: str) -> Problem:
+    """A row of the data set as a problem. Its id is a hash of the question, so that it outlives any order.
+
+    Args:
+        row: With `question` and `answer`.
+        place: Where the row stands, for the error.
+
+    Raises:
+        DataError: If the row is not of the expected form.
+    """
+    question, answer = row.get("question"), row.get("answer")
+    reference = final_answer(answer) if isinstance(answer, str) else None
+    if not isinstance(question, str) or reference is None:
+        raise DataError(f"{place}: expected {EXPECTED}, got {str(dict(row))[:300]}")
+    digest = hashlib.sha256(question.encode("utf-8", "replace")).hexdigest()
+    return Problem(digest[:16], {"question": question, "answer": str(reference)})
+
+
+def _from_file(path: Path) -> Iterable[Mapping[str, Any]]:
+    # Read into memory by way of a folder of its own: nothing is left in, or taken from, the user's cache.
+    with tempfile.TemporaryDirectory() as cache:
+        try:
+            return list(load_dataset("json", data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True))
+        except Exception as error:  # what `datasets` raises here is not documented
+            raise DataError(f"cannot read {path}: expected {EXPECTED}: {error}") from error
+
+
+def _from_hub(name: str) -> Iterable[Mapping[str, Any]]:
+    try:
+        return load_dataset(HUB, CONFIG, split=name)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot load {HUB} from the hub: {error}. To do without it, put {' and '.join(FILES.values())} into a "
+            "folder and name it in the option `data_path`"
+        ) from error

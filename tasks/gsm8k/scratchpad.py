@@ -1,0 +1,55 @@
+"""What a relayed solution looks like: its opening, the steps written so far, and the answer that stands on it.
+
+The one reading that rules, metrics and partners share. This module does not know seats or rewards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from tasks.gsm8k.answers import final_answer
+
+PROBLEM, SOLUTION = "\n\nProblem: ", "\n\nSolution:"
+
+
+@dataclass(frozen=True)
+class Scratchpad:
+    """A problem and the steps of its solution so far.
+
+    Attributes:
+        question: The problem.
+        reference: Its right answer.
+        steps: Every reply as it came, oldest first, the empty ones included.
+    """
+
+    question: str
+    reference: Decimal
+    steps: tuple[str, ...] = ()
+
+    def with_step(self, text: str) -> "Scratchpad":
+        """The scratchpad with one more step."""
+        return replace(self, steps=(*self.steps, text))
+
+    @property
+    def answer(self) -> Decimal | None:
+        """The last `#### number` of the last step, which is the last one of all: it ends the episode."""
+        return final_answer(self.steps[-1]) if self.steps else None
+
+    @property
+    def solved(self) -> bool:
+        """Whether the answer is the reference."""
+        return self.answer == self.reference
+
+
+def opening(instructions: str, question: str) -> str:
+    """The first message of every seat."""
+    return f"{instructions.strip()}{PROBLEM}{question}{SOLUTION}"
+
+
+def last_step(messages: Sequence[dict[str, str]]) -> str:
+    """The step that was written last, read from what a seat sees; empty if there is none yet."""
+    last = messages[-1]["content"]
+    if len(messages) > 1:
+        return last
+    # Before its own first turn a seat sees one message: the opening, and under it the other seat's step.
+    return last.partition(SOLUTION)[2].removeprefix("\n")

@@ -1,0 +1,216 @@
+"""What an evaluation shows: tables, pictures, and the program around them. Results are made up; nothing is played."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from rich.console import Console
+
+from eval import crossplay
+from eval.plots import effort_curves, quickstart_figure, running_mean, study_figure
+from eval.results import Results, ResultsError, read_results
+from eval.stats import wilson
+from eval.table import grids, markdown, print_tables
+from llm_sra.evaluation import Record, write_results
+from llm_sra.rosters import RosterError
+from llm_sra.runs import Run, RunError
+
+PARTNERS = ("lazy", "late", "sloppy", "saboteur", "diligent", "half", "agents-of-another-seed", "another-model")
+SEATS = ("first", "second")
+SOLVED = {"ippo": {"first": 0, "second": 60}, "srpo": {"first": 58, "second": 50}}  # of 64, with every stranger
+EFFORT = {"ippo": {"first": 0.02, "second": 2.01}, "srpo": {"first": 1.6, "second": 1.0}}
+
+
+def evaluation(runs: dict[str, str], decodings=("greedy", "sampled"), partners=PARTNERS):
+    """Records and episode lines of runs, given the arm of each."""
+    records, lines = [], []
+    for run, arm in runs.items():
+        for decoding in decodings:
+            for seat, other in (SEATS, SEATS[::-1]):
+                for partner in ("self-play", *partners):
+                    solved = 62 if partner == "self-play" else SOLVED[arm][seat]
+                    share = wilson(solved, 64)
+                    numbers = (64, share.value, (share.low, share.high), share.value, share.value)
+                    key = {"run": run, "arm": arm, "seat": seat, "partner": partner, "decoding": decoding}
+                    records.append(Record(*key.values(), *numbers, EFFORT[arm][seat], EFFORT[arm][other]))
+                    lines += [{**key, "problem": str(index), "solved": index < solved} for index in range(64)]
+    return records, lines
+
+
+def results(folder: Path, runs: dict[str, str], **choices) -> Results:
+    write_results(folder, *evaluation(runs, **choices), {})
+    return read_results(folder)
+
+
+def run_folder(path: Path, arm: str, metrics: bool = True) -> Run:
+    path.mkdir(parents=True)
+    config = {"heroes": {seat: seat for seat in SEATS}, "arguments": {"arm": arm, "task": "worksheet"}}
+    (path / "config.yaml").write_text(json.dumps(config))
+    lines = [
+        {"step": step, **{f"play/{seat}/{seat}/effort": EFFORT[arm][seat] + 1 / step for seat in SEATS}}
+        for step in range(1, 31)
+    ]
+    if arm == "srpo":
+        lines = [{**line, "play/second/adversary-of-first/effort": 1.0} for line in lines]
+        lines.append({"step": 30, "eval_effort/first": 1.5, "eval_effort/second": 0.5})
+    if metrics:
+        (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Run.open(path)
+
+
+def printed(shown: Results, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_tables(shown, console)
+    return console.file.getvalue()
+
+
+def cells(text: str, row: str) -> list[list[str]]:
+    """The numbers of every row of that name, in a printed table or in Markdown."""
+    lines = [re.split(r"\s{2,}|\s*\|\s*", line.strip(" |")) for line in text.splitlines()]
+    return [line[1:] for line in lines if line[0] == row]
+
+
+def test_both_tables_show_every_partner_and_the_same_numbers(tmp_path):
+    shown = results(tmp_path, {"q/ippo": "ippo", "q/srpo": "srpo"})
+    for text in (printed(shown), markdown(shown)):
+        for partner in PARTNERS:
+            # 0, 60, 58, 50 of 64; once per decoding.
+            assert cells(text, partner) == [["0.00", "0.94", "0.91", "0.78"]] * 2
+        assert cells(text, "self-play") == [["0.97"] * 4] * 2
+        assert cells(text, "mean of these") == [["0.00", "0.94", "0.91", "0.78"]] * 2
+        assert cells(text, "spread of these") == [["0.00"] * 4] * 2
+        # 0.02 / 2.03, 2.01 / 2.03, 1.6 / 2.6, 1 / 2.6; 62/64 less the rate with lazy.
+        assert cells(text, "contribution share") == [["0.01", "0.99", "0.62", "0.38"]] * 2
+        assert cells(text, "reliance") == [["+0.97", "+0.03", "+0.06", "+0.19"]] * 2
+
+
+def test_the_later_runs_are_compared_with_the_first(tmp_path):
+    text = markdown(results(tmp_path, {"q/ippo": "ippo", "q/srpo": "srpo", "q/again": "ippo"}))
+    # (58 + 50 - 0 - 60) / 128 = 0.375; both arms solve the same problems in self-play.
+    assert "less that of ippo" in text
+    (greedy, sampled) = cells(text, "srpo")
+    assert [greedy[0], sampled[0]] == ["greedy", "sampled"]
+    assert greedy[1].startswith("+0.38 [+0.3") and greedy[2] == "+0.00 [+0.00, +0.00]"
+    assert cells(text, "again (ippo)")[0][1:] == ["+0.00 [+0.00, +0.00]"] * 2
+
+
+def test_one_run_is_compared_with_nothing(tmp_path):
+    assert len(list(grids(results(tmp_path, {"q/ippo": "ippo"})))) == 2
+
+
+def test_many_runs_of_long_names_fit_into_100_columns(tmp_path):
+    runs = {f"study/srpo-with-a-long-name-{seed}": "srpo" for seed in range(5)}
+    text = printed(results(tmp_path, runs))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+    assert [len(row) for row in cells(text, "lazy")] == [4, 4, 2] * 2
+
+
+def test_what_cannot_be_said_is_a_dash(tmp_path):
+    text = markdown(results(tmp_path, {"q/ippo": "ippo"}, partners=("half",)))
+    assert cells(text, "reliance") == [["-", "-"]] * 2
+
+
+def test_an_empty_roster_shows_self_play(tmp_path):
+    shown = results(tmp_path, {"q/ippo": "ippo", "q/srpo": "srpo"}, partners=())
+    assert cells(markdown(shown), "self-play") == [["0.97"] * 4] * 2
+    assert cells(markdown(shown), "srpo")[0] == ["greedy", "-", "+0.00 [+0.00, +0.00]"]
+
+
+def test_names_do_not_break_the_markdown_or_colour_the_terminal(tmp_path):
+    shown = results(tmp_path, {"q/ippo": "ippo"}, partners=("a|b*c", "[red]d"))
+    assert "| a\\|b\\*c | 0.00 | 0.94 |" in markdown(shown)
+    assert "[red]d" in printed(shown)
+
+
+def test_the_quickstart_figure_is_a_picture_of_sensible_size(tmp_path):
+    runs = [run_folder(tmp_path / "q" / arm, arm) for arm in ("ippo", "srpo")]
+    shown = results(tmp_path / "eval", {run.name: run.config["arm"] for run in runs})
+    path = quickstart_figure(runs, shown, tmp_path / "new" / "figure.png")
+    assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    height, width, _ = imread(path).shape
+    assert 1500 <= width <= 2500 and 800 <= height <= 1600
+    assert [file.name for file in path.parent.iterdir()] == ["figure.png"]
+
+
+def test_runs_without_metrics_still_have_a_picture(tmp_path):
+    run = run_folder(tmp_path / "q" / "ippo", "ippo", metrics=False)
+    shown = results(tmp_path / "eval", {run.name: "ippo"}, decodings=("greedy",), partners=())
+    assert quickstart_figure([run], shown, tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_a_run_that_was_not_evaluated_has_no_picture(tmp_path):
+    run = run_folder(tmp_path / "q" / "srpo", "srpo")
+    with pytest.raises(ResultsError, match=r"q/srpo; there are q/ippo"):
+        quickstart_figure([run], results(tmp_path, {"q/ippo": "ippo"}), tmp_path / "figure.png")
+
+
+def test_curves_are_of_the_heroes(tmp_path):
+    curves = effort_curves(run_folder(tmp_path / "q" / "srpo", "srpo"))
+    assert list(curves) == ["first", "second"]
+    assert curves["second"].effort[:2] == (2.0, 1.5)  # 1 + 1/step; the adversary's 1.0 is not among them
+    assert (curves["second"].dev_steps, curves["second"].dev_effort) == ((30,), (0.5,))
+
+
+def test_the_running_mean_reaches_a_fiftieth_to_either_side():
+    assert running_mean([1.0, 2.0, 6.0]) == [1.0, 2.0, 6.0]
+    got = running_mean([0.0] * 49 + [6.0])
+    assert got[46:] == [0.0, 0.0, 2.0, 3.0]  # (0 + 0 + 6) / 3, and at the end (0 + 6) / 2
+
+
+def test_the_study_figure_shows_arms_of_several_seeds(tmp_path):
+    arms = {arm: {seed: f"s/{arm}-{seed}" for seed in (1, 2, 3)} for arm in ("ippo", "srpo")}
+    shown = results(tmp_path, {run: arm for arm, seeds in arms.items() for run in seeds.values()})
+    path = study_figure(shown, arms, tmp_path / "study.png")
+    assert np.ptp(imread(path)) > 0.5
+    with pytest.raises(ResultsError, match="1 to"):
+        study_figure(shown, {"ippo": {}}, tmp_path / "study.png")
+
+
+def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
+    runs = [run_folder(tmp_path / "q" / arm, arm) for arm in ("ippo", "srpo")]
+    roster = tmp_path / "roster.yaml"
+    roster.write_text("partners: []")
+    asked = {}
+
+    def evaluate(opened, roster, out, **options):
+        asked.update(options, runs=[run.name for run in opened], roster=roster)
+        write_results(Path(out), *evaluation({run.name: run.config["arm"] for run in opened}), {})
+
+    monkeypatch.setattr(crossplay, "evaluate", evaluate)
+    named = [part for run in runs for part in ("--run", str(run.path))]
+    out = tmp_path / "out"
+    crossplay.main([*named, "--roster", str(roster), "--out", str(out), "--problems", "64", "--decoding", "greedy"])
+    assert asked == {
+        "problems": 64, "split": "test", "decodings": ["greedy"], "seed": 0, "runs": ["q/ippo", "q/srpo"],
+        "roster": roster,
+    }  # fmt: skip
+    assert sorted(file.name for file in out.iterdir()) == ["episodes.jsonl", "figure.png", "results.json", "table.md"]
+    assert (out / "table.md").read_text() == markdown(read_results(out))
+    shown = capsys.readouterr().out
+    for name in ("results.json", "episodes.jsonl", "table.md", "figure.png"):
+        assert str(out / name) in shown.replace("\n", "")
+
+
+def test_a_shipped_roster_is_found_by_its_name():
+    assert crossplay.find_roster("worksheet_dev") == crossplay.ROSTERS / "worksheet_dev.yaml"
+
+
+def test_an_unknown_roster_names_the_shipped_ones():
+    with pytest.raises(RosterError, match=r"did you mean 'worksheet_dev'\?.*worksheet_dev"):
+        crossplay.find_roster("worksheet_dv")
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path):
+    paths = [str(run_folder(tmp_path / above / "q" / "ippo", "ippo").path) for above in "ab"]
+    with pytest.raises(RunError, match="both called 'q/ippo'"):
+        crossplay.open_runs(paths)
+
+
+def test_no_problems_are_refused_before_anything_is_loaded(tmp_path):
+    with pytest.raises(ValueError, match="--problems"):
+        crossplay.main(["--run", "nowhere", "--roster", "nowhere", "--out", str(tmp_path), "--problems", "0"])

@@ -1,0 +1,124 @@
+"""What the tests of training build on: a toy task with much variance, runs and trainers of a tiny random model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from support import ALPHA, RANK, Toy, make_bank, qwen2_folder, scramble
+from transformers import TrainerCallback
+
+from llm_sra import train
+from llm_sra.engines.transformers import TransformersEngine
+from llm_sra.models import load_model
+from llm_sra.render import Renderer
+from llm_sra.runs import Run
+from llm_sra.task import Reward, Sampling
+from llm_sra.trainer import SRPOTrainer, build_arm
+from llm_sra.trainer.parse import parse
+from llm_sra.trainer.rollout import Rollout
+
+TASK = f"{__file__}:Letters"
+FLAGS: dict[str, Any] = {
+    "task": TASK,
+    "max_steps": 2,
+    "problems_per_step": 4,
+    "num_generations": 3,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 0.02,
+    "lr_scheduler_type": "constant",
+    "lora_r": RANK,
+    "lora_alpha": ALPHA,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+# One step of this moves the weights by minus the gradient.
+GRADIENT: dict[str, Any] = {"optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0, "max_steps": 1}
+
+
+class Letters(Toy):
+    """`Toy`, paid by chance: the team gets 1 for every text of odd length, its writer pays by the last character."""
+
+    def step(self, state: Any, replies: Mapping[str, str], rng: Any) -> tuple[Any, Mapping[str, Reward]]:
+        state, _ = super().step(state, replies, rng)
+        team = float(sum(len(text) for text in replies.values()) % 2)
+        cost = {seat: 0.25 * (ord(text[-1]) % 4) if text else 0.0 for seat, text in replies.items()}
+        return state, {seat: Reward(team=team, cost=cost.get(seat, 0.0)) for seat in self.seats}
+
+
+class Nothing(Toy):
+    """`Toy` in which nobody is ever paid, and nothing costs."""
+
+    def step(self, state: Any, replies: Mapping[str, str], rng: Any) -> tuple[Any, Mapping[str, Reward]]:
+        return super().step(state, replies, rng)[0], {}
+
+
+class Broken(Letters):
+    """`Letters` that pays the right seat's partner not a number."""
+
+    def step(self, state: Any, replies: Mapping[str, str], rng: Any) -> tuple[Any, Mapping[str, Reward]]:
+        state, rewards = super().step(state, replies, rng)
+        return state, {**rewards, "right": Reward(team=float("nan"))}
+
+
+def train_tiny(out: Path, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:
+    """Train the tiny model on `Letters`."""
+    model = {} if "model_name_or_path" in overrides else {"model_name_or_path": qwen2_folder()}
+    return train(callbacks=callbacks, output_dir=out, **model, **{**FLAGS, **overrides})
+
+
+def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The adapters below a folder: weights by key, by adapter."""
+    return {path.parent.name: load_file(path) for path in sorted(folder.glob("*/adapter_model.safetensors"))}
+
+
+def flat(state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """All weights of an adapter in one vector."""
+    return torch.cat([state[key].flatten() for key in sorted(state)])
+
+
+def vectors(folder: Path) -> dict[str, torch.Tensor]:
+    """One vector for each adapter below a folder."""
+    return {name: flat(state) for name, state in weights(folder).items()}
+
+
+class Initial(TrainerCallback):
+    """Keeps what the adapters were before training."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[str, torch.Tensor] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        from peft import get_peft_model_state_dict
+
+        model = kwargs["model"]
+        for name in model.peft_config:
+            adapter = get_peft_model_state_dict(model, adapter_name=name)
+            self.vectors[name] = flat({key: value.detach().clone() for key, value in adapter.items()})
+
+
+def make_trainer(out: Path, task: Toy | None = None, **overrides: Any) -> SRPOTrainer:
+    """A trainer of adapters with random weights, all different: as in the middle of a training."""
+    task = task or Letters()
+    _, args = parse(None, overrides={"model_name_or_path": qwen2_folder(), "output_dir": out, **FLAGS, **overrides})
+    arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
+    bank = make_bank(qwen2_folder(), arm.adapters)
+    for number, name in enumerate(arm.adapters):
+        scramble(bank, name, seed=number)
+    tokenizer = load_model(str(qwen2_folder()))[1]
+    trainer = SRPOTrainer(task, arm, bank, tokenizer, TransformersEngine(bank, Renderer(tokenizer)), args)
+    bank.model.train()
+    return trainer
+
+
+def roll(trainer: SRPOTrainer) -> Rollout:
+    """A step's rollout with its credit, before any update."""
+    rollout = trainer._play()
+    trainer._score(rollout)
+    trainer._credit(rollout)
+    return rollout
