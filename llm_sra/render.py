@@ -121,6 +121,7 @@ class Renderer:
         pieces = _SLOT_PATTERN.split(text)
         if [int(slot) for slot in pieces[1::2]] != list(range(len(roles))):
             raise TemplateError(
-                f"the chat template must show each message once and in order; for the roles {list(roles)} it gave {text!r}"
+                f"the chat template must show each message once and in order; for the roles {list(roles)} it gave "
+                f"{text!r}"
             )
         return tuple(tuple(self.tokenizer(p, add_special_tokens=False)["input_ids"]) for p in pieces[::2])

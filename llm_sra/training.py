@@ -1,6 +1,5 @@
 """`train`: a configuration to a run folder."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +50,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
             f"{launched} processes were launched, but this one counts {args.world_size}: each would train alone. On a "
             "machine without a GPU set `use_cpu: true`"
         )
+    assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
     arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
     resume = wants_resume(args.resume_from_checkpoint)

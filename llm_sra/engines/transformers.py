@@ -8,7 +8,7 @@ has a say (up to the float error that another batch shape brings).
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class TransformersEngine:
             input_ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
             attention_mask[row, width - len(request.prompt_ids) :] = 1
         draw = _SeededDraw([request.seed for request in requests], first.max_tokens, first.sampling)
-        stop = [_StopInReply(tokenizer, first.stop, width)] if first.stop else []
+        stop = [_StopInReply(self.renderer, first.stop, width)] if first.stop else []
         config = GenerationConfig(
             max_new_tokens=first.max_tokens,
             do_sample=False,  # `draw` leaves one token to choose
@@ -96,13 +96,12 @@ class TransformersEngine:
             model.train(was_training)
         tokens = output[:, width:].cpu().tolist()
         logprobs = torch.stack(draw.logprobs, dim=1).cpu().tolist()
-        stopped = stop[0].lengths if stop else {}
         return [
-            self._completion(row_tokens[: stopped.get(row)], row_logprobs, first.stop, row in stopped)
-            for row, (row_tokens, row_logprobs) in enumerate(zip(tokens, logprobs, strict=True))
+            self._completion(row_tokens, row_logprobs, first.stop)
+            for row_tokens, row_logprobs in zip(tokens, logprobs, strict=True)
         ]
 
-    def _completion(self, tokens: list[int], logprobs: list[float], stop: tuple[str, ...], stopped: bool) -> Completion:
+    def _completion(self, tokens: list[int], logprobs: list[float], stop: tuple[str, ...]) -> Completion:
         """Cut a row of the batch where its reply ended; what follows is padding."""
         ended = next((i for i, token in enumerate(tokens) if token in self._ends), None)
         length = len(tokens) if ended is None else ended + 1
@@ -110,7 +109,7 @@ class TransformersEngine:
         stops = [at for at in (text.find(string) for string in stop) if at >= 0]
         if stops:
             text, length = text[: min(stops)], self._stopped_at(tokens, stop)
-        finish: Literal["stop", "length"] = "stop" if stopped or stops or ended is not None else "length"
+        finish: Literal["stop", "length"] = "length" if ended is None and not stops else "stop"
         return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), text, finish)
 
     def _stopped_at(self, tokens: list[int], stop: tuple[str, ...]) -> int:
@@ -150,22 +149,18 @@ def _plain_generation(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _StopInReply(StopStringCriteria):
-    """Ends a row at a stop string within its reply, whatever its prompt ends with.
+    """Ends a row at a stop string in its reply's text: not in the prompt's end, nor in the name of a special token."""
 
-    Attributes:
-        lengths: By row that ended so, the number of tokens of its reply.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], prompt_width: int) -> None:
-        super().__init__(tokenizer, list(stop))
-        self.lengths: dict[int, int] = {}
-        self._prompt_width = prompt_width
+    def __init__(self, renderer: Renderer, stop: Sequence[str], prompt_width: int) -> None:
+        super().__init__(renderer.tokenizer, list(stop))
+        self._renderer, self._prompt_width = renderer, prompt_width
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
-        reply = input_ids[:, self._prompt_width :]
-        done = super().__call__(reply, scores, **kwargs)
+        replies = input_ids[:, self._prompt_width :]
+        done = super().__call__(replies, scores, **kwargs)
         for row in done.nonzero().flatten().tolist():
-            self.lengths.setdefault(row, reply.size(1))
+            text = self._renderer.decode(replies[row].tolist())
+            done[row] = any(string in text for string in self.stop_strings)
         return done
 
 
@@ -194,5 +189,7 @@ class _SeededDraw(LogitsProcessor):
             cumulative = logprobs.double().exp().cumsum(dim=-1)
             uniform = self._uniform[:, len(self.logprobs), None].to(scores.device)
             token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+            token = token.clamp(max=scores.size(1) - 1)  # where rounding brought the product up to the sum
         self.logprobs.append(logprobs.gather(1, token).squeeze(1))
-        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+        chosen = torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+        return cast(torch.FloatTensor, chosen)

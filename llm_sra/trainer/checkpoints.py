@@ -46,7 +46,7 @@ def resolve_resume(resume: str | bool, folder: Path) -> str | None:
         shutil.rmtree(folder / STAGING, ignore_errors=True)
         whole = [path for path in sort_checkpoints(str(folder)) if is_whole(Path(path))]
         return whole[-1] if whole else None
-    if not is_whole(Path(resume)):
+    if not is_whole(Path(str(resume))):
         raise FileNotFoundError(
             f"no whole checkpoint at {resume}: expected a folder checkpoint-N with trainer_state.json; "
             "`--resume_from_checkpoint true` takes the newest of the run"

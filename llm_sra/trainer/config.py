@@ -148,6 +148,12 @@ class SRPOConfig(GRPOConfig):
             raise ValueError(f"temperature must be above 0 (greedy replies teach nothing), got {self.temperature}")
         if self.load_best_model_at_end and not self.dev_roster:
             raise ValueError("load_best_model_at_end needs dev_roster: the best model is chosen by its partners")
+        ceiling = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        if self.loss_type == "cispo" and ceiling < 1:
+            raise ValueError(
+                f"epsilon_high must be 1 or more with loss_type cispo (5 is usual), got {ceiling}: there it is the "
+                "largest ratio itself, and less would shrink the policy term against entropy and tether"
+            )
         fixed = {
             "gradient_accumulation_steps": (
                 1,

@@ -65,6 +65,9 @@ class SRPOTrainer(GRPOTrainer):
         callbacks: transformers callbacks.
     """
 
+    optimizer: Any  # set by transformers
+    control: Any
+
     def __init__(
         self,
         task: Task,
@@ -151,12 +154,12 @@ class SRPOTrainer(GRPOTrainer):
                 tethered = any(sample.tether for sample in samples)
                 for batch in _chunks(_by_length(samples), self.args.per_device_train_batch_size):
                     own = self._logprobs(batch, adapter) if self._reused or tethered else None
-                    if tethered:
+                    if tethered and own is not None:
                         self._tether(batch, own)
                     base = self._logprobs(batch, None) if self.beta else None
                     for i, sample in enumerate(batch):
                         length = len(sample.row.completion_ids)
-                        sample.old_logprobs = own[i, :length].clone() if self._reused else None
+                        sample.old_logprobs = own[i, :length].clone() if own is not None and self._reused else None
                         sample.ref_logprobs = base[i, :length].clone() if base is not None else None
 
     def _tether(self, batch: Sequence[Sample], own: torch.Tensor) -> None:
@@ -202,7 +205,8 @@ class SRPOTrainer(GRPOTrainer):
     def _update_once(self, model: torch.nn.Module, rollout: Rollout, adapters: Sequence[str]) -> dict[str, float]:
         losses: dict[str, float] = {}
         for adapter in adapters:
-            samples = _by_length([sample for sample in rollout.samples if sample.adapter == adapter])
+            mine = [sample for sample in rollout.samples if sample.adapter == adapter and sample.row.own_tokens]
+            samples = _by_length(mine)
             share = Share.of(samples, self.accelerator)
             if share.tokens:
                 losses[adapter] = self._accumulate(model, adapter, samples, share)
@@ -338,7 +342,8 @@ class SRPOTrainer(GRPOTrainer):
         steps = self.args.max_steps
         if steps <= 0:  # then transformers asks for one epoch, and counts the steps of all
             steps = math.ceil(len(self.problems) / self.args.problems_per_step)
-        return DataLoader([{"step": step} for step in range(steps)], batch_size=1)
+        numbers: Any = [{"step": step} for step in range(steps)]
+        return DataLoader(numbers, batch_size=1)
 
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Play the development roster."""
