@@ -185,8 +185,8 @@ class AdapterBank:
         mine = fingerprint(self.base)
         if card.get("base_fingerprint", mine) != mine:
             raise AdapterError(
-                f"the adapter at {folder} was trained on another base model ({config.base_model_name_or_path!r}) than "
-                f"{self.base.name_or_path!r}: load it on its own base (`kind: model` partners bring their own)"
+                f"the adapter at {folder} was trained on {config.base_model_name_or_path!r} as its weights were then; "
+                f"those of {self.base.name_or_path!r} are others: load the adapter on the base that it was trained on"
             )
         state = load_file(folder / WEIGHTS)
         fresh = name not in self.names

@@ -328,58 +328,53 @@ class Studio:
         self._banks: dict[str, AdapterBank] = {}
 
     def agents(self, run: Run) -> Agents:
-        """The final heroes of a run."""
-        base = str(run.config["model_name_or_path"])
-        heroes = {}
-        for seat, name in run.heroes.items():
-            heroes[seat] = self._adapter(base, run.adapters / name, run.config)
-        return Agents(run.name, str(run.config["arm"]), heroes, base)
+        """The heroes of a run."""
+        engine = self._engine(str(run.config["model_name_or_path"]), run.config)
+        heroes = {seat: self._load(engine, run.adapters / name) for seat, name in run.heroes.items()}
+        return Agents(run.name, str(run.config["arm"]), heroes, engine)
 
     def partner(self, entry: Entry) -> dict[str, Policy]:
         """The policy of a roster's entry for each seat."""
         if entry.kind == "scripted":
             return dict.fromkeys(self.task.seats, Scripted(entry.name, load_partner(entry.policy, self.task)))
         if entry.kind == "model":
-            self._engine(entry.policy, entry.options)
-            return dict.fromkeys(self.task.seats, EnginePolicy(entry.name, entry.policy))
+            return dict.fromkeys(self.task.seats, EnginePolicy(entry.name, self._engine(entry.policy, entry.options)))
         policies: dict[str, Policy] = {}
         for seat in self.task.seats:
             folder = Path(entry.policy.replace("{seat}", seat))
-            base = str(entry.options.get("base") or read_config(folder).base_model_name_or_path)
-            policies[seat] = EnginePolicy(entry.name, *self._placed(base, folder))
+            engine = self._base_of(folder, entry.options)
+            policies[seat] = EnginePolicy(entry.name, engine, self._load(engine, folder))
         return policies
 
-    def _placed(self, base: str, folder: Path) -> tuple[str, str]:
-        """Engine and adapter name of a saved adapter.
-
-        It goes onto a loaded base that has the weights it was trained on, else onto its own base.
-        """
+    def _base_of(self, folder: Path, options: Mapping[str, Any]) -> str:
+        """Engine for a saved adapter: one whose base has the weights it was trained on, else one of its own base."""
         trained_on = read_card(folder).get("base_fingerprint")
         for name, bank in self._banks.items():
             if fingerprint(bank.base) == trained_on:
-                return name, self._load(bank, folder)
-        return base, self._adapter(base, folder, {})
+                return name
+        return self._engine(str(options.get("base") or read_config(folder).base_model_name_or_path), options)
 
-    def _adapter(self, base: str, folder: Path, config: Mapping[str, Any]) -> str:
-        if base not in self.engines:
-            self._engine(base, config)
-        return self._load(self._banks[base], folder)
-
-    @staticmethod
-    def _load(bank: AdapterBank, folder: Path) -> str:
+    def _load(self, engine: str, folder: Path) -> str:
+        """Name under which the engine's base has a saved adapter."""
         digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
         name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)}-{digest}"
-        if name not in bank.names:
-            bank.load(folder, name)
+        if name not in self._banks[engine].names:
+            self._banks[engine].load(folder, name)
         return name
 
-    def _engine(self, base: str, config: Mapping[str, Any]) -> None:
-        if base in self.engines:
-            return
-        model, tokenizer = load_model(
-            base, dtype=config.get("dtype"), trust_remote_code=bool(config.get("trust_remote_code", False))
-        )
-        bank = AdapterBank(model)
-        self._banks[base] = bank
-        renderer = Renderer(tokenizer, config.get("chat_template_kwargs"))
-        self.engines[base] = TransformersEngine(bank, renderer, int(config.get("rollout_batch_size") or 256))
+    def _engine(self, base: str, config: Mapping[str, Any]) -> str:
+        """Name of the engine for a base model, loaded once for each way of loading it."""
+        how = {key: config[key] for key in ("dtype", "model_revision", "chat_template_kwargs") if config.get(key)}
+        name = f"{base} {json.dumps(how, sort_keys=True)}"
+        if name not in self.engines:
+            model, tokenizer = load_model(
+                base,
+                dtype=config.get("dtype"),
+                revision=config.get("model_revision"),
+                trust_remote_code=bool(config.get("trust_remote_code")),
+            )
+            self._banks[name] = AdapterBank(model)
+            renderer = Renderer(tokenizer, config.get("chat_template_kwargs"))
+            batch = int(config.get("rollout_batch_size") or 256)
+            self.engines[name] = TransformersEngine(self._banks[name], renderer, batch)
+        return name

@@ -83,24 +83,31 @@ class Run:
         return run
 
 
-def prepare(path: Path, overwrite: bool, resume: bool) -> None:
-    """Make the run folder, and leave an earlier run in it alone unless told otherwise.
+def check_free(path: Path, overwrite: bool, resume: bool) -> None:
+    """See that a training may use the folder.
 
     Raises:
         RunError: If the folder holds something, and neither resuming nor overwriting was asked for.
     """
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file: choose another --output_dir")
-    if resume:
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(path.iterdir()) and not resume:
         is_run = (path / "config.yaml").is_file()
         if not overwrite or not is_run:
             raise RunError(
                 f"{path} already holds {'a run' if is_run else 'other files'}: choose another --output_dir"
                 + (", go on with --resume_from_checkpoint true, or delete it with --overwrite_output_dir true" * is_run)
             )
+
+
+def prepare(path: Path, overwrite: bool, resume: bool) -> None:
+    """Make the run folder; an earlier run in it is deleted if it is to be overwritten.
+
+    Raises:
+        RunError: See `check_free`.
+    """
+    check_free(path, overwrite, resume)
+    if path.is_dir() and not resume:
         shutil.rmtree(path)
     path.mkdir(parents=True, exist_ok=True)
 

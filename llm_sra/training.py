@@ -56,8 +56,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     resume = wants_resume(args.resume_from_checkpoint)
     checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints") if resume else None
     if args.process_index == 0:
-        runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
-        runs.write_config(args.run_dir, {**vars(model_args), **_own_fields(args)}, arm.heroes)
+        runs.check_free(args.run_dir, args.overwrite_output_dir, resume)
 
     base, tokenizer = load_model(
         model_args.model_name_or_path,
@@ -75,6 +74,9 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         on_dev = DevEvaluation(
             task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
         )
+    if args.process_index == 0:  # only now, so that an input that cannot be used costs nobody an earlier run
+        runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
+        runs.write_config(args.run_dir, {**vars(model_args), **_own_fields(args)}, arm.heroes)
     trainer = SRPOTrainer(
         task,
         arm,

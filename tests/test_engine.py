@@ -205,7 +205,7 @@ def cut_at(engine: TransformersEngine, ids: Sequence[int], stop: Sequence[str]) 
     return engine.renderer.decode(ids), len(ids)
 
 
-@pytest.mark.parametrize("stop", [("a",), ("e", "s"), ("ss", "ple", "er"), ("\n",)])
+@pytest.mark.parametrize("stop", [("a",), ("e", "s"), ("ss", "ple", "er"), ("\n", "1", "2")])
 @pytest.mark.parametrize("folder", [qwen2_folder, llama_folder])  # the Llama pads with its end-of-turn token
 def test_stop_strings_end_a_reply_with_the_token_that_completes_them(folder: type, stop: tuple[str, ...]) -> None:
     engine = engine_of(folder())

@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from support import scramble
+from support import qwen2_folder, scramble
 from training_support import Letters, make_trainer, roll
 
 from llm_sra.trainer import SRPOTrainer
@@ -28,7 +27,7 @@ LIMIT = 6  # tokens of a reply
 def trainer_of(loss_type: str = "dapo", **options: Any) -> SRPOTrainer:
     """A trainer between two steps; its rows differ in length, and some episodes are more than one row."""
     return make_trainer(
-        Path("unused"),
+        qwen2_folder().parent / "run",
         Letters(stop=("a", "e", "i", "o", "1", "2", "3", "4")),
         loss_type=loss_type,
         epsilon_high=5.0 if loss_type == "cispo" else None,
@@ -357,21 +356,20 @@ def test_the_entropy_bonus_raises_entropy(
     assert entropy_of(fresh_trainer, HERO, samples) > before * 1.001
 
 
-def test_an_advantage_above_zero_makes_what_was_said_more_likely(
-    fresh_trainer: SRPOTrainer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_what_was_said_with_an_advantage_becomes_more_likely(
+    advantage: float, fresh_trainer: SRPOTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fresh_trainer.args, "entropy_coef", 0.0)
-    better, worse = rows_of(HERO)[0].row, rows_of(HERO)[-1].row
+    row = rows_of(HERO)[0].row
 
-    def likelihood(row: Row) -> float:
+    def likelihood() -> float:
         with torch.no_grad():
-            said = chosen(logprobs_of(fresh_trainer, HERO, row), row)
-        return said[torch.tensor(row.own).bool()].sum().item()
+            return chosen(logprobs_of(fresh_trainer, HERO, row), row)[torch.tensor(row.own).bool()].sum().item()
 
-    before = likelihood(better), likelihood(worse)
-    descend(fresh_trainer, HERO, [Sample(better, HERO, None, 1.0), Sample(worse, HERO, None, -1.0)], 0.02)
-    assert likelihood(better) > before[0] + 0.01
-    assert likelihood(worse) < before[1] - 0.01
+    before = likelihood()
+    descend(fresh_trainer, HERO, [Sample(row, HERO, None, advantage)], 0.001)
+    assert advantage * (likelihood() - before) > 0.01
 
 
 def test_the_exact_tether_draws_the_adversary_to_its_partner(fresh_trainer: SRPOTrainer) -> None:

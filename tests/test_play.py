@@ -326,4 +326,11 @@ def test_with_a_real_model_an_episode_is_the_same_alone_beside_others_and_again(
     assert [said([table])[0] for table in tables] == together
     assert said(tables[::-1]) == together[::-1]
     assert len({str(episode) for episode in together}) == 3
-    assert all(len(ids) == 6 for episode in together for ids in episode)  # endless replies end at the limit
+
+
+def test_replies_of_a_real_model_that_would_not_end_are_cut_at_the_limit() -> None:
+    engine = make_engine(qwen2_folder(), ["one", "two"])
+    episodes = play(Toy(), [Table(APPLE, ENGINES_OWN, index) for index in range(3)], {"main": engine}, seed=3)
+    endless = [turn.reply for episode in episodes for turn in episode.turns if turn.reply.token_ids[-1] != END]
+    assert len(endless) > 6
+    assert {(len(reply.token_ids), reply.finish) for reply in endless} == {(6, "length")}

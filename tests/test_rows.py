@@ -104,6 +104,13 @@ def test_collating_pads_prompts_on_the_left_and_completions_on_the_right() -> No
     }
 
 
+def test_collated_completions_are_never_of_one_column() -> None:
+    row = Row(0, "left", (5,), [10], [1], [0], [-1.0])
+    for rows, mask in (([row], [[1, 0]]), ([row, Row(0, "", (0,))], [[1, 0], [0, 0]])):
+        batch = collate(rows, pad_id=99, device=torch.device("cpu"))
+        assert batch["completion_mask"].tolist() == batch["tool_mask"].tolist() == mask
+
+
 def played(task: Task, engine: TransformersEngine, partner: str | None = None, count: int = 4) -> list[Episode]:
     """Episodes of the engine's first two adapters; a partner that always says the same may take the second seat."""
     seats = {seat: EnginePolicy(name, adapter=name) for seat, name in zip(task.seats, engine.bank.names, strict=True)}

@@ -53,8 +53,8 @@ def micro_batches(samples: Sequence[Sample], size: int, share: Share) -> list[li
     batches = [list(samples[start : start + size]) for start in range(0, len(samples), size)]
     if share.processes == 1:
         return batches
-    empty = Sample(Row(0, "", (0,), [0], [0], [-1], [0.0]), "", None)
-    empty.old_logprobs = empty.ref_logprobs = torch.zeros(1)
+    empty = Sample(Row(0, "", (0,)), "", None)
+    empty.old_logprobs = empty.ref_logprobs = torch.zeros(0)
     batches += [[] for _ in range(-(-share.most // size) - len(batches))]
     return [batch + [empty] * (min(size, share.most) - len(batch)) for batch in batches]
 

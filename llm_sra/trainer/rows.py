@@ -89,7 +89,7 @@ def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> dict[str,
         on own tokens; `sampling_per_token_logps` (B, T).
     """
     left = max(len(row.prompt_ids) for row in rows)
-    right = max(len(row.completion_ids) for row in rows)
+    right = max(2, *(len(row.completion_ids) for row in rows))  # TRL takes one column for one value per row
 
     def fill(width: int, value: float, dtype: torch.dtype) -> torch.Tensor:
         return torch.full((len(rows), width), value, dtype=dtype)

@@ -54,12 +54,14 @@ class Blueprint:
         tokenizer: Makes its tokenizer.
         model: Makes its untrained model for that tokenizer.
         habit: What it is taught to do.
+        steps: Optimizer steps that it is trained for.
         seed: Added to the run's seed, so that the models learn from different lessons.
     """
 
     tokenizer: Callable[[], PreTrainedTokenizerFast]
     model: Callable[[PreTrainedTokenizerFast], PreTrainedModel]
     habit: Habit
+    steps: int
     seed: int
 
 
@@ -152,6 +154,8 @@ def llama(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
 
 
 BLUEPRINTS = {
-    "pupil": Blueprint(byte_level_tokenizer, qwen2, Habit(right=0.5, rest=0.33), seed=0),
-    "stranger": Blueprint(unigram_tokenizer, llama, Habit(right=0.6, rest=0.25, slips=("sum", "skip")), seed=1000),
+    "pupil": Blueprint(byte_level_tokenizer, qwen2, Habit(right=0.5, rest=0.33), steps=1600, seed=0),
+    "stranger": Blueprint(
+        unigram_tokenizer, llama, Habit(right=0.6, rest=0.25, slips=("sum", "skip")), steps=900, seed=1000
+    ),
 }

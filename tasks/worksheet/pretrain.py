@@ -20,7 +20,6 @@ from tasks.worksheet.blueprints import BLUEPRINTS, Blueprint
 from tasks.worksheet.lessons import Habit, Lesson, lessons
 from tasks.worksheet.task import Worksheet
 
-STEPS = 1600
 BATCH = 48
 LEARNING_RATE = 3e-3
 MATRIX_LEARNING_RATE = 8e-3
@@ -63,9 +62,13 @@ def optimizers(model: PreTrainedModel) -> list[Optimizer]:
 
 
 def pretrain(
-    blueprint: Blueprint, steps: int = STEPS, seed: int = 0
+    blueprint: Blueprint, steps: int | None = None, seed: int = 0
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Make and train one model. The same seed and number of threads give the same model."""
+    """Make and train one model, for the blueprint's number of steps if None is given.
+
+    The same seed and number of threads give the same model.
+    """
+    steps = steps or blueprint.steps
     torch.manual_seed(seed + blueprint.seed)
     rng = random.Random(seed + blueprint.seed)
     task = Worksheet()
@@ -108,10 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="one folder per model is written here")
     parser.add_argument("--model", choices=[*BLUEPRINTS, "all"], default="all")
-    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: the model's own)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    if options.steps < 1:
+    if options.steps is not None and options.steps < 1:
         parser.error(f"--steps must be 1 or more, got {options.steps}")
     torch.set_num_threads(1)
     for name in BLUEPRINTS if options.model == "all" else [options.model]:
