@@ -18,7 +18,10 @@ RECIPES = ROOT / "recipes" / "worksheet"
 ROSTER = ROOT / "eval" / "rosters" / "worksheet_test.yaml"
 SEEDS = (1, 2, 3, 4, 5)
 TAUS = (0.0, 0.1, 1.0, 10.0, 100.0)
-WHICH = ("end", "best")
+WHICH = ("end", "best")  # of an arm's run: its last adapters, and the checkpoint that the dev roster chose
+SWEEP_STEPS = 45
+# Two cells of the sweep are runs of the arms as they stood at that step: at τ = 0 SRPO is IPPO, and 10 is the recipe's.
+SHARED = {"tau0-eps": "ippo-seed1", "tau10-eps": "srpo-seed1"}
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,15 @@ def arm_cells() -> list[Cell]:
 
 def sweep_cells() -> list[Cell]:
     """SRPO over τ with and without ε, one seed; and the tether in the other direction."""
+    common = {"seed": 1, "max_steps": SWEEP_STEPS}
     none = {"entropy_coef": 0, "adversary_entropy_coef": 0}
-    cells = []
-    for tau in TAUS:
-        cells.append(Cell(f"tau{tau:g}-eps", "srpo", {"tau": tau, "seed": 1}))
-        cells.append(Cell(f"tau{tau:g}-noeps", "srpo", {"tau": tau, "seed": 1, **none}))
-    other = {"kl_direction": "partner_adversary", "seed": 1}
-    return [*cells, *(Cell(f"other-kl-tau{tau:g}", "srpo", {**other, "tau": tau}) for tau in (1.0, 10.0))]
+    cells = [
+        Cell(f"tau{tau:g}-{name}", "srpo", {**common, "tau": tau, **flags})
+        for tau in TAUS
+        for name, flags in (("eps", {}), ("noeps", none))
+    ]
+    other = Cell("tau10-otherkl", "srpo", {**common, "tau": 10.0, "kl_direction": "partner_adversary"})
+    return [*(cell for cell in cells if cell.name not in SHARED), other]
 
 
 def train(cell: Cell, out: Path) -> None:
@@ -63,14 +68,14 @@ def train(cell: Cell, out: Path) -> None:
     _run(command, out / f"{cell.name}.log")
 
 
-def evaluate(cell: Cell, which: str, out: Path, problems: int) -> None:
-    """Play a cell's agents, at the end or at the checkpoint that the dev roster chose, with the test roster."""
-    folder = out / "eval" / f"{cell.name}@{which}"
+def evaluate(name: str, which: str, out: Path, problems: int) -> None:
+    """Play the agents of a run with the test roster: at its `end`, its `best` checkpoint, or a checkpoint by name."""
+    folder = out / "eval" / f"{name}@{which}"
     if (folder / "results.json").is_file():
         return
-    run = f"{out / cell.name}{'@best' if which == 'best' else ''}"
+    run = f"{out / name}" + ("" if which == "end" else f"@{which}")
     command = [sys.executable, "-m", "recipes.cli", "eval", "--run", run, "--roster", str(ROSTER)]
-    _run([*command, "--out", str(folder), "--problems", str(problems)], out / f"{cell.name}.log")
+    _run([*command, "--out", str(folder), "--problems", str(problems)], out / f"{name}.log")
 
 
 def _run(command: Sequence[str], log: Path) -> None:
@@ -92,19 +97,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
 
-    cells = arm_cells() + ([] if args.arms_only else sweep_cells())
-
-    def fill(cell: Cell) -> None:
+    def fill(cell: Cell, which: Sequence[str]) -> None:
         train(cell, args.out)
-        for which in WHICH:
-            evaluate(cell, which, args.out, args.problems)
+        for one in which:
+            evaluate(cell.name, one, args.out, args.problems)
         print(f"done: {cell.name}", flush=True)
 
+    sweep = [] if args.arms_only else sweep_cells()
     with ThreadPoolExecutor(args.processes) as pool:
-        list(pool.map(fill, cells))
+        arms = [pool.submit(fill, cell, WHICH) for cell in arm_cells()]
+        rest = [pool.submit(fill, cell, WHICH[:1]) for cell in sweep]
+        for done in (*arms, *rest):
+            done.result()
+        if sweep:
+            at = f"checkpoint-{SWEEP_STEPS}"
+            list(pool.map(lambda name: evaluate(name, at, args.out, args.problems), SHARED.values()))
     from benchmarks.study_report import write_report
 
-    print(write_report(args.out, arm_cells(), [] if args.arms_only else sweep_cells()))
+    swept = [f"{name}@checkpoint-{SWEEP_STEPS}" for name in SHARED.values()] + [f"{c.name}@end" for c in sweep]
+    print(write_report(args.out, [cell.name for cell in arm_cells()], swept if sweep else []))
 
 
 if __name__ == "__main__":

@@ -2,30 +2,35 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from eval.plots import study_figure
 from eval.results import Results, merge, read_results
 from eval.stats import ArmDifference, Estimate, Summary, compare_arms, mean_interval, summarise
 from llm_sra.rosters import SELF_PLAY
 
-if TYPE_CHECKING:
-    from benchmarks.study import Cell
-
 ARMS = ("ippo", "srpo")
 TITLES = {"end": "At the end of training", "best": "Checkpoints chosen by the worst partner of the dev roster"}
 
 
-def write_report(out: Path, arms: "Sequence[Cell]", sweep: "Sequence[Cell]") -> str:
-    """Write `study.md` and `study.png`; returns the Markdown."""
+def write_report(out: Path, arms: Sequence[str], sweep: Sequence[str]) -> str:
+    """Write `study.md` and `study.png`.
+
+    Args:
+        out: The study's folder.
+        arms: Names of the runs of both arms.
+        sweep: Names of the evaluations of the sweep.
+
+    Returns:
+        The Markdown.
+    """
     parts = ["# Study: the worksheet, both arms over seeds, and SRPO over τ and ε"]
     for which, title in TITLES.items():
-        results = _results(out, [cell.name for cell in arms], which)
+        results = _results(out, [f"{name}@{which}" for name in arms])
         parts.append(f"## {title}\n\n{arm_tables(results)}")
         if which == "end":
             study_figure(results, {arm: _by_seed(results, arm) for arm in ARMS}, out / "study.png")
     if sweep:
-        parts.append(f"## SRPO over τ and ε, seed 1, at the end of training\n\n{sweep_table(out, sweep)}")
+        parts.append(f"## SRPO over τ and ε, seed 1\n\n{sweep_table(_results(out, sweep))}")
     text = "\n\n".join(parts) + "\n"
     (out / "study.md").write_text(text, encoding="utf-8")
     return text
@@ -66,9 +71,8 @@ def seed_table(results: Results) -> str:
     return "\n".join([_HEAD, *rows])
 
 
-def sweep_table(out: Path, sweep: "Sequence[Cell]") -> str:
-    """One row per cell of the sweep, sampled decoding."""
-    results = _results(out, [cell.name for cell in sweep], "end")
+def sweep_table(results: Results) -> str:
+    """One row per run of the sweep, sampled decoding."""
     summaries = [s for s in summarise(results.records) if s.decoding == "sampled"]
     return "\n".join([_HEAD, *(_run_row(run, [s for s in summaries if s.run == run]) for run in results.runs)])
 
@@ -106,8 +110,8 @@ def _estimate(estimate: Estimate, sign: str = "") -> str:
     return f"{estimate.value:{sign}.2f} [{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]"
 
 
-def _results(out: Path, names: Sequence[str], which: str) -> Results:
-    return merge([read_results(out / "eval" / f"{name}@{which}") for name in names])
+def _results(out: Path, names: Sequence[str]) -> Results:
+    return merge([read_results(out / "eval" / name) for name in names])
 
 
 def _by_seed(results: Results, arm: str) -> dict[int, str]:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -235,12 +236,12 @@ def play_cells(
     seed: int,
     max_reply_tokens: int | None = None,
 ) -> Iterator[tuple[Cell, list[Episode]]]:
-    """Play every cell on all problems; a match that several seats share, as in self-play, once."""
-    played: dict[int, list[Episode]] = {}
+    """Play every cell on all problems, all at once; a match that several seats share, as in self-play, only once."""
+    matches = {id(cell.match): cell.match for cell in todo}
+    tables = [Table(problem, match) for match in matches.values() for problem in problems]
+    episodes = iter(play(task, tables, engines, seed=seed, max_reply_tokens=max_reply_tokens))
+    played = {key: list(islice(episodes, len(problems))) for key in matches}
     for cell in todo:
-        if id(cell.match) not in played:
-            tables = [Table(problem, cell.match) for problem in problems]
-            played[id(cell.match)] = play(task, tables, engines, seed=seed, max_reply_tokens=max_reply_tokens)
         yield cell, played[id(cell.match)]
 
 

@@ -1,54 +1,100 @@
 """`llm-sra quickstart`: train both arms on the embedded task, evaluate with strangers, export, and show the result."""
 
 import argparse
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from llm_sra.runs import Run, read_metrics
+from llm_sra.trainer.progress import summary
 
 ARMS = ("ippo", "srpo")
 HERE = Path(__file__).parent
 ROSTER = HERE.parent / "eval" / "rosters" / "worksheet_test.yaml"
 
 
+class QuickstartError(RuntimeError):
+    """A training failed; says where its log is."""
+
+
 def main(argv: Sequence[str] = ()) -> None:
-    """Run the whole main job; a few minutes on two CPU cores."""
+    """Run the whole main job; some minutes on two CPU cores."""
     parser = argparse.ArgumentParser("llm-sra quickstart", description="Train and compare both arms.")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for both runs and the report")
     parser.add_argument("--max_steps", type=int, help="fewer steps, for a try")
     parser.add_argument("--problems", type=int, default=64, help="held-out problems per partner, seat and decoding")
     args = parser.parse_args(argv)
 
-    from eval.crossplay import report
-    from llm_sra import evaluate, export, train
-    from llm_sra.runs import Run
-
     start = time.perf_counter()
-    runs: list[Run] = []
-    for arm in ARMS:
-        print(f"\n== {arm}: training two LoRA agents on the worksheet ==", flush=True)
-        options = {"max_steps": args.max_steps} if args.max_steps else {}
-        recipe = HERE / "worksheet" / f"{arm}.yaml"
-        runs.append(train(recipe, output_dir=str(args.out / arm), overwrite_output_dir=True, **options))
-    print("\n== evaluation: partners that neither was trained with ==", flush=True)
+    print("Training two LoRA agents on the worksheet, by ippo and by srpo side by side:", flush=True)
+    runs = train_arms(args.out, args.max_steps)
+
+    from eval.crossplay import report
+    from llm_sra import evaluate, export
+
+    print("\nPlaying with partners that neither was trained with ...\n", flush=True)
     evaluate(runs, ROSTER, args.out / "eval", problems=args.problems)
     figure = report(runs, args.out / "eval")
-
     exported = args.out / "exported"
+    shutil.rmtree(exported, ignore_errors=True)
     for run in runs:
         for policy in sorted(set(run.heroes.values())):
-            folder = exported / run.path.name / policy
-            _remove(folder)
-            export(run, policy, folder)
-    minutes = (time.perf_counter() - start) / 60
+            export(run, policy, exported / run.path.name / policy)
     print(
-        f"\nDone in {minutes:.1f} minutes.\n"
+        f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n"
         f"  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n  adapters  {exported}\n"
         f"Next: sit at the table yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
     )
 
 
-def _remove(folder: Path) -> None:
-    """Delete an earlier export of this quickstart."""
-    import shutil
+def train_arms(out: Path, max_steps: int | None) -> list[Run]:
+    """Train every arm in a process of its own, all at a time, and show how far they are.
 
-    shutil.rmtree(folder, ignore_errors=True)
+    Raises:
+        QuickstartError: If one of them fails.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // len(ARMS))
+    processes = {}
+    for arm in ARMS:
+        flags = {"output_dir": out / arm, "overwrite_output_dir": "true", "disable_tqdm": "true"}
+        if max_steps:
+            flags["max_steps"] = str(max_steps)
+        command = [sys.executable, str(HERE / "train.py"), "--config", str(HERE / "worksheet" / f"{arm}.yaml")]
+        command += [part for key, value in flags.items() for part in (f"--{key}", str(value))]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with (out / f"{arm}.log").open("w", encoding="utf-8") as log:
+            processes[arm] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    try:
+        _watch(out, processes)
+    finally:
+        for process in processes.values():
+            process.kill()  # nothing to a finished one; an interrupted quickstart leaves no training behind
+    for arm, process in processes.items():
+        if process.returncode:
+            raise QuickstartError(f"training {arm} failed; its log: {out / f'{arm}.log'}")
+    return [Run.open(out / arm) for arm in ARMS]
+
+
+def _watch(out: Path, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Show a bar per training until all have ended."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[numbers]}")) as progress:
+        bars: dict[str, TaskID] = {arm: progress.add_task(arm, total=None, numbers="") for arm in processes}
+        while any(process.poll() is None for process in processes.values()):
+            time.sleep(1)
+            for arm, bar in bars.items():
+                _update(progress, bar, out / arm)
+
+
+def _update(progress: Progress, bar: TaskID, folder: Path) -> None:
+    lines = [line for line in read_metrics(folder / "metrics.jsonl") if "solve_rate" in line]
+    if lines:
+        total = int(Run.open(folder).config["max_steps"])
+        progress.update(bar, completed=lines[-1]["step"], total=total, numbers=summary(lines[-1]))

@@ -27,10 +27,8 @@ def config(*flags: str) -> SRPOConfig:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_shipped_recipe_is_read_as_it_stands(path: Path) -> None:
-    model, args = parse(
-        path, [] if "model_name_or_path" in path.read_text() else ["--model_name_or_path", "some/model"]
-    )
     written = yaml.safe_load(path.read_text())
+    model, args = parse(path, [] if "model_name_or_path" in written else ["--model_name_or_path", "some/model"])
     assert args.task == path.parent.name and args.arm == written["arm"]
     for key in ("tau", "learning_rate", "max_steps", "problems_per_step", "num_generations", "entropy_coef"):
         if key in written:
@@ -84,7 +82,7 @@ def test_paths_with_a_dot_are_relative_to_the_recipe_and_others_stay(tmp_path: P
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tua: 3", "unknown key 'tua' in .*recipe.yaml; did you mean 'tau'"),
+        ("tua: 3", r"unknown key 'tua' in .*recipe\.yaml; did you mean 'tau'"),
         ("learning_rat: 3", "did you mean 'learning_rate'"),
         ("lora_rank: 3", "unknown key 'lora_rank'"),
         ("xyzzyq: 3", r"unknown key 'xyzzyq' in .*recipe\.yaml$"),
@@ -93,8 +91,8 @@ def test_paths_with_a_dot_are_relative_to_the_recipe_and_others_stay(tmp_path: P
         ("just text", "must hold one `key: value` per line"),
         ("", "must hold one `key: value` per line"),
         ("tau: [", "is not YAML"),
-        ("tau: [1]", "tau|not supported|list"),
-        ("tau: null", "tau|NoneType"),
+        ("tau: [1]", r"tau must be 0 or more, got \[1\]"),
+        ("tau: null", "tau must be 0 or more, got None"),
         ("max_steps: many", "invalid int value: 'many'"),
     ],
 )

@@ -4,6 +4,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -143,6 +144,12 @@ def test_an_option_that_a_task_does_not_take_is_a_value_error_that_lists_them(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         load_task("worksheet", options)
+
+
+def test_another_package_of_that_name_is_not_taken_for_the_shipped_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tasks", ModuleType("tasks"))
+    with pytest.raises(UnknownNameError, match=r"the package `tasks` that Python finds first is .*not llm-sra's"):
+        load_task("worksheet")
 
 
 # -- scripted partners -----------------------------------------------------------------------------------------------

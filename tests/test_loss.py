@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -51,6 +52,11 @@ def rows_of(adapter: str) -> list[Sample]:
 
 def whole(samples: Sequence[Sample]) -> Share:
     return Share(len(samples), sum(sample.row.own_tokens for sample in samples), len(samples), processes=1)
+
+
+def sizes_of(samples: Sequence[Sample]) -> tuple[int, int, int]:
+    """Sizes of micro-batches: single rows; some of which the last is not full; all rows at once."""
+    return 1, next(size for size in (5, 4, 3) if len(samples) % size), 64
 
 
 def gradient(
@@ -134,7 +140,7 @@ def test_the_rows_of_these_tests_are_of_unequal_length_and_number() -> None:
         samples = rows_of(adapter)
         assert len({sample.row.own_tokens for sample in samples}) > 1
         assert len(samples) > len({sample.row.episode for sample in samples})
-        assert len(samples) % 5  # the last of its micro-batches of five is not full
+        assert len(samples) % sizes_of(samples)[1]
 
 
 @pytest.mark.parametrize("adapter", [HERO, ADVERSARY])
@@ -145,7 +151,7 @@ def test_the_gradient_is_the_written_out_one_whatever_the_micro_batch(
 ) -> None:
     trainer, samples = trainer_of(loss_type, entropy_reduction=reduction), rows_of(adapter)
     expected = written_out(trainer, adapter, samples, loss_type, reduction)
-    for size in (1, 5, 64):
+    for size in sizes_of(samples):
         assert close(gradient(trainer, adapter, samples, size), expected), size
 
 
@@ -154,7 +160,7 @@ def test_the_exact_tether_is_in_the_gradient_whatever_the_micro_batch(loss_type:
     trainer, samples = trainer_of(loss_type, kl_direction="partner_adversary"), rows_of(ADVERSARY)
     expected = written_out(trainer, ADVERSARY, samples, loss_type, exact_tether=True)
     assert not close(written_out(trainer, ADVERSARY, samples, loss_type), expected)
-    for size in (1, 5, 64):
+    for size in sizes_of(samples):
         assert close(gradient(trainer, ADVERSARY, samples, size), expected), size
 
 
@@ -166,7 +172,7 @@ def test_the_divergence_from_the_base_is_in_the_gradient_whatever_the_micro_batc
     trainer._score(Rollout([], [], samples))
     expected = written_out(trainer, HERO, samples, loss_type, beta=beta)
     assert not close(written_out(trainer, HERO, samples, loss_type), expected)
-    for size in (1, 5, 64):
+    for size in sizes_of(samples):
         assert close(gradient(trainer, HERO, samples, size), expected), size
 
 
@@ -178,7 +184,7 @@ def test_rows_that_fill_up_for_another_process_add_nothing(loss_type: str, monke
     # As one of two processes of which the other has 7 rows more, all of them empty: the mean of both is this half.
     share = Share(alone.rows, alone.tokens, alone.rows + 7, processes=2)
     expected = 2 * written_out(trainer, HERO, samples, loss_type)
-    for size in (5, 64):
+    for size in sizes_of(samples)[1:]:
         assert close(gradient(trainer, HERO, samples, size, share), expected), size
     assert gradient(trainer, HERO, [], 5, share).abs().max() == 0
 
@@ -293,12 +299,12 @@ def test_the_ratio_to_the_policy_before_the_first_update_is_clipped(
     trainer = trainer_of(num_iterations=2)
     sample = one_row(advantage, -math.log(ratio), trainer)
     spied.clear()
-    trainer._metrics["train"].clear()
+    trainer._means.reduce(trainer.accelerator)
     gradient(trainer, HERO, [sample])
     own = torch.tensor(sample.row.own)
     expected = -advantage * factor * own / sample.row.own_tokens
     assert torch.allclose(spied[0].grad[0], expected, rtol=1e-4, atol=1e-9)
-    assert trainer._metrics["train"][f"policy/{HERO}/clip_fraction"] == [float(factor == 0)]
+    assert trainer._means.reduce(trainer.accelerator)[f"policy/{HERO}/clip_fraction"] == float(factor == 0)
 
 
 def test_one_adapters_gradient_norm_does_not_limit_anothers() -> None:
@@ -417,17 +423,19 @@ def test_replies_that_are_left_out_of_the_loss_are_still_tethered() -> None:
 
 
 def test_the_engine_and_the_trainer_agree_on_what_was_sampled() -> None:
-    # Same tokens, same adapter, same temperature: also that the rollout was not played by the bare base.
+    # Same tokens, same adapter, same temperature; the bare base or another adapter would say something else.
     trainer = trainer_of()
+    differences: dict[str, list[float]] = {"own": [], "base": [], "other": []}
     for sample in rollout_of().samples:
         row, own = sample.row, torch.tensor(sample.row.own).bool()
-        with torch.no_grad():
-            ours = chosen(logprobs_of(trainer, sample.adapter, row), row)[own]
-            other = HERO if sample.adapter != HERO else PARTNER
-            others = chosen(logprobs_of(trainer, other, row), row)[own]
-        sampled = torch.tensor(row.logprobs)[own]
-        assert torch.allclose(ours, sampled, atol=1e-4)
-        assert (others - sampled).abs().max() > 0.1
+        other = HERO if sample.adapter != HERO else PARTNER
+        for whose, adapter in (("own", sample.adapter), ("other", other), ("base", None)):
+            with torch.no_grad(), trainer.bank.using(adapter):
+                found = chosen(logprobs_of(trainer, adapter, row), row)
+            differences[whose] += (found - torch.tensor(row.logprobs))[own].abs().tolist()
+    assert max(differences["own"]) < 1e-4
+    assert fmean(differences["base"]) > 0.1
+    assert fmean(differences["other"]) > 0.1
 
 
 def sample_of(own: Sequence[int], length: int) -> Sample:

@@ -19,6 +19,7 @@ from support import ROOT, qwen2_folder
 from training_support import FLAGS, train_tiny, vectors
 from transformers import TrainerCallback
 
+from llm_sra.evaluation import DevEvaluation
 from llm_sra.runs import RunError, read_metrics
 from llm_sra.trainer.checkpoints import is_whole, resolve_resume, wants_resume
 
@@ -222,6 +223,22 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(tmp_pat
     train_tiny(tmp_path / "whole", **short)
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
     assert told(tmp_path / "run")[:2] == told(tmp_path / "whole")[:2]
+
+
+def test_a_resumed_run_knows_which_checkpoint_was_best_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "roster.yaml").write_text("partners: []\n")
+    evaluating = {"dev_roster": tmp_path / "roster.yaml", "eval_strategy": "steps", "eval_steps": 1}
+    flags = {**RUN, "max_steps": 3, "save_steps": 1, "load_best_model_at_end": True, **evaluating}
+    scores = iter([0.2, 0.9, 0.5])
+    monkeypatch.setattr(DevEvaluation, "__call__", lambda self: {"worst_partner": next(scores)})
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(run, callbacks=[Stopped(step=2)], **flags)
+    train_tiny(run, **flags, resume_from_checkpoint=True)
+    best, last = (vectors(run / "checkpoints" / f"checkpoint-{step}") for step in (2, 3))
+    for name, vector in vectors(run / "adapters").items():
+        assert torch.equal(vector, best[name])
+        assert not torch.equal(vector, last[name])
 
 
 @pytest.mark.parametrize("resume", [None, False, "false", "False", "none", ""])

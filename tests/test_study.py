@@ -41,11 +41,13 @@ def evaluated(tmp_path: Path) -> Path:
 
 
 def test_the_report_shows_the_paired_difference_and_every_seed(evaluated: Path) -> None:
-    cells = [Cell(f"{arm}-seed{seed}", arm) for seed in SEEDS for arm in ("ippo", "srpo")]
-    text = study_report.write_report(evaluated, cells, [])
+    names = [f"{arm}-seed{seed}" for seed in SEEDS for arm in ("ippo", "srpo")]
+    text = study_report.write_report(evaluated, names, ["srpo-seed1@end", "ippo-seed2@best"])
     # (2/4 - 1/4) and (3/4 - 1/4): +0.25 and +0.50, on average +0.375
     assert re.search(r"\| mean over seats and strangers \| sampled \| \+0\.3[78] .* \+0\.25, \+0\.50 \|", text)
     assert all(f"{arm}-seed{seed} " in text for arm in ("ippo", "srpo") for seed in SEEDS)
+    sweep = text.split("## SRPO over")[1]
+    assert "srpo-seed1 " in sweep and "ippo-seed2@checkpoint-1 " in sweep and "srpo-seed2" not in sweep
     assert (evaluated / "study.md").read_text() == text
     assert (evaluated / "study.png").read_bytes().startswith(b"\x89PNG")
 
@@ -71,4 +73,4 @@ def test_a_finished_cell_is_neither_trained_nor_evaluated_again(evaluated: Path,
     monkeypatch.setattr(study, "_run", lambda *args: pytest.fail("it was run again"))
     cell = Cell("ippo-seed1", "ippo", {"seed": 1})
     study.train(cell, evaluated)
-    study.evaluate(cell, "end", evaluated, problems=4)
+    study.evaluate(cell.name, "end", evaluated, problems=4)

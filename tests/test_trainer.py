@@ -154,6 +154,25 @@ def test_what_is_logged_is_what_was_played(srpo: tuple) -> None:
                 assert first[f"play/{seat}/{policy}/{name}"] == pytest.approx(value), name
 
 
+def test_arms_of_equal_budget_report_how_many_episodes_each_policy_had(srpo: tuple, tmp_path: Path) -> None:
+    def counts(run: Run) -> dict[str, float]:
+        return {key: value for key, value in steps_of(run)[0].items() if key.split("/")[-1] == "episodes"}
+
+    # 4 problems x 3: each of IPPO's trains two heroes, each of SRPO's one hero and one adversary.
+    assert counts(srpo[0]) == {"episodes": 12, **{f"policy/{name}/episodes": 6 for name in (*HEROES, *ADVERSARIES)}}
+    ippo = train_tiny(tmp_path / "ippo", arm="ippo", max_steps=1)
+    assert counts(ippo) == {"episodes": 12, "policy/left/episodes": 12, "policy/right/episodes": 12}
+    shared = train_tiny(tmp_path / "shared", arm="ippo", sharing="shared", max_steps=1)
+    assert counts(shared) == {"episodes": 12, "policy/hero/episodes": 24}
+
+
+def test_what_saves_memory_changes_nothing(tmp_path: Path) -> None:
+    _, _, plain = trained(tmp_path / "plain", **GRADIENT)
+    _, _, small = trained(tmp_path / "small", **GRADIENT, gradient_checkpointing=True, rollout_batch_size=2)
+    for name, change in plain.items():
+        assert (small[name] - change).norm() < 1e-4 * change.norm()
+
+
 def test_the_adversarys_own_learning_rate_is_its_own(tmp_path: Path) -> None:
     flags = {**GRADIENT, "learning_rate": 0.5}
     _, _, both = trained(tmp_path / "both", **flags)

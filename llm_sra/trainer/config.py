@@ -142,8 +142,9 @@ class SRPOConfig(GRPOConfig):
             "log_episodes": -1,
         }
         for key, least in at_least.items():
-            if not getattr(self, key) >= least:  # so that NaN is refused too
-                raise ValueError(f"{key} must be {least} or more, got {getattr(self, key)}")
+            value = getattr(self, key)
+            if not (isinstance(value, int | float) and value >= least):  # so that NaN is refused too
+                raise ValueError(f"{key} must be {least} or more, got {value!r}")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0 (greedy replies teach nothing), got {self.temperature}")
         if self.load_best_model_at_end and not self.dev_roster:

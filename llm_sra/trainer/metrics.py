@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -34,8 +35,32 @@ class Clock:
         self.seconds[name] += time.perf_counter() - start
 
 
+class TokenMeans:
+    """Means over a step's own tokens, whatever the micro-batches that they came in."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+
+    def add(self, name: str, total: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Add a micro-batch: the sum of a number over its own tokens, and how many they are."""
+        part = torch.stack([total.detach().float(), tokens.float()])
+        self._sums[name] = self._sums[name] + part if name in self._sums else part
+
+    def reduce(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over all processes, which all must call this; begins anew."""
+        means = {}
+        for name, sums in self._sums.items():
+            total, tokens = accelerator.reduce(sums, "sum").tolist()
+            means[name] = total / max(tokens, 1)
+        self._sums.clear()
+        return means
+
+
 def play_metrics(rollout: Rollout) -> dict[str, float]:
-    """Means over all processes' episodes, by seat and policy, and over all episodes; all processes must call this."""
+    """Means over all processes' episodes, by seat and policy, and over all episodes; all processes must call this.
+
+    Beside them, numbers of episodes: of all, and of each policy, counted once for each seat that it had.
+    """
     sums: dict[str, list[float]] = defaultdict(list)
     for episode in rollout.episodes:
         sums["solve_rate"].append(float(episode.outcome.solved))
@@ -61,7 +86,13 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
         for name, (total, count) in process.items():
             totals[name][0] += total
             totals[name][1] += count
-    return {name: total / count for name, (total, count) in totals.items() if count}
+    numbers = {name: total / count for name, (total, count) in totals.items() if count}
+    numbers["episodes"] = totals["solve_rate"][1]
+    for name, (_, count) in totals.items():
+        if name.endswith("/return"):  # play/<seat>/<policy>/return
+            key = f"policy/{name.split('/')[2]}/episodes"
+            numbers[key] = numbers.get(key, 0.0) + count
+    return numbers
 
 
 def dead_policies(numbers: Mapping[str, float]) -> list[str]:

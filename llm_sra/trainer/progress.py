@@ -1,5 +1,6 @@
 """The progress bar of a training: how far it is, and the few numbers that say whether it works."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
@@ -26,8 +27,13 @@ class Progress(ProgressCallback):
                 f"step {state.global_step}: with its own partner {logs['eval_self_play']:.2f}{strangers} (dev roster)"
             )
         elif "solve_rate" in logs:
-            efforts = [f"{key.split('/')[1]} {value:.1f}" for key, value in logs.items() if _is_own_effort(key)]
-            self.training_bar.set_postfix_str(f"solved {logs['solve_rate']:.2f}, effort {', '.join(efforts)}")
+            self.training_bar.set_postfix_str(summary(logs))
+
+
+def summary(logs: Mapping[str, Any]) -> str:
+    """A step in a few words: solve rate, and the effort of the hero in each seat."""
+    efforts = [f"{key.split('/')[1]} {value:.1f}" for key, value in logs.items() if _is_own_effort(key)]
+    return f"solved {logs['solve_rate']:.2f}, effort {', '.join(efforts)}"
 
 
 def _is_own_effort(key: str) -> bool:

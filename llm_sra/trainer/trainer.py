@@ -48,6 +48,7 @@ from llm_sra.trainer.rows import collate
 
 logger = logging.getLogger(__name__)
 ENGINE = "main"
+FROM_TRL = {"clip_ratio/region_mean": "clip_fraction", "cispo_clip_ratio": "clip_fraction", "kl": "kl_to_base"}
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
@@ -103,7 +104,7 @@ class SRPOTrainer(GRPOTrainer):
         args.beta, args.entropy_coef, args.max_completion_length = beta, entropy_coef, completion_length
         self.beta = beta
         self._entropies: torch.Tensor | None = None
-        self._entropy_sums: dict[str, torch.Tensor] = {}
+        self._means = metrics.TokenMeans()
         self._grad_norms: dict[str, float] = {}
         self._check_backend()
 
@@ -241,13 +242,15 @@ class SRPOTrainer(GRPOTrainer):
         self.current_gradient_accumulation_steps = accumulation_scale(
             self.loss_type, len(batch), int(mask.sum()), share, args.steps_per_generation
         )
-        with self._metrics_of(adapter):
+        with self._reported_by_trl() as reported:
             loss = self._compute_loss(model, inputs)
         entropies = self._entropies
         assert entropies is not None
-        self._entropy_sums[adapter] = self._entropy_sums.get(adapter, 0) + torch.stack(
-            [(entropies.detach() * mask).sum(), mask.sum()]
-        )
+        tokens = mask.sum()
+        self._means.add(f"policy/{adapter}/entropy", (entropies.detach() * mask).sum(), tokens)
+        for theirs, ours in FROM_TRL.items():
+            for value in reported.get(theirs, ()):
+                self._means.add(f"policy/{adapter}/{ours}", value * tokens, tokens)
         coef = args.adversary_entropy_coef if adversary else args.entropy_coef
         mean = args.entropy_reduction == "mean"
         loss = loss - coef * reduce_tokens(entropies, mask, share, self.loss_type, self._reply_limit, mean)
@@ -423,28 +426,18 @@ class SRPOTrainer(GRPOTrainer):
             self.bank.model.train(was_training)
 
     @contextmanager
-    def _metrics_of(self, adapter: str) -> Iterator[None]:
-        """Keep of TRL's metrics what is of this adapter, under its name."""
+    def _reported_by_trl(self) -> Iterator[dict[str, list[float]]]:
+        """What TRL reports inside the block; it is kept from the log, where it would mix the adapters."""
         everything = self._metrics["train"]
-        self._metrics["train"] = own = type(everything)(list)
+        self._metrics["train"] = reported = type(everything)(list)
         try:
-            yield
+            yield reported
         finally:
             self._metrics["train"] = everything
-        for theirs, ours in (
-            ("clip_ratio/region_mean", "clip_fraction"),
-            ("cispo_clip_ratio", "clip_fraction"),
-            ("kl", "kl_to_base"),
-        ):
-            if theirs in own:
-                everything[f"policy/{adapter}/{ours}"].extend(own[theirs])
 
     def _log_step(self, rollout: Rollout, losses: dict[str, float], clock: metrics.Clock) -> None:
         numbers = metrics.play_metrics(rollout)
-        for adapter, sums in self._entropy_sums.items():
-            total, count = self.accelerator.reduce(sums, "sum").tolist()
-            numbers[f"policy/{adapter}/entropy"] = total / max(count, 1)
-        self._entropy_sums.clear()
+        numbers |= self._means.reduce(self.accelerator)
         numbers |= {f"policy/{adapter}/loss": loss for adapter, loss in losses.items()}
         numbers |= {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
         for name, value in numbers.items():
