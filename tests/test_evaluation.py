@@ -188,15 +188,15 @@ def test_the_agent_plays_in_its_seat_and_the_partner_in_all_others(evaluated: tu
 def test_self_play_is_played_once_and_counted_for_each_seat(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matches: list[str] = []
+    matches: Counter[str] = Counter()
 
     def counted(task: Task, tables: Sequence[Table], *args: Any, **kwargs: Any) -> list[Episode]:
-        matches.append(tables[0].match.name)
+        matches.update(table.match.name for table in tables)
         return play(task, tables, *args, **kwargs)
 
     monkeypatch.setattr(llm_sra.evaluation, "play", counted)
     records = evaluate([run], roster(tmp_path, *scripted("lazy")), problems=2, decodings=["sampled"])
-    assert matches == ["self-play/sampled", "first/lazy/sampled", "second/lazy/sampled"]
+    assert matches == {"self-play/sampled": 2, "first/lazy/sampled": 2, "second/lazy/sampled": 2}
     first, second = (pick(records, seat=seat, partner="self-play") for seat in ("first", "second"))
     assert (first.effort_own, first.effort_partner) == (second.effort_partner, second.effort_own)
 

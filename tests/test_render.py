@@ -40,8 +40,8 @@ def tokenizers() -> dict[str, PreTrainedTokenizerBase]:
     made: dict[str, PreTrainedTokenizerBase] = {"chatml": qwen2_tokenizer(), "llama 3": llama_tokenizer()}
     made["default system prompt"] = qwen2_tokenizer()
     made["default system prompt"].chat_template = DEFAULT_SYSTEM
-    models = ROOT / "tasks" / "worksheet" / "models"
-    shipped = {folder.name: AutoTokenizer.from_pretrained(folder) for folder in sorted(models.iterdir())}
+    folders = sorted(path.parent for path in (ROOT / "tasks" / "worksheet" / "models").glob("*/tokenizer.json"))
+    shipped = {folder.name: AutoTokenizer.from_pretrained(folder) for folder in folders}
     return made | shipped
 
 
