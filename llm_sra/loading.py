@@ -51,7 +51,7 @@ def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:
         return cls(**(options or {}))
     except TypeError as error:
         known = ", ".join(inspect.signature(cls).parameters) or "none"
-        raise ValueError(f"task {spec}: {error}; its options (task_args) are: {known}") from error
+        raise ValueError(f"task {spec}: {error}; for task_args, its options are: {known}") from error
 
 
 def load_partner(spec: str, task: Task) -> ScriptedPartner:

@@ -35,8 +35,12 @@ def main(argv: Sequence[str] = ()) -> None:
     print("Training two LoRA agents on the worksheet, by ippo and by srpo side by side:", flush=True)
     runs = train_arms(args.out, args.max_steps)
 
+    from transformers.utils.logging import disable_progress_bar
+
     from eval.crossplay import report
     from llm_sra import evaluate, export
+
+    disable_progress_bar()  # of loading models that load in a blink
 
     print("\nPlaying with partners that neither was trained with ...\n", flush=True)
     evaluate(runs, ROSTER, args.out / "eval", problems=args.problems)

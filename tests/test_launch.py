@@ -87,7 +87,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")])
     config = ["--config_file", ROOT / "accelerate_configs" / "cpu.yaml", "--num_processes", "2"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *config, __file__, out, qwen2_folder()]
-    done = subprocess.run([str(part) for part in command], env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([str(part) for part in command], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-5000:]
     return out
 

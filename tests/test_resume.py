@@ -150,7 +150,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     out = tmp_path_factory.mktemp("killed")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, __file__, str(out), str(qwen2_folder())]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     logs = "\n".join(path.read_text()[-3000:] for path in out.glob("*.log"))
     assert done.returncode == 0, done.stderr + logs
     report = json.loads((out / "report.json").read_text())
