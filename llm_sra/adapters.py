@@ -249,12 +249,12 @@ def read_config(folder: Path) -> LoraConfig:
 
 
 def fingerprint(base: PreTrainedModel) -> str:
-    """A short hash of a base model's weights: names, shapes and the first values of each tensor."""
+    """A short hash of a base model's weights, as bfloat16: names, shapes and the first values of each tensor."""
     digest = hashlib.sha256()
     for key, parameter in sorted(base.named_parameters()):
         if "lora_" in key:
             continue
-        head = parameter.detach().flatten()[:8].to("cpu", torch.float32).numpy().round(3).tobytes()
+        head = parameter.detach().flatten()[:8].to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes()
         digest.update(f"{key.replace('.base_layer', '')}{tuple(parameter.shape)}".encode() + head)
     return digest.hexdigest()[:16]
 

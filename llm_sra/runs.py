@@ -75,7 +75,7 @@ class Run:
         except (yaml.YAMLError, KeyError, TypeError) as error:
             raise RunError(f"{config} is not what a training writes: expected `arguments` and `heroes`") from error
         if checkpoint == "best":
-            checkpoint = _best_checkpoint(path, f"eval_{arguments['metric_for_best_model']}")
+            checkpoint = _best_checkpoint(path, arguments)
         run = cls(path, arguments, heroes, checkpoint or None)
         if checkpoint and not run.adapters.is_dir():
             there = ", ".join(sorted(p.name for p in (path / "checkpoints").glob("checkpoint-*"))) or "none"
@@ -140,15 +140,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return read
 
 
-def _best_checkpoint(path: Path, metric: str) -> str:
-    """Name of the saved checkpoint at whose step the metric was largest; the earliest of several."""
+def _best_checkpoint(path: Path, config: Mapping[str, Any]) -> str:
+    """Name of the saved checkpoint at whose step `metric_for_best_model` was best; the earliest of several."""
+    metric = f"eval_{str(config['metric_for_best_model']).removeprefix('eval_')}"
+    sign = 1 if config.get("greater_is_better", True) else -1
     scores = {line["step"]: line[metric] for line in read_metrics(path / "metrics.jsonl") if metric in line}
     saved = {step: score for step, score in scores.items() if (path / "checkpoints" / f"checkpoint-{step}").is_dir()}
     if not saved:
         raise RunError(
             f"{path} has no checkpoint with {metric}: train with dev_roster, eval_strategy and save_strategy"
         )
-    return f"checkpoint-{max(saved, key=lambda step: (saved[step], -step))}"
+    return f"checkpoint-{max(saved, key=lambda step: (sign * saved[step], -step))}"
 
 
 def _version(package: str) -> str | None:

@@ -22,6 +22,7 @@ from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.progress import Progress
+from llm_sra.trainer.rollout import check_divides
 
 
 def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:
@@ -53,6 +54,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
     arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
+    check_divides(args.problems_per_step, arm, args.world_size)
     resume = wants_resume(args.resume_from_checkpoint)
     checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints") if resume else None
     if args.process_index == 0:
@@ -76,7 +78,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         )
     if args.process_index == 0:  # only now, so that an input that cannot be used costs nobody an earlier run
         runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
-        runs.write_config(args.run_dir, {**vars(model_args), **_own_fields(args)}, arm.heroes)
+        runs.write_config(args.run_dir, {**vars(model_args), **args.to_dict()}, arm.heroes)
     trainer = SRPOTrainer(
         task,
         arm,
@@ -93,8 +95,3 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(args.run_dir / "adapters"))
     return Run.open(args.run_dir)
-
-
-def _own_fields(args: SRPOConfig) -> dict[str, Any]:
-    """The configuration as plain values, without credentials."""
-    return {key: value for key, value in args.to_dict().items() if "token" not in key or key == "max_tokens"}

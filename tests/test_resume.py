@@ -99,13 +99,11 @@ def kill_while_saving() -> None:
     SRPOTrainer._save_optimizer_and_scheduler = stop
 
 
-def kill_when(pid: int, condition: Callable[[], bool], delay: float) -> None:
-    """Kill a process some time after a condition holds."""
-    deadline = time.monotonic() + 60
+def wait(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until a condition holds, but no longer than so."""
+    deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.001)
-    time.sleep(delay)
-    os.kill(pid, signal.SIGKILL)
 
 
 def main(out: Path, model: str) -> None:
@@ -119,10 +117,13 @@ def main(out: Path, model: str) -> None:
         before, lines = newest(run), len(read_metrics(run / "metrics.jsonl"))
         prepare = kill_while_saving if kind == "while it saves" else lambda: None
         pid = start(run, model, "--resume_from_checkpoint", "true", prepare=prepare)
-        if kind == "after its start":
-            kill_when(pid, lambda: (run / "config.yaml").is_file(), delay=rng.random() * 2 * step)
-        elif kind == "after a checkpoint":
-            kill_when(pid, lambda before=before: newest(run) > before, delay=rng.random() * step)
+        if kind != "while it saves":
+            wait(lambda: (run / "config.yaml").is_file(), 60)
+            if kind == "after a checkpoint":
+                wait(lambda before=before: newest(run) > before, 60)
+            reached = newest(run)  # at the latest at the next checkpoint, so that the run does not come to its end
+            wait(lambda reached=reached: newest(run) > reached, rng.random() * SAVE_STEPS * step)
+            os.kill(pid, signal.SIGKILL)
         staging = run / "checkpoints" / ".saving"
         report["kills"].append(
             {

@@ -60,6 +60,8 @@ def parse(
         raise ConfigError(f"cannot tell what {rest[0]!r} on the command line belongs to: write --key value")
     if not model.model_name_or_path:
         raise ConfigError("model_name_or_path is missing: name a Hugging Face model or its folder")
+    if Path(model.model_name_or_path).is_dir():  # so that the run can be evaluated from any folder
+        model.model_name_or_path = str(Path(model.model_name_or_path).resolve())
     return model, config
 
 

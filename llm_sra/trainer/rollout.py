@@ -68,13 +68,24 @@ class Rollout:
 
 def problem_order(problems: Sequence[Problem], step: int, count: int, seed: int) -> list[Problem]:
     """The problems of a step: an endless stream of shuffled passes over all, `count` a step, by `step` alone."""
+    orders: dict[int, list[int]] = {}
     chosen = []
     for position in range(step * count, (step + 1) * count):
         epoch, offset = divmod(position, len(problems))
-        order = list(range(len(problems)))
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-        chosen.append(problems[order[offset]])
+        if epoch not in orders:
+            orders[epoch] = list(range(len(problems)))
+            random.Random(f"{seed}/{epoch}").shuffle(orders[epoch])
+        chosen.append(problems[orders[epoch][offset]])
     return chosen
+
+
+def check_divides(problems: int, arm: Arm, processes: int) -> None:
+    """Raise ValueError unless a step's problems divide evenly among matches and processes."""
+    if problems % (len(arm.matches) * processes):
+        raise ValueError(
+            f"problems_per_step ({problems}) must be a multiple of matches ({len(arm.matches)}) times processes "
+            f"({processes}), so that every match and every process gets the same number of episodes"
+        )
 
 
 def seat_tables(
@@ -92,11 +103,7 @@ def seat_tables(
     Raises:
         ValueError: If the problems do not divide evenly among matches and processes.
     """
-    if len(problems) % (len(arm.matches) * processes):
-        raise ValueError(
-            f"problems_per_step ({len(problems)}) must be a multiple of matches ({len(arm.matches)}) times processes "
-            f"({processes}), so that every match and every process gets the same number of episodes"
-        )
+    check_divides(len(problems), arm, processes)
     groups: list[tuple[Problem, TrainingMatch, int]] = []
     for m, training in enumerate(arm.matches):
         played: Counter[str] = Counter()
