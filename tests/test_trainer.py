@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from llm_sra.evaluation import DevEvaluation
 from llm_sra.runs import Run, read_metrics
-from llm_sra.trainer.metrics import dead_policies
+from llm_sra.trainer.metrics import dead_policies, wild_policies
 from llm_sra.trainer.parse import ConfigError
 
 SUPPORT = training_support.__file__
@@ -288,6 +288,12 @@ def test_a_policy_is_dead_without_entropy_or_without_variance() -> None:
         "task/entropy": 0.0,  # a task's own metric
     }
     assert dead_policies(numbers) == ["a", "b"]
+
+
+def test_a_policy_is_wild_once_its_entropy_has_more_than_tripled() -> None:
+    first = {"policy/a/entropy": 0.3, "policy/b/entropy": 0.3, "policy/a/loss": 0.1, "task/entropy": 0.1}
+    numbers = {"policy/a/entropy": 0.91, "policy/b/entropy": 0.89, "policy/a/loss": 9.0, "task/entropy": 9.0}
+    assert wild_policies(numbers, first) == ["a"]
 
 
 PARTNER = """

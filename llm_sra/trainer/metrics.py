@@ -1,6 +1,7 @@
 """What a step is reported as: numbers per seat and policy, where its time went, and the episodes themselves."""
 
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from llm_sra.trainer.rollout import Rollout
 
 DEAD_ENTROPY = 0.02  # nats per token
 DEAD_GROUPS = 0.98
+WILD_ENTROPY = 3.0  # times that of the first step
 PARTS = ("generate", "score", "train", "sync")
 
 
@@ -108,6 +110,21 @@ def dead_policies(numbers: Mapping[str, float]) -> list[str]:
             )
         }
     )
+
+
+def wild_policies(numbers: Mapping[str, float], first: Mapping[str, float]) -> list[str]:
+    """Adapters whose entropy has grown out of bounds: their entropy bonus outweighs what the task pays.
+
+    Args:
+        numbers: Of a step.
+        first: Of the first step of the training.
+    """
+    grown = (name for name in numbers if _is_entropy(name) and numbers[name] > WILD_ENTROPY * first.get(name, math.inf))
+    return sorted(name.split("/")[1] for name in grown)
+
+
+def _is_entropy(name: str) -> bool:
+    return name.startswith("policy/") and name.endswith("/entropy")
 
 
 def episode_record(episode: Episode, step: int) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class SRPOTrainer(GRPOTrainer):
         self._entropies: torch.Tensor | None = None
         self._means = metrics.TokenMeans()
         self._grad_norms: dict[str, float] = {}
+        self._first_numbers: dict[str, float] = {}
         self._check_backend()
 
     # -- the step ------------------------------------------------------------------------------------------------
@@ -448,6 +449,15 @@ class SRPOTrainer(GRPOTrainer):
                 "again by itself: raise its entropy bonus, or lower its learning rate",
                 self.state.global_step + 1,
                 ", ".join(dead),
+            )
+        self._first_numbers = self._first_numbers or numbers
+        if wild := metrics.wild_policies(numbers, self._first_numbers):
+            logger.warning(
+                "step %d: the entropy of %s has grown more than %g-fold since the start: its replies turn into noise, "
+                "for which the entropy bonus pays more than the task does. Lower the bonus or the replies' token limit",
+                self.state.global_step + 1,
+                ", ".join(wild),
+                metrics.WILD_ENTROPY,
             )
         if self.accelerator.is_main_process:
             folder = self.args.run_dir / "episodes"
