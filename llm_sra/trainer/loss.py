@@ -5,14 +5,14 @@ up to the loss of all the adapter's rows over all processes, whatever the micro-
 processes, hence the factor of their number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 
 from llm_sra.trainer.rollout import Sample
-from llm_sra.trainer.rows import Row
+from llm_sra.trainer.rows import Row, collate
 
 TOKEN_SUM = ("dapo", "cispo", "vespo", "bnpo")  # normalised by the number of own tokens
 ROW_MEAN = ("grpo", "sapo")  # mean over a row's tokens, then over rows
@@ -99,3 +99,34 @@ def reduce_tokens(
         return (masked.sum(-1) / mask.sum(-1).clamp(min=1)).sum() * share.processes / share.rows
     per_row = masked.sum() * share.processes / share.rows
     return per_row / reply_limit if loss_type == "dr_grpo" else per_row
+
+
+def loss_inputs(batch: Sequence[Sample], share: Share, pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """The tensors that TRL's `_compute_loss` takes, for B rows of at most T completion tokens.
+
+    Returns:
+        What `collate` gives; `advantages` (B,); `num_items_in_batch`, a scalar; and where the samples have them
+        `old_per_token_logps` and `ref_per_token_logps` (B, T).
+    """
+    inputs = collate([sample.row for sample in batch], pad_id, device)
+    width = inputs["completion_ids"].size(1)
+    inputs["advantages"] = torch.tensor([sample.advantage for sample in batch], device=device)
+    inputs["num_items_in_batch"] = torch.tensor(float(share.tokens), device=device)
+    for key, rows in (
+        ("old_per_token_logps", [sample.old_logprobs for sample in batch]),
+        ("ref_per_token_logps", [sample.ref_logprobs for sample in batch]),
+    ):
+        known = [row for row in rows if row is not None]
+        if len(known) == len(rows):  # rows that only fill up have them in any case
+            inputs[key] = torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in known]).to(device)
+    return inputs
+
+
+def by_length(samples: Sequence[Sample]) -> list[Sample]:
+    """Sorted by length: neighbours of like length need little padding."""
+    return sorted(samples, key=lambda sample: len(sample.row))
+
+
+def chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    """Neighbouring samples, at most `size` at a time."""
+    return (samples[start : start + size] for start in range(0, len(samples), size))

@@ -180,3 +180,12 @@ def assign_advantages(
     for sample in rollout.samples:
         episode = rollout.episodes[sample.row.episode]
         sample.advantage = advantages[episode.match, sample.row.seat][place[sample.row.episode]]
+
+
+def by_adapter(rollout: Rollout, returns: dict[tuple[str, str], torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns of each adapter's players, in one tensor."""
+    adapters = {(t.match.name, seat): player.adapter for t in rollout.matches for seat, player in t.players.items()}
+    merged: dict[str, list[torch.Tensor]] = {}
+    for key, values in returns.items():
+        merged.setdefault(adapters[key], []).append(values)
+    return {adapter: torch.cat(values) for adapter, values in merged.items()}

@@ -34,11 +34,12 @@ from llm_sra.task import Task
 from llm_sra.trainer import checkpoints, metrics
 from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.config import SRPOConfig
-from llm_sra.trainer.loss import Share, accumulation_scale, micro_batches, reduce_tokens
+from llm_sra.trainer.loss import Share, accumulation_scale, by_length, chunks, loss_inputs, micro_batches, reduce_tokens
 from llm_sra.trainer.rollout import (
     Rollout,
     Sample,
     assign_advantages,
+    by_adapter,
     collect,
     player_returns,
     problem_order,
@@ -154,7 +155,7 @@ class SRPOTrainer(GRPOTrainer):
             for adapter in self.arm.adapters:
                 samples = [sample for sample in rollout.samples if sample.adapter == adapter]
                 tethered = any(sample.tether for sample in samples)
-                for batch in _chunks(_by_length(samples), self.args.per_device_train_batch_size):
+                for batch in chunks(by_length(samples), self.args.per_device_train_batch_size):
                     own = self._logprobs(batch, adapter) if self._reused or tethered else None
                     if tethered and own is not None:
                         self._tether(batch, own)
@@ -208,7 +209,7 @@ class SRPOTrainer(GRPOTrainer):
         losses: dict[str, float] = {}
         for adapter in adapters:
             mine = [sample for sample in rollout.samples if sample.adapter == adapter and sample.row.own_tokens]
-            samples = _by_length(mine)
+            samples = by_length(mine)
             share = Share.of(samples, self.accelerator)
             if share.tokens:
                 losses[adapter] = self._accumulate(model, adapter, samples, share)
@@ -235,7 +236,7 @@ class SRPOTrainer(GRPOTrainer):
     ) -> torch.Tensor:
         """One micro-batch's part of the adapter's loss; the parts add up to the same whatever the micro-batch size."""
         args = self.args
-        inputs = self._loss_inputs(batch, share)
+        inputs = loss_inputs(batch, share, self._tokenizer.pad_token_id, args.device)
         mask = inputs["completion_mask"] * inputs["tool_mask"]
         adversary = adapter in self.arm.adversaries
         partner = self._partner_logits(batch, inputs) if adversary and not self._tether_in_reward else None
@@ -259,19 +260,6 @@ class SRPOTrainer(GRPOTrainer):
             kl = exact_tether(partner, self._logits(inputs))
             loss = loss + reduce_tokens(kl, mask, share, self.loss_type, self._reply_limit) / args.tau
         return loss
-
-    def _loss_inputs(self, batch: Sequence[Sample], share: Share) -> dict[str, torch.Tensor]:
-        """The tensors that TRL's `_compute_loss` takes."""
-        device = self.args.device
-        inputs = collate([sample.row for sample in batch], self._tokenizer.pad_token_id, device)
-        width = inputs["completion_ids"].size(1)
-        inputs["advantages"] = torch.tensor([sample.advantage for sample in batch], device=device)
-        inputs["num_items_in_batch"] = torch.tensor(float(share.tokens), device=device)
-        if batch[0].old_logprobs is not None and self._reused:
-            inputs["old_per_token_logps"] = _pad([sample.old_logprobs for sample in batch], width, device)
-        if self.beta:
-            inputs["ref_per_token_logps"] = _pad([sample.ref_logprobs for sample in batch], width, device)
-        return inputs
 
     @torch.no_grad()
     def _partner_logits(self, batch: Sequence[Sample], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -471,29 +459,5 @@ class SRPOTrainer(GRPOTrainer):
             )
 
 
-def by_adapter(rollout: Rollout, returns: dict[tuple[str, str], torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns of each adapter's players, in one tensor."""
-    adapters = {(t.match.name, seat): player.adapter for t in rollout.matches for seat, player in t.players.items()}
-    merged: dict[str, list[torch.Tensor]] = {}
-    for key, values in returns.items():
-        merged.setdefault(adapters[key], []).append(values)
-    return {adapter: torch.cat(values) for adapter, values in merged.items()}
-
-
 def _rewards_come_from_the_task(**kwargs: Any) -> list[float]:
     raise RuntimeError("TRL must not ask for rewards: they come from the task")
-
-
-def _by_length(samples: Sequence[Sample]) -> list[Sample]:
-    """Neighbours of like length need little padding."""
-    return sorted(samples, key=lambda sample: len(sample.row))
-
-
-def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    return (samples[start : start + size] for start in range(0, len(samples), size))
-
-
-def _pad(rows: Sequence[torch.Tensor | None], width: int, device: torch.device) -> torch.Tensor:
-    """(B, width), zero where a row is shorter."""
-    whole = [row.to(device) for row in rows if row is not None]
-    return torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in whole])
