@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import torch
 import training_support
+from accelerate import Accelerator
 from training_support import GRADIENT, Initial, Letters, make_trainer, train_tiny, vectors
 from transformers import TrainerCallback
 
 from llm_sra.evaluation import DevEvaluation
 from llm_sra.runs import Run, read_metrics
-from llm_sra.trainer.metrics import dead_policies, wild_policies
+from llm_sra.trainer.metrics import TokenMeans, dead_policies, wild_policies
 from llm_sra.trainer.parse import ConfigError
+from llm_sra.trainer.progress import summary
 
 SUPPORT = training_support.__file__
 HEROES = ("left", "right")
@@ -294,6 +296,23 @@ def test_a_policy_is_wild_once_its_entropy_has_more_than_tripled() -> None:
     first = {"policy/a/entropy": 0.3, "policy/b/entropy": 0.3, "policy/a/loss": 0.1, "task/entropy": 0.1}
     numbers = {"policy/a/entropy": 0.91, "policy/b/entropy": 0.89, "policy/a/loss": 9.0, "task/entropy": 9.0}
     assert wild_policies(numbers, first) == ["a"]
+
+
+def test_a_progress_line_shows_the_solve_rate_and_the_heroes_efforts(srpo: tuple) -> None:
+    line = steps_of(srpo[0])[0]
+    left, right = (line[f"play/{hero}/{hero}/effort"] for hero in HEROES)
+    assert summary(line) == f"solved {line['solve_rate']:.2f}, effort left {left:.1f}, right {right:.1f}"
+
+
+def test_means_over_tokens_do_not_depend_on_micro_batches() -> None:
+    def mean(*batches: tuple[float, int]) -> float:
+        means = TokenMeans()
+        for total, tokens in batches:
+            means.add("x", torch.tensor(total), torch.tensor(tokens))
+        return means.reduce(Accelerator(cpu=True))["x"]
+
+    # 12 over 6 tokens; the micro-batches' own means are 1 and 2.2, or 5 and 1.4.
+    assert mean((1.0, 1), (11.0, 5)) == mean((5.0, 1), (7.0, 5)) == mean((12.0, 6)) == 2.0
 
 
 PARTNER = """

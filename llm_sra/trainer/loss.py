@@ -118,7 +118,8 @@ def loss_inputs(batch: Sequence[Sample], share: Share, pad_id: int, device: torc
     ):
         known = [row for row in rows if row is not None]
         if len(known) == len(rows):  # rows that only fill up have them in any case
-            inputs[key] = torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in known]).to(device)
+            padded = [torch.nn.functional.pad(row.to(device), (0, width - len(row))) for row in known]
+            inputs[key] = torch.stack(padded)
     return inputs
 
 
