@@ -8,7 +8,7 @@
 Paths are relative to the roster.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,3 @@ def _model(folder: Path, value: str) -> str:
     """The path of a model's folder, or its name on the hub as it is."""
     is_path = value.startswith(("./", "../")) or (folder / value).is_dir()
     return str((folder / value).resolve()) if is_path else value
-
-
-def partners_of(entries: Sequence[Entry], kind: str) -> list[Entry]:
-    """The entries of one kind."""
-    return [entry for entry in entries if entry.kind == kind]
