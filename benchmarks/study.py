@@ -19,7 +19,7 @@ ROSTER = ROOT / "eval" / "rosters" / "worksheet_test.yaml"
 SEEDS = (1, 2, 3, 4, 5)
 TAUS = (0.0, 0.1, 1.0, 10.0, 100.0)
 WHICH = ("end", "best")  # of an arm's run: its last adapters, and the checkpoint that the dev roster chose
-SWEEP_STEPS = 45
+SWEEP_STEPS = 60
 # Two cells of the sweep are runs of the arms as they stood at that step: at τ = 0 SRPO is IPPO, and 10 is the recipe's.
 SHARED = {"tau0-eps": "ippo-seed1", "tau10-eps": "srpo-seed1"}
 
