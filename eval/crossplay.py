@@ -14,6 +14,7 @@ from eval.plots import COLOURS, quickstart_figure
 from eval.results import read_results
 from eval.table import markdown, print_tables
 from llm_sra import evaluate
+from llm_sra.engines import ENGINES, EngineOptions
 from llm_sra.evaluation import DECODINGS
 from llm_sra.loading import unknown
 from llm_sra.rosters import RosterError
@@ -38,7 +39,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     runs = open_runs(args.run)
     roster = find_roster(args.roster)
     decodings = list(dict.fromkeys(args.decoding))
-    evaluate(runs, roster, args.out, problems=args.problems, split=args.split, decodings=decodings, seed=args.seed)
+    engine = {
+        "engine": args.engine,
+        "vllm_server_base_url": args.server,
+        "vllm_max_model_length": args.max_model_length,
+    }
+    evaluate(
+        runs,
+        roster,
+        args.out,
+        problems=args.problems,
+        split=args.split,
+        decodings=decodings,
+        seed=args.seed,
+        engine=EngineOptions.of({**runs[0].config, **engine}),
+    )
     figure = report(runs, args.out)
     written = [args.out / name for name in ("results.json", "episodes.jsonl", "table.md")]
     print("Written:", *written, *([figure] if figure else []), sep="\n  ")
@@ -117,6 +132,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
     parser.add_argument(
         "--decoding", nargs="+", choices=list(DECODINGS), default=list(DECODINGS), help="one or both (default both)"
+    )
+    parser.add_argument(
+        "--engine", default="transformers", choices=ENGINES, help="plays the runs' agents (default %(default)s)"
+    )
+    parser.add_argument("--server", metavar="URL[,URL]", help="servers of the engine `server`; see llm-sra serve")
+    parser.add_argument(
+        "--max_model_length", type=int, help="tokens of prompt and reply in vLLM (default: the model's)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the problems and replies (default %(default)s)")
     return parser

@@ -9,6 +9,7 @@ This module does not train, generate or choose names.
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
@@ -42,6 +43,7 @@ class AdapterBank:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model: PreTrainedModel | PeftModel = model
         self._parameters: dict[str, list[torch.nn.Parameter]] = {}
+        self._revisions: Counter[str] = Counter()
 
     @classmethod
     def create(cls, base: PreTrainedModel, names: Sequence[str], config: LoraConfig, seed: int) -> "AdapterBank":
@@ -129,6 +131,11 @@ class AdapterBank:
         self._check(name)
         return self._parameters[name]
 
+    def rank(self, name: str) -> int:
+        """The LoRA rank of an adapter."""
+        self._check(name)
+        return self.model.peft_config[name].r
+
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """The weights of one adapter under PEFT's keys, without its name."""
         self._check(name)
@@ -151,6 +158,16 @@ class AdapterBank:
                 "modules or another base model: use the settings that it was trained with"
             )
         set_peft_model_state_dict(self.model, dict(state), adapter_name=name)
+        self.touch(name)
+
+    def touch(self, *names: str) -> None:
+        """Say that an optimizer changed adapters: engines with copies of their own take new ones."""
+        self._revisions.update(names)
+
+    def revision(self, name: str) -> int:
+        """Grows whenever the weights of an adapter change."""
+        self._check(name)
+        return self._revisions[name]
 
     def copy(self, source: str, target: str) -> None:
         """Make `target` equal to `source`."""

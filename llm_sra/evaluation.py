@@ -8,17 +8,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from scipy.stats import binomtest
 
 from llm_sra.adapters import AdapterBank, fingerprint, read_card, read_config
-from llm_sra.engines import Engine
-from llm_sra.engines.transformers import TransformersEngine
+from llm_sra.engines import ENGINES, Engine, EngineOptions, make_engine
 from llm_sra.loading import load_partner, load_task, unknown
 from llm_sra.models import load_model
 from llm_sra.play import Table, play
@@ -101,6 +101,7 @@ def evaluate(
     split: str = "test",
     decodings: Sequence[str] = tuple(DECODINGS),
     seed: int = 0,
+    engine: EngineOptions | str = "transformers",
 ) -> list[Record]:
     """Play the agents of runs with every partner of a roster, in each seat, on the same problems for everyone.
 
@@ -112,6 +113,7 @@ def evaluate(
         split: `dev` or `test`.
         decodings: `greedy`, `sampled` or both.
         seed: Chooses the problems and every reply's chance.
+        engine: What plays the runs' agents and all adapters on their base; other models are played by transformers.
 
     Returns:
         One record per run, seat, partner and decoding.
@@ -119,8 +121,12 @@ def evaluate(
     Raises:
         RunError: If a folder is not a run, or the runs do not compare, or two have the same name.
         RosterError: If the roster cannot be used.
-        ValueError: If a decoding is unknown, or there are no problems.
+        ValueError: If a decoding or the engine is unknown, or there are no problems.
+        EngineError: If the engine cannot be had.
     """
+    options = EngineOptions(kind=engine) if isinstance(engine, str) else engine
+    if options.kind not in ENGINES:
+        raise unknown("engine", options.kind, ENGINES)
     opened = [path if isinstance(path, Run) else Run.open(path) for path in run_paths]
     entries = read_roster(roster)
     for decoding in decodings:
@@ -130,14 +136,15 @@ def evaluate(
     chosen = task.problems(split, problems, seed)
     if not chosen:
         raise ValueError(f"no problems to play: asked for {problems} of the {split} split")
-    studio = Studio(task)
-    agents = [studio.agents(run) for run in opened]
-    partners = {entry.name: studio.partner(entry) for entry in entries}
     records, episodes = [], []
     limit = opened[0].config["max_completion_length"]
-    for cell, played in play_cells(task, cells(task, agents, partners, decodings), chosen, studio.engines, seed, limit):
-        records.append(summarise(cell, played))
-        episodes += [_episode_line(cell, episode) for episode in played]
+    with Studio(task, options) as studio:
+        agents = [studio.agents(run) for run in opened]
+        partners = {entry.name: studio.partner(entry) for entry in entries}
+        todo = cells(task, agents, partners, decodings)
+        for cell, played in play_cells(task, todo, chosen, studio.engines, seed, limit):
+            records.append(summarise(cell, played))
+            episodes += [_episode_line(cell, episode) for episode in played]
     if out is not None:
         write_results(Path(out), records, episodes, {"split": split, "seed": seed, "roster": str(roster)})
     return records
@@ -321,16 +328,28 @@ def _task_of(opened: Sequence[Run]) -> Task:
 
 
 class Studio:
-    """Loads each base model once, and every adapter onto its own base."""
+    """Loads each base model once, and every adapter onto its own base.
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    Args:
+        task: What is played.
+        options: The engine of the runs' agents; models that are partners are played by transformers.
+    """
+
+    def __init__(self, task: Task, options: EngineOptions = EngineOptions()) -> None:
+        self.task, self._options = task, options
         self.engines: dict[str, Engine] = {}
         self._banks: dict[str, AdapterBank] = {}
 
+    def __enter__(self) -> "Studio":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for engine in self.engines.values():
+            engine.close()
+
     def agents(self, run: Run) -> Agents:
         """The heroes of a run."""
-        engine = self._engine(str(run.config["model_name_or_path"]), run.config)
+        engine = self._engine(str(run.config["model_name_or_path"]), run.config, self._options)
         heroes = {seat: self._load(engine, run.adapters / name) for seat, name in run.heroes.items()}
         return Agents(run.name, str(run.config["arm"]), heroes, engine)
 
@@ -363,19 +382,22 @@ class Studio:
             self._banks[engine].load(folder, name)
         return name
 
-    def _engine(self, base: str, config: Mapping[str, Any]) -> str:
+    def _engine(self, base: str, config: Mapping[str, Any], options: EngineOptions = EngineOptions()) -> str:
         """Name of the engine for a base model, loaded once for each way of loading it."""
         how = {key: config[key] for key in ("dtype", "model_revision", "chat_template_kwargs") if config.get(key)}
         name = f"{base} {json.dumps(how, sort_keys=True)}"
         if name not in self.engines:
+            generates_here = options.kind == "transformers"
             model, tokenizer = load_model(
                 base,
                 dtype=config.get("dtype"),
                 revision=config.get("model_revision"),
                 trust_remote_code=bool(config.get("trust_remote_code")),
+                device="cuda" if generates_here and torch.cuda.is_available() else "cpu",
             )
             self._banks[name] = AdapterBank(model)
             renderer = Renderer(tokenizer, config.get("chat_template_kwargs"))
-            batch = int(config.get("rollout_batch_size") or 256)
-            self.engines[name] = TransformersEngine(self._banks[name], renderer, batch)
+            if generates_here:
+                options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
+            self.engines[name] = make_engine(options, self._banks[name], renderer)
         return name

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 
 class ModelError(ValueError):
@@ -17,6 +17,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
+    device: str | torch.device = "cpu",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer, from safetensors only.
 
@@ -26,6 +27,7 @@ def load_model(
         revision: Of the hub's repository.
         trust_remote_code: Whether to run code that comes with the model.
         attn_implementation: `eager`, `sdpa`, `flash_attention_2`.
+        device: Where the weights go.
 
     Raises:
         ModelError: If it cannot be loaded.
@@ -42,4 +44,17 @@ def load_model(
         raise ModelError(f"cannot load the model {name!r}: {error}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
+    return model.to(device), tokenizer
+
+
+def saved_dtype(name: str, revision: str | None = None, trust_remote_code: bool = False) -> str:
+    """The number format that a model was saved in, such as `bfloat16`.
+
+    Raises:
+        ModelError: If its configuration cannot be read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"cannot read the configuration of the model {name!r}: {error}") from error
+    return str(config.get_text_config().dtype or "float32").removeprefix("torch.")

@@ -10,7 +10,7 @@ from trl import get_peft_config
 
 from llm_sra import runs
 from llm_sra.adapters import AdapterBank
-from llm_sra.engines.transformers import TransformersEngine
+from llm_sra.engines import EngineOptions, make_engine
 from llm_sra.evaluation import DevEvaluation
 from llm_sra.loading import load_task
 from llm_sra.models import load_model
@@ -70,28 +70,31 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     bank = AdapterBank.create(base, arm.adapters, get_peft_config(model_args), args.seed)
     for adversary, partner in arm.adversaries.items():
         bank.copy(partner, adversary)
-    engine = TransformersEngine(bank, Renderer(tokenizer, args.chat_template_kwargs), args.rollout_batch_size)
-    on_dev = None
-    if args.dev_roster:
-        on_dev = DevEvaluation(
-            task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
+    engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer(tokenizer, args.chat_template_kwargs))
+    try:
+        on_dev = None
+        if args.dev_roster:
+            on_dev = DevEvaluation(
+                task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
+            )
+        if args.process_index == 0:  # only now, so that an input that cannot be used costs nobody an earlier run
+            runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
+            runs.write_config(args.run_dir, {**vars(model_args), **args.to_dict()}, arm.heroes)
+        trainer = SRPOTrainer(
+            task,
+            arm,
+            bank,
+            tokenizer,
+            engine,
+            args,
+            evaluate_heroes=on_dev,
+            callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
         )
-    if args.process_index == 0:  # only now, so that an input that cannot be used costs nobody an earlier run
-        runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
-        runs.write_config(args.run_dir, {**vars(model_args), **args.to_dict()}, arm.heroes)
-    trainer = SRPOTrainer(
-        task,
-        arm,
-        bank,
-        tokenizer,
-        engine,
-        args,
-        evaluate_heroes=on_dev,
-        callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
-    )
-    if not args.disable_tqdm:
-        trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(Progress())
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(str(args.run_dir / "adapters"))
+        if not args.disable_tqdm:
+            trainer.remove_callback(ProgressCallback)
+            trainer.add_callback(Progress())
+        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.save_model(str(args.run_dir / "adapters"))
+    finally:
+        engine.close()
     return Run.open(args.run_dir)

@@ -5,17 +5,19 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llm_sra.engines import EngineError
 from llm_sra.policies import PolicyError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`llm-sra train | eval | play | export | quickstart`."""
+    """`llm-sra train | eval | play | export | serve | quickstart`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {
         "train": (_train, "train agents: --config RECIPE, and any field as a flag"),
         "eval": (_eval, "play runs with the partners of a roster"),
         "play": (_play, "show episodes as they are played, or sit down yourself"),
         "export": (_export, "write a trained policy as a PEFT adapter or a merged model"),
+        "serve": (_serve, "serve a recipe's model with vLLM: --config RECIPE"),
         "quickstart": (_quickstart, "train and compare both arms on the embedded task"),
     }
     if not arguments or arguments[0] not in commands:
@@ -31,7 +33,7 @@ def run_command(command: Callable[..., Any], *args: Any) -> int:
     """Run a command; what the user can mend is one line on stderr and exit code 2."""
     try:
         command(*args)
-    except (ValueError, KeyError, OSError, NotImplementedError, PolicyError) as error:
+    except (ValueError, KeyError, OSError, NotImplementedError, PolicyError, EngineError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"llm-sra: {type(error).__name__}: {' '.join(str(message).split())}", file=sys.stderr)
         return 2
@@ -69,6 +71,12 @@ def _export(argv: Sequence[str]) -> None:
     from llm_sra import export
 
     print(f"exported: {export(args.run, args.policy, args.out, merge=args.merge)}")
+
+
+def _serve(argv: Sequence[str]) -> None:
+    from recipes.serve import main as serve
+
+    serve(argv)
 
 
 def _quickstart(argv: Sequence[str]) -> None:

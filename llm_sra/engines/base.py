@@ -46,15 +46,42 @@ class Completion:
     finish: Literal["stop", "length"]
 
 
+class EngineError(RuntimeError):
+    """An engine cannot be started or does not answer. Says what was tried and what to do."""
+
+
 class Engine(Protocol):
-    """Generates a batch of replies, each with its own adapter."""
+    """Generates a batch of replies, each with its own adapter.
+
+    All engines give the same log-probabilities, up to float error: those of `Sampling`.
+
+    Attributes:
+        renderer: How messages become its prompts.
+        context_length: Tokens that a prompt and its reply may have together.
+        shares_weights: Whether it runs on the very weights that are trained; if not, its log-probabilities are close.
+    """
 
     renderer: Renderer
     context_length: int
+    shares_weights: bool
+
+    def sync(self) -> None:
+        """Take over the present weights of all adapters; `generate` does so by itself for those that it is asked for.
+
+        Raises:
+            EngineError: If they cannot be brought to where they are needed.
+        """
+
+    def rest(self) -> None:
+        """Give up memory that is not needed until the next `generate`."""
+
+    def close(self) -> None:
+        """Stop, and give everything back."""
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order.
 
         Raises:
             AdapterError: If an adapter is unknown; names those that are there.
+            EngineError: If it does not answer.
         """

@@ -8,7 +8,7 @@ has a say (up to the float error that another batch shape brings).
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     StoppingCriteriaList,
     StopStringCriteria,
 )
@@ -25,6 +24,7 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 
 from llm_sra.adapters import AdapterBank
 from llm_sra.engines.base import Completion, Request
+from llm_sra.engines.replies import completion, end_of_turn_ids
 from llm_sra.render import Renderer
 from llm_sra.task import Sampling
 
@@ -39,6 +39,8 @@ class TransformersEngine:
         batch_size: Most replies in one forward pass.
     """
 
+    shares_weights = True
+
     def __init__(self, bank: AdapterBank, renderer: Renderer, batch_size: int = 256) -> None:
         if batch_size < 1:
             raise ValueError(f"the engine's batch size must be 1 or more, got {batch_size}")
@@ -47,6 +49,15 @@ class TransformersEngine:
         self.batch_size = batch_size
         self.context_length: int = bank.base.config.get_text_config().max_position_embeddings
         self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+
+    def sync(self) -> None:
+        """Nothing to do: these are the weights that are trained."""
+
+    def rest(self) -> None:
+        """Nothing to do: no memory is kept between batches."""
+
+    def close(self) -> None:
+        """Nothing to do."""
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order. See `Engine.generate`."""
@@ -97,42 +108,9 @@ class TransformersEngine:
         tokens = output[:, width:].cpu().tolist()
         logprobs = torch.stack(draw.logprobs, dim=1).cpu().tolist()
         return [
-            self._completion(row_tokens, row_logprobs, first.stop)
+            completion(self.renderer, self._ends, row_tokens, row_logprobs, first.stop)
             for row_tokens, row_logprobs in zip(tokens, logprobs, strict=True)
         ]
-
-    def _completion(self, tokens: list[int], logprobs: list[float], stop: tuple[str, ...]) -> Completion:
-        """Cut a row of the batch where its reply ended; what follows is padding."""
-        ended = next((i for i, token in enumerate(tokens) if token in self._ends), None)
-        length = len(tokens) if ended is None else ended + 1
-        text = self.renderer.decode(tokens[:ended])
-        stops = [at for at in (text.find(string) for string in stop) if at >= 0]
-        if stops:
-            text, length = text[: min(stops)], self._stopped_at(tokens, stop)
-        finish: Literal["stop", "length"] = "length" if ended is None and not stops else "stop"
-        return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), text, finish)
-
-    def _stopped_at(self, tokens: list[int], stop: tuple[str, ...]) -> int:
-        """Number of tokens up to the one that completed a stop string."""
-        for length in range(1, len(tokens) + 1):
-            text = self.renderer.decode(tokens[:length])
-            if any(string in text for string in stop):
-                return length
-        return len(tokens)
-
-
-def end_of_turn_ids(bank: AdapterBank, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every token that ends a reply: the tokenizer's and those of the model's generation config."""
-    configured = getattr(bank.base.generation_config, "eos_token_id", None)
-    ids = [configured] if isinstance(configured, int) else list(configured or ())
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
-        ids.insert(0, tokenizer.eos_token_id)
-    if not ids:
-        raise ValueError(
-            f"neither the tokenizer nor the generation config of {bank.base.name_or_path!r} names an end-of-turn token "
-            "(eos_token): replies would never end"
-        )
-    return tuple(ids)
 
 
 @contextmanager

@@ -7,7 +7,10 @@ from typing import Any
 
 from trl import GRPOConfig, ModelConfig
 
+from llm_sra.engines import ENGINES
+
 ARMS = ("ippo", "srpo")
+IMPORTANCE_MODES = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
 
 
 @dataclass
@@ -74,7 +77,23 @@ class SRPOConfig(GRPOConfig):
         default=16,
         metadata={"help": "Problems per step, over all matches and processes; each is played num_generations times."},
     )
-    rollout_batch_size: int = field(default=256, metadata={"help": "Most replies in one forward pass of the engine."})
+    engine: str = field(
+        default="transformers",
+        metadata={
+            "help": "transformers: generate with the weights that are trained. vllm: with vLLM on this machine. "
+            "server: with the vLLM servers at vllm_server_base_url (several: separated by commas)."
+        },
+    )
+    engine_adapter_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder through which adapters reach vLLM; None: in memory. Servers on other machines need a "
+            "shared one, under the same path."
+        },
+    )
+    rollout_batch_size: int = field(
+        default=256, metadata={"help": "Most replies in one forward pass of the engine `transformers`."}
+    )
     dev_roster: str | None = field(default=None, metadata={"help": "Roster that is played every eval_steps."})
     dev_problems: int = field(default=32, metadata={"help": "Problems of the dev split per seat and partner."})
     log_episodes: int = field(default=8, metadata={"help": "Episodes per match and step that are written; -1: all."})
@@ -99,6 +118,14 @@ class SRPOConfig(GRPOConfig):
     metric_for_best_model: str | None = field(
         default="worst_partner", metadata={"help": "With load_best_model_at_end: the metric of the dev roster."}
     )
+    vllm_server_host: str = field(default="127.0.0.1", metadata={"help": "Without vllm_server_base_url: the host."})
+    vllm_importance_sampling_mode: str = field(
+        default="token_truncate",
+        metadata={
+            "help": "With vLLM, how the ratio of the trainer's to vLLM's probability of a reply is kept in bounds: "
+            "token_truncate, token_mask, sequence_truncate or sequence_mask."
+        },
+    )
     greater_is_better: bool | None = field(default=True, metadata={"help": "Whether that metric is to be large."})
 
     def __post_init__(self) -> None:
@@ -121,6 +148,8 @@ class SRPOConfig(GRPOConfig):
     def _check(self) -> None:
         one_of = {
             "arm": ARMS,
+            "engine": ENGINES,
+            "vllm_importance_sampling_mode": IMPORTANCE_MODES,
             "sharing": ("seat", "shared"),
             "kl_direction": ("adversary_partner", "partner_adversary"),
             "entropy_reduction": ("sum", "mean"),
@@ -167,7 +196,7 @@ class SRPOConfig(GRPOConfig):
             "top_k": (0, "the log-probabilities that are trained are those of the whole distribution"),
             "min_p": (None, "the log-probabilities that are trained are those of the whole distribution"),
             "repetition_penalty": (1.0, "the log-probabilities that are trained are those of the plain distribution"),
-            "use_vllm": (False, "TRL's own vLLM sync merges one adapter into the base"),
+            "use_vllm": (False, "TRL's own vLLM sync merges one adapter into the base: set engine to vllm or server"),
             "use_adaptive_entropy": (False, "set entropy_coef and adversary_entropy_coef"),
             "top_entropy_quantile": (1.0, "it would leave tokens out of the policy term but not out of the entropy"),
             "fp16": (False, "use bf16, or float32"),

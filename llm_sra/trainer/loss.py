@@ -54,7 +54,7 @@ def micro_batches(samples: Sequence[Sample], size: int, share: Share) -> list[li
     if share.processes == 1:
         return batches
     empty = Sample(Row(0, "", (0,)), "", None)
-    empty.old_logprobs = empty.ref_logprobs = torch.zeros(0)
+    empty.old_logprobs = empty.ref_logprobs = empty.importance = torch.zeros(0)
     batches += [[] for _ in range(-(-share.most // size) - len(batches))]
     return [batch + [empty] * (min(size, share.most) - len(batch)) for batch in batches]
 
@@ -101,12 +101,48 @@ def reduce_tokens(
     return per_row / reply_limit if loss_type == "dr_grpo" else per_row
 
 
+def importance_ratios(
+    own: torch.Tensor,
+    sampled: torch.Tensor,
+    mask: torch.Tensor,
+    mode: str,
+    highest: float | None,
+    lowest: float | None,
+) -> torch.Tensor:
+    """What a token's loss is multiplied by because another engine than the trainer sampled it.
+
+    Truncated importance sampling, as in TRL (its modes and bounds): the trainer's probability of a token, or of a whole
+    row, over that of the engine, kept between the bounds (`*_truncate`) or zeroed beyond them (`*_mask`).
+
+    Args:
+        own: (B, T) log-probabilities by the trainer, before any update.
+        sampled: (B, T) log-probabilities by the engine.
+        mask: (B, T), 1 on own tokens.
+        mode: One of `IMPORTANCE_MODES`.
+        highest: Upper bound; None: none.
+        lowest: Lower bound; None: none.
+
+    Returns:
+        (B, T), 1 beside own tokens.
+    """
+    differences = (own - sampled) * mask
+    if mode.startswith("sequence"):
+        differences = differences.sum(-1, keepdim=True).expand_as(differences)
+    ratios = differences.exp()
+    low, high = lowest if lowest is not None else 0.0, highest if highest is not None else float("inf")
+    if mode.endswith("truncate"):
+        bounded = ratios.clamp(low, high)
+    else:
+        bounded = ratios.masked_fill((ratios < low) | (ratios > high), 0.0)
+    return torch.where(mask.bool(), bounded, torch.ones_like(bounded))
+
+
 def loss_inputs(batch: Sequence[Sample], share: Share, pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
     """The tensors that TRL's `_compute_loss` takes, for B rows of at most T completion tokens.
 
     Returns:
         What `collate` gives; `advantages` (B,); `num_items_in_batch`, a scalar; and where the samples have them
-        `old_per_token_logps` and `ref_per_token_logps` (B, T).
+        `old_per_token_logps`, `ref_per_token_logps` and `importance_sampling_ratio` (B, T).
     """
     inputs = collate([sample.row for sample in batch], pad_id, device)
     width = inputs["completion_ids"].size(1)
@@ -115,6 +151,7 @@ def loss_inputs(batch: Sequence[Sample], share: Share, pad_id: int, device: torc
     for key, rows in (
         ("old_per_token_logps", [sample.old_logprobs for sample in batch]),
         ("ref_per_token_logps", [sample.ref_logprobs for sample in batch]),
+        ("importance_sampling_ratio", [sample.importance for sample in batch]),
     ):
         known = [row for row in rows if row is not None]
         if len(known) == len(rows):  # rows that only fill up have them in any case

@@ -30,6 +30,7 @@ class Sample:
         kl_sum: Σ (log adversary - log partner) over all that was said in the row, in nats; 0 for a hero's row.
         old_logprobs: Own log-probabilities before the first update, if an update needs them.
         ref_logprobs: Log-probabilities of the base model, if the reference KL is on.
+        importance: Weights of the tokens' loss, if another engine than the trainer sampled them.
     """
 
     row: Row
@@ -39,6 +40,7 @@ class Sample:
     kl_sum: float = 0.0
     old_logprobs: torch.Tensor | None = None
     ref_logprobs: torch.Tensor | None = None
+    importance: torch.Tensor | None = None
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 One step is one rollout and all optimizer updates on it:
 
+    sync      bring the adapters to the engine
     generate  play the step's episodes, all matches at once
     score     log-probabilities that the credit or the loss needs
     credit    returns, tether, advantages
@@ -34,7 +35,16 @@ from llm_sra.task import Task
 from llm_sra.trainer import checkpoints, metrics
 from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.config import SRPOConfig
-from llm_sra.trainer.loss import Share, accumulation_scale, by_length, chunks, loss_inputs, micro_batches, reduce_tokens
+from llm_sra.trainer.loss import (
+    Share,
+    accumulation_scale,
+    by_length,
+    chunks,
+    importance_ratios,
+    loss_inputs,
+    micro_batches,
+    reduce_tokens,
+)
 from llm_sra.trainer.rollout import (
     Rollout,
     Sample,
@@ -104,6 +114,8 @@ class SRPOTrainer(GRPOTrainer):
         )
         args.beta, args.entropy_coef, args.max_completion_length = beta, entropy_coef, completion_length
         self.beta = beta
+        # Only now: in `__init__` TRL would start a vLLM of its own. From here on it says whether losses are corrected.
+        self.use_vllm = not engine.shares_weights
         self._entropies: torch.Tensor | None = None
         self._means = metrics.TokenMeans()
         self._grad_norms: dict[str, float] = {}
@@ -118,8 +130,11 @@ class SRPOTrainer(GRPOTrainer):
         """One rollout and all its updates; returns the mean loss of the last update."""
         model.train()
         clock = metrics.Clock()
+        with clock("sync"):
+            self.engine.sync()
         with clock("generate"):
             rollout = self._play()
+            self.engine.rest()
         with clock("score"):
             self._score(rollout)
         self._credit(rollout)
@@ -156,9 +171,12 @@ class SRPOTrainer(GRPOTrainer):
                 samples = [sample for sample in rollout.samples if sample.adapter == adapter]
                 tethered = any(sample.tether for sample in samples)
                 for batch in chunks(by_length(samples), self.args.per_device_train_batch_size):
-                    own = self._logprobs(batch, adapter) if self._reused or tethered else None
+                    needed = self._reused or tethered or not self.engine.shares_weights
+                    own = self._logprobs(batch, adapter) if needed else None
                     if tethered and own is not None:
                         self._tether(batch, own)
+                    if own is not None and not self.engine.shares_weights:
+                        self._compare_with_engine(batch, adapter, own)
                     base = self._logprobs(batch, None) if self.beta else None
                     for i, sample in enumerate(batch):
                         length = len(sample.row.completion_ids)
@@ -175,6 +193,20 @@ class SRPOTrainer(GRPOTrainer):
                 said = torch.tensor([turn >= 0 for turn in row.turns], device=own.device)
                 length = len(row.completion_ids)
                 batch[i].kl_sum = ((own[i, :length] - partner[j, :length]) * said).sum().item()
+
+    def _compare_with_engine(self, batch: Sequence[Sample], adapter: str, own: torch.Tensor) -> None:
+        """Weigh tokens by the trainer's over the engine's probability of them, and report how far apart these are."""
+        args = self.args
+        inputs = collate([sample.row for sample in batch], self._tokenizer.pad_token_id, args.device)
+        mask, sampled = inputs["tool_mask"], inputs["sampling_per_token_logps"]
+        bounds = args.vllm_importance_sampling_clip_max, args.vllm_importance_sampling_clip_min
+        ratios = importance_ratios(own, sampled, mask, args.vllm_importance_sampling_mode, *bounds)
+        prefix = f"policy/{adapter}"
+        self._means.add(f"{prefix}/engine_logprob_difference", ((own - sampled).abs() * mask).sum(), mask.sum())
+        self._means.add(f"{prefix}/importance_ratio", (ratios * mask).sum(), mask.sum())
+        if args.vllm_importance_sampling_correction:
+            for sample, row in zip(batch, ratios, strict=True):
+                sample.importance = row[: len(sample.row.completion_ids)].clone()
 
     def _logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:
         """(B, T) log-probabilities of the completions under an adapter, or under the base."""
@@ -215,6 +247,7 @@ class SRPOTrainer(GRPOTrainer):
                 losses[adapter] = self._accumulate(model, adapter, samples, share)
                 self._grad_norms[adapter] = self._reduce_and_clip(adapter)
         self.optimizer.step()
+        self.bank.touch(*losses)
         self.optimizer.zero_grad(set_to_none=True)
         return losses
 
@@ -340,6 +373,7 @@ class SRPOTrainer(GRPOTrainer):
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Play the development roster."""
         numbers = self._evaluate_heroes() if self._evaluate_heroes else {}
+        self.engine.rest()
         logs = {f"{metric_key_prefix}_{name}": value for name, value in numbers.items()}
         with self._evaluating():  # else TRL would write the training's numbers onto this line
             self.log(dict(logs))

@@ -1,0 +1,105 @@
+"""Which engine, and with what: from the fields of a run's configuration."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_sra.adapters import AdapterBank
+from llm_sra.engines.base import Engine, EngineError
+from llm_sra.render import Renderer
+
+ENGINES = ("transformers", "vllm", "server")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What an engine is made with; each takes what concerns it.
+
+    Attributes:
+        kind: One of `ENGINES`.
+        batch_size: Most replies in one forward pass of transformers.
+        max_model_length: Tokens of prompt and reply together in vLLM; None: the model's context.
+        gpu_memory_utilization: Share of each GPU's memory that vLLM may take.
+        tensor_parallel_size: GPUs that share the model in vLLM.
+        sleep: Whether vLLM gives its GPU memory up between rollouts.
+        servers: Addresses of servers.
+        timeout: Seconds without an answer after which servers are given up.
+        adapter_dir: Where adapters are handed over.
+    """
+
+    kind: str = "transformers"
+    batch_size: int = 256
+    max_model_length: int | None = None
+    gpu_memory_utilization: float = 0.3
+    tensor_parallel_size: int = 1
+    sleep: bool = False
+    servers: tuple[str, ...] = ()
+    timeout: float = 240.0
+    adapter_dir: Path | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "EngineOptions":
+        """Of a run's configuration; what it does not say is as above."""
+        keys = {
+            "engine": "kind",
+            "rollout_batch_size": "batch_size",
+            "vllm_max_model_length": "max_model_length",
+            "vllm_gpu_memory_utilization": "gpu_memory_utilization",
+            "vllm_tensor_parallel_size": "tensor_parallel_size",
+            "vllm_enable_sleep_mode": "sleep",
+            "vllm_server_timeout": "timeout",
+        }
+        said: dict[str, Any] = {ours: config[key] for key, ours in keys.items() if config.get(key) is not None}
+        if config.get("engine_adapter_dir"):
+            said["adapter_dir"] = Path(config["engine_adapter_dir"])
+        host, port = config.get("vllm_server_host") or "127.0.0.1", config.get("vllm_server_port") or 8000
+        urls = str(config.get("vllm_server_base_url") or f"http://{host}:{port}")
+        return cls(**said, servers=tuple(url.strip() for url in urls.split(",") if url.strip()))
+
+
+def make_engine(options: EngineOptions, bank: AdapterBank, renderer: Renderer) -> Engine:
+    """Make an engine; vLLM is imported only if it is asked for.
+
+    Raises:
+        EngineError: If it cannot be had.
+    """
+    rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if options.kind == "vllm":
+        if processes > 1 and options.tensor_parallel_size > 1:
+            raise EngineError(
+                f"vllm_tensor_parallel_size {options.tensor_parallel_size} with {processes} training processes: each "
+                "has a vLLM of its own on its own GPU. Launch one process, or serve the model with `llm-sra serve` "
+                "and set engine to server"
+            )
+        from llm_sra.engines.vllm import VllmEngine
+
+        return VllmEngine(
+            bank,
+            renderer,
+            max_model_length=options.max_model_length,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            tensor_parallel_size=options.tensor_parallel_size,
+            sleep=options.sleep,
+            adapter_dir=options.adapter_dir,
+        )
+    if options.kind == "server":
+        from llm_sra.engines.server import ServerEngine
+
+        return ServerEngine(
+            bank,
+            renderer,
+            share_of(options.servers, rank, processes),
+            timeout=options.timeout,
+            max_model_length=options.max_model_length,
+            adapter_dir=options.adapter_dir,
+        )
+    from llm_sra.engines.transformers import TransformersEngine
+
+    return TransformersEngine(bank, renderer, options.batch_size)
+
+
+def share_of(servers: tuple[str, ...], rank: int, processes: int) -> tuple[str, ...]:
+    """The servers of one training process: its share of them, or one that it shares with other processes."""
+    return servers[rank::processes] or (servers[rank % len(servers)],)

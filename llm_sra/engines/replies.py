@@ -1,0 +1,55 @@
+"""Sampled tokens to a reply: where it ends and what its text is, the same for every engine."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from llm_sra.adapters import AdapterBank
+from llm_sra.engines.base import Completion
+from llm_sra.render import Renderer
+
+
+def end_of_turn_ids(bank: AdapterBank, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every token that ends a reply: the tokenizer's and those of the model's generation config."""
+    configured = getattr(bank.base.generation_config, "eos_token_id", None)
+    ids = [configured] if isinstance(configured, int) else list(configured or ())
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
+        ids.insert(0, tokenizer.eos_token_id)
+    if not ids:
+        raise ValueError(
+            f"neither the tokenizer nor the generation config of {bank.base.name_or_path!r} names an end-of-turn token "
+            "(eos_token): replies would never end"
+        )
+    return tuple(ids)
+
+
+def completion(
+    renderer: Renderer, ends: Sequence[int], tokens: Sequence[int], logprobs: Sequence[float], stop: Sequence[str]
+) -> Completion:
+    """Cut what was generated where the reply ended.
+
+    Args:
+        renderer: Decodes.
+        ends: Token ids that end a turn.
+        tokens: As they were generated; what follows the end is dropped.
+        logprobs: One per token.
+        stop: Strings that end the reply.
+    """
+    ended = next((i for i, token in enumerate(tokens) if token in ends), None)
+    length = len(tokens) if ended is None else ended + 1
+    text = renderer.decode(tokens[:ended])
+    stops = [at for at in (text.find(string) for string in stop) if at >= 0]
+    if stops:
+        text, length = text[: min(stops)], _stopped_at(renderer, tokens, stop)
+    finish: Literal["stop", "length"] = "length" if ended is None and not stops else "stop"
+    return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), text, finish)
+
+
+def _stopped_at(renderer: Renderer, tokens: Sequence[int], stop: Sequence[str]) -> int:
+    """Number of tokens up to the one that completed a stop string."""
+    for length in range(1, len(tokens) + 1):
+        text = renderer.decode(tokens[:length])
+        if any(string in text for string in stop):
+            return length
+    return len(tokens)

