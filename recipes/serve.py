@@ -73,7 +73,7 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
     """
     from llm_sra.engines.vllm import LOGPROBS, lora_room, placement
     from llm_sra.loading import load_task
-    from llm_sra.models import saved_dtype
+    from llm_sra.models import read_config
     from llm_sra.task import Sampling
     from llm_sra.trainer import build_arm
     from llm_sra.trainer.parse import parse
@@ -83,26 +83,28 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
     task = load_task(args.task, args.task_args)
     adapters = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling()).adapters
     # As the training has it: vLLM's own `auto` halves the precision of a float32 model.
-    dtype = model_args.dtype if model_args.dtype not in (None, "auto") else None
     name, trust = str(model_args.model_name_or_path), args.trust_remote_code
+    config = read_config(name, model_args.model_revision, trust)
+    saved = str(config.dtype or "float32").removeprefix("torch.")
+    context = min(args.vllm_max_model_length or config.max_position_embeddings, config.max_position_embeddings)
     options = {
         "served-model-name": "base",
         "host": host,
         "port": port,
-        "dtype": dtype or saved_dtype(name, model_args.model_revision, trust),
+        "dtype": model_args.dtype if model_args.dtype not in (None, "auto") else saved,
         "logprobs-mode": LOGPROBS,
         "generation-config": "vllm",
         "tensor-parallel-size": args.vllm_tensor_parallel_size,
-        "max-model-len": args.vllm_max_model_length,
+        "max-model-len": context,
         "revision": model_args.model_revision if model_args.model_revision != "main" else None,
         # While a new version is loaded the one before it is still there.
         **lora_room(2 * len(adapters) * trainings, model_args.lora_r),
-        **placement(),
+        **placement(context),
     }
     command = [*_program(), name, "--enable-lora", *(["--trust-remote-code"] if trust else [])]
     for key, value in options.items():
-        if value is True:
-            command.append(f"--{key.replace('_', '-')}")
+        if isinstance(value, bool):
+            command.append(f"--{'' if value else 'no-'}{key.replace('_', '-')}")
         elif value is not None:
             command += [f"--{key.replace('_', '-')}", str(value)]
     return command

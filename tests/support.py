@@ -144,6 +144,7 @@ def scramble(bank: AdapterBank, name: str, seed: int) -> None:
     with torch.no_grad():
         for parameter in bank.parameters(name):
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    bank.touch(name)
 
 
 def make_engine(folder: Path, names: Sequence[str] = ("left", "right"), batch_size: int = 256) -> TransformersEngine:

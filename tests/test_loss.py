@@ -14,7 +14,7 @@ from support import qwen2_folder, scramble
 from training_support import Letters, make_trainer, roll
 
 from llm_sra.trainer import SRPOTrainer
-from llm_sra.trainer.loss import Share, accumulation_scale, micro_batches, reduce_tokens
+from llm_sra.trainer.loss import Share, accumulation_scale, importance_ratios, micro_batches, reduce_tokens
 from llm_sra.trainer.rollout import Rollout, Sample
 from llm_sra.trainer.rows import Row
 
@@ -476,3 +476,47 @@ def test_trls_mean_over_a_micro_batch_is_scaled_to_its_part_of_the_whole() -> No
     assert accumulation_scale("bnpo", 3, 5, share, 7) == 60 / (5 * 2)
     assert accumulation_scale("grpo", 3, 5, share, 7) == accumulation_scale("dr_grpo", 3, 5, share, 7) == 12 / (3 * 2)
     assert accumulation_scale("dapo", 3, 5, share, 7) == 7  # TRL divides by the whole, and by this over this
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        # Ratios 2, 0.5, 8, beside a token that is not own; of the row 2 * 0.5 * 8 = 8.
+        ("token_truncate", [2.0, 0.6, 3.0, 1.0]),
+        ("token_mask", [2.0, 0.0, 0.0, 1.0]),
+        ("sequence_truncate", [3.0, 3.0, 3.0, 1.0]),
+        ("sequence_mask", [0.0, 0.0, 0.0, 1.0]),
+    ],
+)
+def test_importance_ratios_are_kept_in_bounds(mode: str, expected: list[float]) -> None:
+    own = torch.tensor([[-1.0, -2.0, -3.0, -9.0]])
+    sampled = own - torch.tensor([[2.0, 0.5, 8.0, 7.0]]).log()
+    mask = torch.tensor([[1, 1, 1, 0]])
+    ratios = importance_ratios(own, sampled, mask, mode, highest=3.0, lowest=0.6)
+    torch.testing.assert_close(ratios, torch.tensor([expected]))
+
+
+def test_without_bounds_importance_ratios_are_the_plain_ones() -> None:
+    own, sampled, mask = torch.tensor([[-1.0]]), torch.tensor([[-4.0]]), torch.ones(1, 1)
+    assert importance_ratios(own, sampled, mask, "token_truncate", None, None).item() == pytest.approx(math.exp(3))
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_what_another_engine_sampled_is_weighed_by_the_ratio(loss_type: str) -> None:
+    trainer = trainer_of(loss_type, vllm_importance_sampling_clip_max=2.0)  # not the other tests' trainer
+    trainer.engine.shares_weights = False  # type: ignore[misc]
+    trainer.use_vllm = True  # as `__init__` sets it for such an engine
+    samples = [Sample(s.row, HERO, None, s.advantage) for s in rows_of(HERO)]
+    policy = written_out(trainer, HERO, samples, loss_type, epsilon=0.0)
+    entropy = written_out(trainer, HERO, samples, loss_type) - policy
+    said = [sample.row.logprobs for sample in samples]
+    try:
+        for ratio, weight in ((1.5, 1.5), (3.0, 2.0)):
+            for sample, logprobs in zip(samples, said, strict=True):  # as if the engine had thought all less likely
+                sample.row.logprobs = [value - math.log(ratio) for value in logprobs]
+            trainer._score(Rollout([], [], samples))
+            for size in sizes_of(samples):
+                assert close(gradient(trainer, HERO, samples, size), weight * policy + entropy), size
+    finally:
+        for sample, logprobs in zip(samples, said, strict=True):
+            sample.row.logprobs = logprobs

@@ -6,15 +6,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from support import ALPHA, RANK, Toy, make_bank, qwen2_folder, scramble
+from support import ALPHA, RANK, Toy, make_engine, qwen2_folder
 from transformers import TrainerCallback
 
 from llm_sra import train
-from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.models import load_model
-from llm_sra.render import Renderer
+from llm_sra.adapters import AdapterBank
+from llm_sra.engines import Engine
 from llm_sra.runs import Run
-from llm_sra.task import Reward, Sampling
+from llm_sra.task import Reward, Sampling, Task
 from llm_sra.trainer import SRPOTrainer, build_arm
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.rollout import Rollout
@@ -102,16 +101,22 @@ class Initial(TrainerCallback):
             self.vectors[name] = flat({key: value.detach().clone() for key, value in adapter.items()})
 
 
-def make_trainer(out: Path, task: Toy | None = None, **overrides: Any) -> SRPOTrainer:
-    """A trainer of adapters with random weights, all different: as in the middle of a training."""
+def make_trainer(out: Path, task: Task | None = None, engine: Engine | None = None, **overrides: Any) -> SRPOTrainer:
+    """A trainer of adapters with random weights, all different: as in the middle of a training.
+
+    Args:
+        out: The run folder.
+        task: `Letters` if None.
+        engine: Its bank is trained as it is; None makes a bank of the tests' Qwen2 and generates by transformers.
+        **overrides: Of the configuration.
+    """
     task = task or Letters()
     _, args = parse(None, overrides={"model_name_or_path": qwen2_folder(), "output_dir": out, **FLAGS, **overrides})
     arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
-    bank = make_bank(qwen2_folder(), arm.adapters)
-    for number, name in enumerate(arm.adapters):
-        scramble(bank, name, seed=number)
-    tokenizer = load_model(str(qwen2_folder()))[1]
-    trainer = SRPOTrainer(task, arm, bank, tokenizer, TransformersEngine(bank, Renderer(tokenizer)), args)
+    if engine is None:
+        engine = make_engine(qwen2_folder(), arm.adapters)
+    bank: AdapterBank = engine.bank
+    trainer = SRPOTrainer(task, arm, bank, engine.renderer.tokenizer, engine, args)
     bank.model.train()
     return trainer
 

