@@ -21,7 +21,7 @@ quickstart: $(INSTALLED)  ## train both arms on the embedded task, evaluate, sho
 
 test: $(INSTALLED) $(VLLM_INSTALLED)  ## run the tests
 	$(PYTEST) -m "not slow and not vllm"
-	$(if $(VLLM_INSTALLED),HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -m "vllm and not slow" tests/test_vllm.py)
+	$(if $(VLLM_INSTALLED),HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -m "vllm and not slow")
 
 test-slow: $(INSTALLED)  ## run the slow tests
 	$(PYTEST) -m "slow and not vllm"
@@ -35,8 +35,13 @@ format: $(INSTALLED)  ## bring the code into the house's format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: $(INSTALLED)  ## measure a training step
-	.venv/bin/python -m benchmarks.step
+# CoMLRL has a .venv of its own, which sees the packages of .venv: nothing but the benchmark is to find it.
+bench: $(INSTALLED) $(VLLM_INSTALLED)  ## measure a training step and rollouts, beside TRL and CoMLRL (hours)
+	@test -e .venv-bench/.installed || { $(PYTHON) -m venv .venv-bench && \
+		ls -d $(CURDIR)/.venv/lib/python3.*/site-packages > "$$(ls -d .venv-bench/lib/python3.*/site-packages)/venv.pth" && \
+		.venv-bench/bin/python -m pip install --quiet --editable '.[bench]' && touch .venv-bench/.installed; }
+	HF_HUB_OFFLINE=1 .venv-bench/bin/python -m benchmarks.step
+	HF_HUB_OFFLINE=1 $(if $(VLLM_INSTALLED),.venv-vllm,.venv)/bin/python -m benchmarks.rollout
 
 study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped)
 	.venv/bin/python -m benchmarks.study

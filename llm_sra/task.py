@@ -188,6 +188,8 @@ class Task(ABC, Generic[State]):
         stop: Strings that end a reply during generation; not part of the reply.
         max_reply_tokens: Token limit of a reply; a recipe may lower it (`max_completion_length`).
         max_reply_chars: Longest text that is taken from any policy; the rest is cut before the task sees it.
+        cost_per_token: What each generated token costs its writer, on top of what `step` makes it pay; policies that
+            speak text generate none.
         partners: Scripted partners that ship with the task, by the name that rosters use.
     """
 
@@ -195,6 +197,7 @@ class Task(ABC, Generic[State]):
     stop: tuple[str, ...] = ()
     max_reply_tokens: int = 256
     max_reply_chars: int = 8192
+    cost_per_token: float = 0.0
     partners: ClassVar[Mapping[str, Callable[[], "ScriptedPartner"]]] = {}
 
     @abstractmethod

@@ -5,7 +5,7 @@ import math
 import random
 import time
 from collections.abc import Sequence
-from decimal import Decimal
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def task(folder: str) -> GSM8K:
-    return GSM8K(data_path=folder)
+    return GSM8K(data_path=folder, protocol="relay")
 
 
 def play(task: Task, replies: Sequence[str]) -> tuple[Outcome, dict[str, list[Reward]]]:
@@ -119,13 +119,14 @@ def play(task: Task, replies: Sequence[str]) -> tuple[Outcome, dict[str, list[Re
     ],
 )
 def test_an_answer_is_the_last_number_after_four_hashes(text: str, answer: str | None) -> None:
-    assert final_answer(text) == (None if answer is None else Decimal(answer))
+    assert final_answer(text, strict=True) == (None if answer is None else Fraction(answer))
 
 
 @pytest.mark.parametrize("filler", [" ", "#", "#### ", "1", "1,", ".", "$", "-"])
 def test_no_text_takes_long_to_read(filler: str) -> None:
     start = time.perf_counter()
-    assert final_answer("#### 7 " + "#### " + filler * 200_000 + "x") is not None
+    assert final_answer("#### 7 " + "#### " + filler * 200_000 + "x", strict=True) == 7
+    final_answer("#### 7 " + "#### " + filler * 200_000 + "x")
     assert time.perf_counter() - start < 10  # it takes milliseconds; hours, were it not linear
 
 
@@ -158,15 +159,9 @@ def test_after_the_last_turn_a_solution_without_an_answer_is_unsolved(task: GSM8
     assert not outcome.solved
     assert outcome.metrics["finished"] == outcome.metrics["finished/first"] == outcome.metrics["finished/second"] == 0
     assert all(reward.total == 0 for reward in chain(*rewards.values()))
-    assert not play(GSM8K(data_path=None, turns=2), ["####", "42"])[0].solved  # no answer is put together from two
-
-
-def test_what_is_written_costs_its_writer_alone(folder: str) -> None:
-    _, rewards = play(GSM8K(data_path=folder, cost_per_char=0.01, turns=3), ["12345", "", "#### 42"])
-    assert [reward.cost for reward in rewards["first"]] == pytest.approx([0.05, 0, 0.07])
-    assert [reward.cost for reward in rewards["second"]] == [0, 0, 0]
-    assert sum(reward.total for reward in rewards["first"]) == pytest.approx(0.88)
-    assert sum(reward.total for reward in rewards["second"]) == 1
+    assert not play(GSM8K(data_path=None, protocol="relay", turns=2), ["####", "42"])[
+        0
+    ].solved  # no answer is put together from two
 
 
 def test_both_seats_see_the_same_opening_then_the_steps(task: GSM8K) -> None:
@@ -240,8 +235,8 @@ def test_a_question_that_stands_twice_is_one_problem(tmp_path: Path) -> None:
 
 def test_nothing_is_read_before_it_is_needed_and_then_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = gsm8k_data._from_file
-    monkeypatch.setattr(gsm8k_data, "_from_file", lambda path: read.append(path.name) or real(path))
+    real = gsm8k_data._from_files
+    monkeypatch.setattr(gsm8k_data, "_from_files", lambda paths: read.append(paths[0].name) or real(paths))
     task = GSM8K(data_path=folder, validation=5)
     assert read == []
     for split in ("train", "dev", "train", "test", "test"):
@@ -290,9 +285,9 @@ def test_a_hub_out_of_reach_says_how_to_do_without(monkeypatch: pytest.MonkeyPat
         ({"turns": True}, TypeError),
         ({"validation": 0}, ValueError),
         ({"max_question_chars": 0}, ValueError),
-        ({"cost_per_char": -0.1}, ValueError),
-        ({"cost_per_char": math.nan}, ValueError),
-        ({"cost_per_char": "0.1"}, TypeError),
+        ({"cost_per_token": -0.1}, ValueError),
+        ({"cost_per_token": math.nan}, ValueError),
+        ({"cost_per_token": "0.1"}, TypeError),
         ({"data_path": 3}, TypeError),
     ],
 )
@@ -333,12 +328,12 @@ def test_the_wrong_partner_finishes_and_is_never_right(task: GSM8K) -> None:
     for seed in range(50):
         reply = load_partner("wrong", task).reply([{"role": "user", "content": "?"}], random.Random(seed))
         answer = final_answer(reply)
-        assert answer is not None and answer != answer.to_integral_value()
+        assert answer is not None and answer.denominator != 1
 
 
 def test_the_task_is_found_by_its_folder(folder: str) -> None:
     assert isinstance(load_task("gsm8k", {"data_path": folder, "turns": 6}), GSM8K)
-    with pytest.raises(ValueError, match=r"its options are: data_path, turns"):
+    with pytest.raises(ValueError, match=r"its options are: data_path, protocol"):
         load_task("gsm8k", {"path": folder})
 
 
@@ -351,7 +346,7 @@ def test_every_problem_of_the_real_data_is_read(gsm8k_folder: Path) -> None:
     assert [len(split) for split in problems] == [6973, 500, 1319]
     assert len({problem.id for problem in chain(*problems)}) == 8792
     # As the wrong partner takes it to be.
-    assert all(Decimal(problem.data["answer"]) % 1 == 0 for problem in chain(*problems))
+    assert all(Fraction(problem.data["answer"]) % 1 == 0 for problem in chain(*problems))
 
 
 def random_qwen2(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -393,7 +388,7 @@ def run(gsm8k_folder: Path, models: dict[str, Path], tmp_path_factory: pytest.Te
         ROOT / "recipes" / "gsm8k" / "smoke.yaml",
         model_name_or_path=str(models["base"]),
         output_dir=str(tmp_path_factory.mktemp("runs") / "smoke"),
-        task_args={"data_path": str(gsm8k_folder), "turns": 2, "cost_per_char": 1e-4},
+        task_args={"data_path": str(gsm8k_folder), "protocol": "relay", "turns": 2, "cost_per_token": 1e-3},
     )
 
 
@@ -410,7 +405,7 @@ def test_long_prompts_and_cut_replies_train(run: Run) -> None:
         assert 200 < line["play/first/first/tokens"] <= 256
         assert line["play/second/second/cost"] > 0
         for policy in ("first", "second", "adversary-of-first", "adversary-of-second"):
-            assert line[f"policy/{policy}/grad_norm"] > 0  # replies differ in length, and so in cost
+            assert line[f"policy/{policy}/grad_norm"] > 0
             assert line[f"policy/{policy}/entropy"] == pytest.approx(math.log(2000), rel=0.02)  # nats per token
         assert all(math.isfinite(value) for value in line.values() if isinstance(value, float))
     assert steps[0]["policy/adversary-of-first/kl_to_partner"] == 0  # it starts as a copy
@@ -459,5 +454,5 @@ def test_agents_meet_scripts_a_foreign_model_and_the_export(
     assert by_cell["first", "copycat"].effort_partner == by_cell["first", "copycat"].effort_own > 0
     assert by_cell["second", "wrong"].effort_own == 0  # the partner has finished before
     assert by_cell["second", "stranger"].effort_partner > 0
-    assert by_cell["first", "exported"].own_return == pytest.approx(-1e-2 * by_cell["first", "exported"].effort_own)
+    assert -0.001 * 256 <= by_cell["first", "exported"].own_return < 0  # one turn of at most 256 tokens
     assert len(json.loads((tmp_path / "out" / "results.json").read_text())["records"]) == 12

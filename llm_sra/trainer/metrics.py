@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -20,6 +21,7 @@ from llm_sra.trainer.rollout import Rollout
 DEAD_ENTROPY = 0.02  # nats per token
 DEAD_GROUPS = 0.98
 WILD_ENTROPY = 3.0  # times that of the first step
+PERCENTILES = (50, 95)
 PARTS = ("generate", "score", "train", "sync")
 
 
@@ -61,9 +63,11 @@ class TokenMeans:
 def play_metrics(rollout: Rollout) -> dict[str, float]:
     """Means over all processes' episodes, by seat and policy, and over all episodes; all processes must call this.
 
-    Beside them, numbers of episodes: of all, and of each policy, counted once for each seat that it had.
+    Beside them, numbers of episodes: of all, and of each policy, counted once for each seat that it had; and
+    percentiles of the lengths of replies and of the adversaries' KL.
     """
     sums: dict[str, list[float]] = defaultdict(list)
+    spread: dict[str, list[float]] = defaultdict(list)
     for episode in rollout.episodes:
         sums["solve_rate"].append(float(episode.outcome.solved))
         for seat, policy in episode.policies.items():
@@ -75,20 +79,27 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
             sums[f"{prefix}/solve_rate"].append(float(episode.outcome.solved))
             sums[f"{prefix}/effort"].append(episode.outcome.effort.get(seat, 0.0))
             sums[f"{prefix}/tokens"].append(float(sum(len(turn.reply.token_ids) for turn in turns)))
+            spread[f"{prefix}/reply_tokens"].extend(float(len(turn.reply.token_ids)) for turn in turns)
             sums["replies_cut"].extend(float(turn.reply.finish != "stop") for turn in turns)
         for name, value in episode.outcome.metrics.items():
             sums[f"task/{name}"].append(value)
     for (_, adapter), nats in rollout.tether_nats().items():
         sums[f"policy/{adapter}/kl_to_partner"].append(nats)
+        spread[f"policy/{adapter}/kl_to_partner"].append(nats)
     for adapter, share in rollout.dead_groups.items():
         sums[f"policy/{adapter}/dead_groups"].append(share)
     everyone = gather_object([{name: (sum(values), len(values)) for name, values in sums.items()}])
+    spreads = gather_object([dict(spread)])
     totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
     for process in everyone:
         for name, (total, count) in process.items():
             totals[name][0] += total
             totals[name][1] += count
     numbers = {name: total / count for name, (total, count) in totals.items() if count}
+    for name in {name for process in spreads for name in process}:
+        values = [value for process in spreads for value in process.get(name, ())]
+        for percent in PERCENTILES:
+            numbers[f"{name}_p{percent}"] = float(np.percentile(values, percent))
     numbers["episodes"] = totals["solve_rate"][1]
     for name, (_, count) in totals.items():
         if name.endswith("/return"):  # play/<seat>/<policy>/return

@@ -461,6 +461,10 @@ class SRPOTrainer(GRPOTrainer):
     def _log_step(self, rollout: Rollout, losses: dict[str, float], clock: metrics.Clock) -> None:
         numbers = metrics.play_metrics(rollout)
         numbers |= self._means.reduce(self.accelerator)
+        for adversary, partner in self.arm.adversaries.items():
+            ours, theirs = (numbers.get(f"policy/{name}/entropy") for name in (adversary, partner))
+            if ours is not None and theirs is not None:
+                numbers[f"policy/{adversary}/entropy_gap"] = ours - theirs
         numbers |= {f"policy/{adapter}/loss": loss for adapter, loss in losses.items()}
         numbers |= {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
         for name, value in numbers.items():

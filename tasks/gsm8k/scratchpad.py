@@ -5,7 +5,7 @@ The one reading that rules, metrics and partners share. This module does not kno
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from fractions import Fraction
 
 from tasks.gsm8k.answers import final_answer
 
@@ -23,7 +23,7 @@ class Scratchpad:
     """
 
     question: str
-    reference: Decimal
+    reference: Fraction
     steps: tuple[str, ...] = ()
 
     def with_step(self, text: str) -> "Scratchpad":
@@ -31,9 +31,9 @@ class Scratchpad:
         return replace(self, steps=(*self.steps, text))
 
     @property
-    def answer(self) -> Decimal | None:
+    def answer(self) -> Fraction | None:
         """The last `#### number` of the last step, which is the last one of all: it ends the episode."""
-        return final_answer(self.steps[-1]) if self.steps else None
+        return final_answer(self.steps[-1], strict=True) if self.steps else None
 
     @property
     def solved(self) -> bool:

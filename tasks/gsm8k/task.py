@@ -1,37 +1,41 @@
-"""The rules of the relay: problems and splits, turns, what a seat sees, pay, and how an episode ended.
-
-It does not know how a solution is written down (`scratchpad`), what an answer is (`answers`), where the problems lie
-(`data`) or who plays (`partners`).
-"""
+"""The task: its options, problems and splits; what is played with them is said by `relay` and `debate`."""
 
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task, merge_roles
+from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
 from tasks.gsm8k.data import DataError, Source
+from tasks.gsm8k.debate import PEER, QUESTION, Debate
 from tasks.gsm8k.partners import PARTNERS
-from tasks.gsm8k.scratchpad import Scratchpad, opening
+from tasks.gsm8k.relay import Relay
 
 SPLITS = ("train", "dev", "test")
-PROMPT = Path(__file__).parent / "prompts" / "relay.txt"
+PROTOCOLS = ("debate", "relay")
+PROMPTS = Path(__file__).parent / "prompts"
 
 
-class GSM8K(Task[Scratchpad]):
-    """Two seats relay one solution of a GSM8K problem, step by step, on a scratchpad that both see.
+class GSM8K(Task[Any]):
+    """Two seats solve a GSM8K problem together.
 
-    A reply is a step: it goes on, corrects, or finishes with `#### number`, and is put onto the scratchpad as it is.
-    The episode ends with the first reply that holds a `#### number`, of which the last is the final answer, or after
-    `turns` turns. Both seats get 1 if the final answer is the reference.
+    `debate`: both answer at once, in `rounds` rounds, each shown its peer's last reply; each earns for its own right
+    answers. `relay`: they take turns on one solution; both earn if its answer is right.
 
     Args:
-        data_path: A folder with the data set's train.jsonl and test.jsonl; None loads `openai/gsm8k` from the hub.
-        turns: Most turns of an episode, both seats together; 2 or more, so that both can finish.
-        cost_per_char: What each character that a seat writes costs it, in units of the team reward. By default
-            nothing, as in the paper's LLM task; at 1e-4 a solution of 300 characters costs 0.03.
+        data_path: A folder with the data set's files, train.jsonl and test.jsonl (or *.parquet, as on the hub); None
+            loads `openai/gsm8k` from the hub.
+        protocol: `debate` or `relay`.
+        rounds: Of a debate, 1 or more.
+        gamma: Discount of a debate's rounds, in [0, 1]: a right answer in round r is worth γ^r.
+        turns: Most turns of a relay, both seats together; 2 or more, so that both can finish.
+        cost_per_token: What each generated token costs its writer, in units of the reward.
+        strict: Read only `#### number` as an answer; the relay always does.
+        show_thinking: Whether what a model thought (`<think>...</think>`) is shown to the other seat and searched for
+            answers. By default it is taken out of a reply; a thought that never ends leaves nothing.
+        prompts: Folder with files that replace those of `prompts/` of the same name.
         max_question_chars: Leaves longer questions out, of all splits; None keeps all (the longest has 985).
         validation: Number of problems of the training file that make up the `dev` split, before `max_question_chars`
             thins it out. They are the last by a hash of the question, so neither seed nor order changes them.
@@ -39,7 +43,7 @@ class GSM8K(Task[Scratchpad]):
     Raises:
         TypeError: If an option is of the wrong kind.
         ValueError: If an option is out of range.
-        DataError: If the data set's files are missing.
+        DataError: If the data set's files or a prompt are missing.
     """
 
     seats: ClassVar[tuple[str, ...]] = ("first", "second")
@@ -51,22 +55,42 @@ class GSM8K(Task[Scratchpad]):
         self,
         *,
         data_path: str | None = None,
+        protocol: str = "debate",
+        rounds: int = 3,
+        gamma: float = 1.0,
         turns: int = 4,
-        cost_per_char: float = 0.0,
+        cost_per_token: float = 0.0,
+        strict: bool = False,
+        show_thinking: bool = False,
+        prompts: str | None = None,
         max_question_chars: int | None = None,
         validation: int = 500,
     ) -> None:
+        _check_whole("rounds", rounds, 1)
         _check_whole("turns", turns, 2)
         _check_whole("validation", validation, 1)
         if max_question_chars is not None:
             _check_whole("max_question_chars", max_question_chars, 1)
-        _check_cost(cost_per_char)
-        if data_path is not None and not isinstance(data_path, str):
-            raise TypeError(f"gsm8k option `data_path` must be a folder's name or null, got {data_path!r}")
-        self.turns, self.cost_per_char = turns, float(cost_per_char)
+        _check_number("cost_per_token", cost_per_token)
+        _check_number("gamma", gamma, most=1.0)
+        for name, path in (("data_path", data_path), ("prompts", prompts)):
+            if path is not None and not isinstance(path, str):
+                raise TypeError(f"gsm8k option `{name}` must be a folder's name or null, got {path!r}")
+        for name, choice in (("strict", strict), ("show_thinking", show_thinking)):
+            if not isinstance(choice, bool):
+                raise TypeError(f"gsm8k option `{name}` must be true or false, got {choice!r}")
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"gsm8k option `protocol` must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
         self.max_question_chars, self.validation = max_question_chars, validation
+        self.cost_per_token, self.show_thinking = float(cost_per_token), show_thinking
         self._source = Source(None if data_path is None else Path(data_path).expanduser())
-        self._instructions = PROMPT.read_text(encoding="utf-8")
+        folder = None if prompts is None else Path(prompts).expanduser()
+        self._rules: Relay | Debate
+        if protocol == "relay":
+            self._rules = Relay(self.seats, turns, read_prompt(folder, "relay.txt"))
+        else:
+            first, again = read_prompt(folder, "debate.txt", QUESTION), read_prompt(folder, "debate_again.txt", PEER)
+            self._rules = Debate(self.seats, rounds, float(gamma), first, again, strict)
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Problems of a split, shuffled: `test` is the data set's own, `train` and `dev` share its training file."""
@@ -83,49 +107,22 @@ class GSM8K(Task[Scratchpad]):
         random.Random(seed).shuffle(chosen)
         return chosen[:count]
 
-    def start(self, problem: Problem, rng: random.Random) -> Scratchpad:
-        """A scratchpad without steps."""
-        return Scratchpad(problem.data["question"], Decimal(problem.data["answer"]))
+    def start(self, problem: Problem, rng: random.Random) -> Any:
+        return self._rules.start(problem.data["question"], Fraction(problem.data["answer"]))
 
-    def actors(self, state: Scratchpad) -> tuple[str, ...]:
-        """The seats in turn, the first one first, until one has finished or the turns are used up."""
-        if state.answer is not None or len(state.steps) >= self.turns:
-            return ()
-        return (self._writer(len(state.steps)),)
+    def actors(self, state: Any) -> tuple[str, ...]:
+        return self._rules.actors(state)
 
-    def view(self, state: Scratchpad, seat: str) -> Sequence[Message]:
-        """Instructions and question, the same for every seat; then the steps, the seat's own as `assistant`."""
-        messages = [Message("user", opening(self._instructions, state.question))]
-        for index, step in enumerate(state.steps):
-            messages.append(Message("assistant" if self._writer(index) == seat else "user", step))
-        return merge_roles(messages)
+    def view(self, state: Any, seat: str) -> Sequence[Message]:
+        return self._rules.view(state, seat)
 
-    def step(
-        self, state: Scratchpad, replies: Mapping[str, str], rng: random.Random
-    ) -> tuple[Scratchpad, Mapping[str, Reward]]:
-        """Write one step; its writer pays for its length, and if it finishes rightly both are paid."""
-        writer = self._writer(len(state.steps))
-        state = state.with_step(replies[writer])
-        cost = self.cost_per_char * len(replies[writer])
-        return state, {
-            seat: Reward(team=float(state.solved), cost=cost if seat == writer else 0.0) for seat in self.seats
-        }
+    def step(self, state: Any, replies: Mapping[str, str], rng: random.Random) -> tuple[Any, Mapping[str, Reward]]:
+        if not self.show_thinking:
+            replies = {seat: without_thinking(text) for seat, text in replies.items()}
+        return self._rules.step(state, replies)
 
-    def outcome(self, state: Scratchpad) -> Outcome:
-        """Whether the final answer is right. A seat's effort is what it wrote, in hundreds of characters.
-
-        `finished`: whether there is a final answer; `finished/SEAT`: whether the seat gave it; `steps/SEAT`: its
-        replies that hold more than white space.
-        """
-        finished = state.answer is not None
-        effort: dict[str, float] = {}
-        metrics = {"finished": float(finished)}
-        for index, seat in enumerate(self.seats):
-            steps = state.steps[index :: len(self.seats)]
-            effort[seat] = sum(map(len, steps)) / 100
-            metrics[f"finished/{seat}"] = float(finished and self._writer(len(state.steps) - 1) == seat)
-            metrics[f"steps/{seat}"] = float(sum(bool(step.strip()) for step in steps))
-        return Outcome(state.solved, effort, metrics)
+    def outcome(self, state: Any) -> Outcome:
+        return self._rules.outcome(state)
 
     def _split(self, name: str) -> Sequence[Problem]:
         if name == "test":
@@ -138,8 +135,27 @@ class GSM8K(Task[Scratchpad]):
             )
         return by_hash[: -self.validation] if name == "train" else by_hash[-self.validation :]
 
-    def _writer(self, index: int) -> str:
-        return self.seats[index % len(self.seats)]
+
+def without_thinking(text: str) -> str:
+    """A reply without what its model thought: up to the last `</think>`, and from a `<think>` that does not end."""
+    if "<think>" not in text and "</think>" not in text:
+        return text
+    return text.rpartition("</think>")[2].partition("<think>")[0].lstrip()
+
+
+def read_prompt(folder: Path | None, name: str, placeholder: str = "") -> str:
+    """A prompt from the user's folder if it is there, else the task's own.
+
+    Raises:
+        DataError: If the folder is missing, or the prompt lacks its placeholder.
+    """
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"gsm8k option `prompts`: no folder {folder.absolute()}")
+    path = PROMPTS / name if folder is None or not (folder / name).is_file() else folder / name
+    text = path.read_text(encoding="utf-8")
+    if placeholder not in text:
+        raise DataError(f"the prompt {path} must say {placeholder} where that is to stand")
+    return text.strip()
 
 
 def _check_whole(name: str, value: int, least: int) -> None:
@@ -149,8 +165,8 @@ def _check_whole(name: str, value: int, least: int) -> None:
         raise ValueError(f"gsm8k option `{name}` must be {least} or more, got {value}")
 
 
-def _check_cost(cost: float) -> None:
-    if isinstance(cost, bool) or not isinstance(cost, int | float):
-        raise TypeError(f"gsm8k option `cost_per_char` must be a number, got {cost!r}")
-    if not math.isfinite(cost) or cost < 0:
-        raise ValueError(f"gsm8k option `cost_per_char` must be finite and 0 or more, got {cost}")
+def _check_number(name: str, value: float, most: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"gsm8k option `{name}` must be a number, got {value!r}")
+    if not math.isfinite(value) or not 0 <= value <= most:
+        raise ValueError(f"gsm8k option `{name}` must lie in [0, {most:g}], got {value}")

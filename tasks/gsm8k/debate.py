@@ -1,0 +1,117 @@
+"""The rules of the debate: all seats answer at once, round after round, each shown its peer's last answer.
+
+Source: the LLM task of arXiv 2602.21515. It does not know what an answer is (`answers`) or where the problems lie.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+
+from llm_sra.task import Message, Outcome, Reward
+from tasks.gsm8k.answers import final_answer
+
+QUESTION, PEER = "{question}", "{peer}"
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """A problem and what was answered so far.
+
+    Attributes:
+        question: The problem.
+        reference: Its right answer.
+        said: By round, each seat's reply.
+        answers: By round, each seat's answer; None where there is none.
+    """
+
+    question: str
+    reference: Fraction
+    said: tuple[Mapping[str, str], ...] = ()
+    answers: tuple[Mapping[str, Fraction | None], ...] = ()
+
+    def right(self, number: int, seat: str) -> bool:
+        """Whether a seat's answer of a round is the reference."""
+        return self.answers[number][seat] == self.reference
+
+
+class Debate:
+    """The rules.
+
+    In round 0 a seat sees the question; later the question, its own last reply and those of its peers. A seat earns
+    γ^r in round r if its own reply of that round is right: were it paid for the team's success, an adversary would end
+    it by answering wrongly itself. That all are right in the end is `solved`, and no reward.
+
+    Args:
+        seats: Who answers.
+        rounds: How often, 1 or more.
+        gamma: Discount of a round, in [0, 1].
+        first: Prompt of round 0; `{question}` stands for the question.
+        again: Prompt of later rounds; `{peer}` stands for what the others said.
+        strict: Read only `#### number` as an answer.
+    """
+
+    def __init__(
+        self, seats: Sequence[str], rounds: int, gamma: float, first: str, again: str, strict: bool = False
+    ) -> None:
+        self.seats, self.rounds, self.gamma, self.strict = tuple(seats), rounds, gamma, strict
+        self._first, self._again = first, again
+
+    def start(self, question: str, reference: Fraction) -> Rounds:
+        """Before the first round."""
+        return Rounds(question, reference)
+
+    def actors(self, state: Rounds) -> tuple[str, ...]:
+        """All seats at once, until the rounds are over."""
+        return self.seats if len(state.said) < self.rounds else ()
+
+    def view(self, state: Rounds, seat: str) -> Sequence[Message]:
+        """The question; then the seat's own last reply, and its peers'."""
+        messages = [Message("user", self._first.replace(QUESTION, state.question))]
+        if state.said:
+            last = state.said[-1]
+            peers = "\n\n".join(last[other] for other in self.seats if other != seat)
+            messages += [Message("assistant", last[seat]), Message("user", self._again.replace(PEER, peers))]
+        return messages
+
+    def step(self, state: Rounds, replies: Mapping[str, str]) -> tuple[Rounds, Mapping[str, Reward]]:
+        """One round; who is right earns."""
+        answers = {seat: final_answer(text, self.strict) for seat, text in replies.items()}
+        worth = self.gamma ** len(state.said)
+        state = replace(state, said=(*state.said, dict(replies)), answers=(*state.answers, answers))
+        return state, {seat: Reward(own=worth * state.right(-1, seat)) for seat in self.seats}
+
+    def outcome(self, state: Rounds) -> Outcome:
+        """Whether all are right in the last round. A seat's effort is what it wrote, in hundreds of characters.
+
+        For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer), `answered/R/SEAT`. For
+        every seat: `flips/SEAT` (share of rounds whose answer is another than the round's before), `repetition/SEAT`
+        (share of its 4-grams of words that it had said before in the same reply), and, only where they can be told:
+        `recovered/SEAT` (right in the end, of the episodes that it began wrong), `corrupted/SEAT` (wrong in the end,
+        of those that it began right).
+        """
+        last = len(state.said) - 1
+        metrics: dict[str, float] = {}
+        for number, answers in enumerate(state.answers):
+            given = set(answers.values())
+            metrics[f"agreement/{number}"] = float(len(given) == 1 and None not in given)
+            for seat in self.seats:
+                metrics[f"accuracy/{number}/{seat}"] = float(state.right(number, seat))
+                metrics[f"answered/{number}/{seat}"] = float(answers[seat] is not None)
+        for seat in self.seats:
+            flips = [before[seat] != after[seat] for before, after in pairwise(state.answers)]
+            if flips:
+                metrics[f"flips/{seat}"] = sum(flips) / len(flips)
+                began, ended = state.right(0, seat), state.right(last, seat)
+                metrics[f"corrupted/{seat}" if began else f"recovered/{seat}"] = float(began != ended)
+            repeated = [repetition(said[seat]) for said in state.said]
+            metrics[f"repetition/{seat}"] = sum(repeated) / len(repeated)
+        effort = {seat: sum(len(said[seat]) for said in state.said) / 100 for seat in self.seats}
+        return Outcome(all(state.right(last, seat) for seat in self.seats), effort, metrics)
+
+
+def repetition(text: str, n: int = 4) -> float:
+    """Share of a text's n-grams of words that stood in it before, in [0, 1]; 0 for a text of fewer words."""
+    words = text.split()
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
