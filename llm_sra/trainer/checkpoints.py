@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers.trainer_utils import sort_checkpoints
 
+FOLDER = "checkpoints"  # of a run
 STAGING = ".saving"
 
 

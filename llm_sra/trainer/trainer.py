@@ -16,7 +16,6 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,8 +23,6 @@ from accelerate.utils import DistributedType
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
-from trl import GRPOTrainer
 
 from llm_sra.adapters import AdapterBank
 from llm_sra.credit import exact_tether
@@ -35,6 +32,7 @@ from llm_sra.task import Task
 from llm_sra.trainer import checkpoints, metrics
 from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.config import SRPOConfig
+from llm_sra.trainer.keeper import AdapterKeeper
 from llm_sra.trainer.loss import (
     Share,
     accumulation_scale,
@@ -63,7 +61,7 @@ FROM_TRL = {"clip_ratio/region_mean": "clip_fraction", "cispo_clip_ratio": "clip
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
-class SRPOTrainer(GRPOTrainer):
+class SRPOTrainer(AdapterKeeper):
     """Trains the heroes of a task, and their adversaries.
 
     Args:
@@ -98,7 +96,7 @@ class SRPOTrainer(GRPOTrainer):
         if not self.problems:
             raise ValueError(f"task {type(task).__name__} has no problems in its train split")
         self._evaluate_heroes = evaluate_heroes
-        self._checkpoint_dir = args.run_dir / "checkpoints"
+        self._checkpoint_dir = args.run_dir / checkpoints.FOLDER
         self._reply_limit = args.max_completion_length or task.max_reply_tokens
         beta, args.beta = args.beta, 0.0  # TRL would copy an adapter named "default"
         entropy_coef, args.entropy_coef = args.entropy_coef, 0.0  # TRL's bonus depends on the number of micro-batches
@@ -379,49 +377,6 @@ class SRPOTrainer(GRPOTrainer):
             self.log(dict(logs))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
         return logs
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._checkpoint_dir)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Cards are written by the export, with results."""
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        folder = Path(output_dir or self.args.run_dir / "adapters")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.bank.save(folder)
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Save beside, then move into place: a kill leaves the earlier checkpoint, never half of this one."""
-        final = self.args.run_dir / "checkpoints"
-        self._checkpoint_dir = final / checkpoints.STAGING
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self._checkpoint_dir = final
-        if self.args.should_save:
-            staged = final / checkpoints.STAGING / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            best = final / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
-            if best.is_dir() or best.name == staged.name:
-                self.state.best_model_checkpoint = str(best)
-            self.state.save_to_json(str(staged / "trainer_state.json"))
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            checkpoints.publish(final / checkpoints.STAGING, final)
-            rotate_checkpoints(
-                output_dir=str(final),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-            )
-        self.accelerator.wait_for_everyone()
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        for adapter in self.bank.names:
-            self.bank.load(Path(resume_from_checkpoint) / adapter, adapter)
-
-    def _load_best_model(self) -> None:
-        logger.info("loading the best checkpoint, %s", self.state.best_model_checkpoint)
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     # -- helpers --------------------------------------------------------------------------------------------------
 

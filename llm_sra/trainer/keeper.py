@@ -1,0 +1,65 @@
+"""How TRL's trainer is made to keep and load adapters: each in PEFT format, and never half a checkpoint."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from trl import GRPOTrainer
+
+from llm_sra.adapters import AdapterBank
+from llm_sra.trainer import checkpoints
+
+logger = logging.getLogger(__name__)
+
+
+class AdapterKeeper(GRPOTrainer):
+    """Saves and loads the adapters of a bank where transformers would save a model."""
+
+    args: Any
+    bank: AdapterBank
+    _checkpoint_dir: Path
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._checkpoint_dir)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Cards are written by the export, with results."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        folder = Path(output_dir or self.args.run_dir / "adapters")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.bank.save(folder)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Save beside, then move into place: a kill leaves the earlier checkpoint, never half of this one."""
+        final = self.args.run_dir / checkpoints.FOLDER
+        self._checkpoint_dir = final / checkpoints.STAGING
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._checkpoint_dir = final
+        if self.args.should_save:
+            staged = final / checkpoints.STAGING / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            best = final / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
+            if best.is_dir() or best.name == staged.name:
+                self.state.best_model_checkpoint = str(best)
+            self.state.save_to_json(str(staged / "trainer_state.json"))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoints.publish(final / checkpoints.STAGING, final)
+            rotate_checkpoints(
+                output_dir=str(final),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        for adapter in self.bank.names:
+            self.bank.load(Path(resume_from_checkpoint) / adapter, adapter)
+
+    def _load_best_model(self) -> None:
+        logger.info("loading the best checkpoint, %s", self.state.best_model_checkpoint)
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
