@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ class Results:
         problems: By (run, seat, partner, decoding), the ids of the problems in the order in which they were played.
         solved: By the same key, whether each was solved: booleans of shape (problems,).
         settings: Of the evaluation: `split`, `seed`, `roster`.
+        missing: By name, why a partner of the roster was not played.
     """
 
     records: tuple[Record, ...]
     problems: Mapping[Key, tuple[str, ...]]
     solved: Mapping[Key, NDArray[np.bool_]]
     settings: Mapping[str, Any]
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -128,7 +130,8 @@ def read_results(folder: str | Path) -> Results:
             raise ResultsError(f"{paths[0]} and {paths[1]} are not of one evaluation: they differ on {key}")
     problems = {key: tuple(problem for problem, _ in pairs) for key, pairs in played.items()}
     solved = {key: np.array([solved for _, solved in pairs], dtype=np.bool_) for key, pairs in played.items()}
-    return Results(records, problems, solved, loaded.get("settings", {}))
+    missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
+    return Results(records, problems, solved, loaded.get("settings", {}), missing)
 
 
 def merge(parts: Sequence[Results]) -> Results:
@@ -150,6 +153,7 @@ def merge(parts: Sequence[Results]) -> Results:
         {key: ids for part in parts for key, ids in part.problems.items()},
         {key: flags for part in parts for key, flags in part.solved.items()},
         parts[0].settings,
+        {partner: reason for part in parts for partner, reason in part.missing.items()},
     )
 
 

@@ -57,6 +57,8 @@ def print_tables(results: Results, console: Console | None = None, seed: int = 0
         for note in grid.notes:
             console.print(note, style="dim", highlight=False, markup=False)
         console.print()
+    for note in _missing(results):
+        console.print(note, style="bold red", highlight=False, markup=False)
 
 
 def markdown(results: Results, seed: int = 0) -> str:
@@ -66,7 +68,9 @@ def markdown(results: Results, seed: int = 0) -> str:
         results: Of an evaluation.
         seed: Of the bootstrap.
     """
-    return "\n\n".join(_markdown(grid) for grid in grids(results, seed)) + "\n"
+    parts = [_markdown(grid) for grid in grids(results, seed)]
+    parts += ["\n".join(f"- {_escaped(note)}" for note in _missing(results))] if results.missing else []
+    return "\n\n".join(parts) + "\n"
 
 
 def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
@@ -85,6 +89,10 @@ def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
             compare_runs(results, first, run, decoding, seed) for run in later for decoding in results.decodings
         ]
         yield _differences(results, compared)
+
+
+def _missing(results: Results) -> list[str]:
+    return [f"Not played: {name}: {reason}" for name, reason in results.missing.items()]
 
 
 def name_of(results: Results, run: str) -> str:

@@ -4,30 +4,30 @@
 are being trained, for the development roster. Statistics over several runs and pictures are not made here.
 """
 
-import hashlib
 import json
-import re
+import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from scipy.stats import binomtest
 
-from llm_sra.adapters import AdapterBank, fingerprint, read_card, read_config
-from llm_sra.engines import ENGINES, Engine, EngineOptions, make_engine
-from llm_sra.loading import load_partner, load_task, unknown
-from llm_sra.models import load_model
+from llm_sra.engines import ENGINES, Engine, EngineOptions
+from llm_sra.loading import load_task, unknown
 from llm_sra.play import Table, play
-from llm_sra.policies import EnginePolicy, Match, Policy, Scripted
-from llm_sra.render import Renderer
+from llm_sra.policies import EnginePolicy, Match, Policy, UnavailableError, decoded
 from llm_sra.rosters import SELF_PLAY, Entry, read_roster
 from llm_sra.runs import Run, RunError
+from llm_sra.studio import CANNOT_BE_HAD, Agents, Studio
 from llm_sra.task import Episode, Problem, Sampling, Task
 
+__all__ = ["DECODINGS", "Agents", "Cell", "DevEvaluation", "Record", "Studio", "evaluate"]
+LONGEST_REASON = 1000  # characters
+logger = logging.getLogger(__name__)
 DECODINGS = {"greedy": Sampling(temperature=0.0), "sampled": Sampling(temperature=1.0)}
 
 
@@ -48,6 +48,7 @@ class Record:
         own_return: Mean return of the agent: shared and own rewards less its private cost.
         effort_own: Mean effort of the agent, in the task's unit.
         effort_partner: Mean effort of all other seats together.
+        metrics: Means of the task's own numbers, each over the episodes that have it.
     """
 
     run: str
@@ -62,23 +63,7 @@ class Record:
     own_return: float
     effort_own: float
     effort_partner: float
-
-
-@dataclass(frozen=True)
-class Agents:
-    """The policies of one run, ready to be seated.
-
-    Attributes:
-        run: Name of the run.
-        arm: Its objective.
-        heroes: Adapter of each seat, as the engine knows it.
-        engine: Name of the engine.
-    """
-
-    run: str
-    arm: str
-    heroes: Mapping[str, str | None]
-    engine: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +93,8 @@ def evaluate(
     Args:
         run_paths: Run folders of one task.
         roster: YAML file; see `llm_sra.rosters`.
-        out: Folder for `results.json` and `episodes.jsonl`; nothing is written if None.
+        out: Folder for `results.json` and `episodes.jsonl`; nothing is written if None. `missing` in `results.json`
+            names the partners that could not be had, or not to the end, and why: they have no records.
         problems: How many.
         split: `dev` or `test`.
         decodings: `greedy`, `sampled` or both.
@@ -116,13 +102,14 @@ def evaluate(
         engine: What plays the runs' agents and all adapters on their base; other models are played by transformers.
 
     Returns:
-        One record per run, seat, partner and decoding.
+        One record per run, seat, partner that could be had, and decoding.
 
     Raises:
         RunError: If a folder is not a run, or the runs do not compare, or two have the same name.
         RosterError: If the roster cannot be used.
         ValueError: If a decoding or the engine is unknown, or there are no problems.
         EngineError: If the engine cannot be had.
+        PolicyError: If a scripted partner fails.
     """
     options = EngineOptions(kind=engine) if isinstance(engine, str) else engine
     if options.kind not in ENGINES:
@@ -138,15 +125,16 @@ def evaluate(
         raise ValueError(f"no problems to play: asked for {problems} of the {split} split")
     records, episodes = [], []
     limit = opened[0].config["max_completion_length"]
-    with Studio(task, options) as studio:
+    with Studio(task, options, limit) as studio:
         agents = [studio.agents(run) for run in opened]
-        partners = {entry.name: studio.partner(entry) for entry in entries}
+        partners, missing = _partners(studio, entries)
         todo = cells(task, agents, partners, decodings)
-        for cell, played in play_cells(task, todo, chosen, studio.engines, seed, limit):
+        for cell, played in play_cells(task, todo, chosen, studio.engines, seed, limit, missing):
             records.append(summarise(cell, played))
             episodes += [_episode_line(cell, episode) for episode in played]
     if out is not None:
-        write_results(Path(out), records, episodes, {"split": split, "seed": seed, "roster": str(roster)})
+        settings = {"split": split, "seed": seed, "roster": str(roster)}
+        write_results(Path(out), records, episodes, settings, missing)
     return records
 
 
@@ -229,7 +217,7 @@ def cells(
             for seat in task.seats:
                 made.append(Cell(team, seat, SELF_PLAY, decoding, together))
                 for name, policies in partners.items():
-                    others = {other: _decoded(policies[other], decoding) for other in task.seats}
+                    others = {other: decoded(policies[other], DECODINGS[decoding]) for other in task.seats}
                     match = Match(f"{seat}/{name}/{decoding}", {**others, seat: own[seat]})
                     made.append(Cell(team, seat, name, decoding, match))
     return made
@@ -242,19 +230,47 @@ def play_cells(
     engines: Mapping[str, Engine],
     seed: int,
     max_reply_tokens: int | None = None,
+    missing: dict[str, str] | None = None,
 ) -> Iterator[tuple[Cell, list[Episode]]]:
-    """Play every cell on all problems, all at once; a match that several seats share, as in self-play, only once."""
+    """Play every cell on all problems, all at once; a match that several seats share, as in self-play, only once.
+
+    Args:
+        task: The rules.
+        todo: What is played.
+        problems: The same for every cell.
+        engines: By name.
+        seed: Of every reply's chance.
+        max_reply_tokens: Token limit of a reply; the task's own if None.
+        missing: Where a partner that is lost on the way is put, with its reason; its cells are left out then. None
+            raises the error.
+    """
     matches = {id(cell.match): cell.match for cell in todo}
     tables = [Table(problem, match) for match in matches.values() for problem in problems]
-    episodes = iter(play(task, tables, engines, seed=seed, max_reply_tokens=max_reply_tokens))
-    played = {key: list(islice(episodes, len(problems))) for key in matches}
+    lost: list[Policy] = []
+
+    def on_lost(policy: Policy, error: UnavailableError) -> None:
+        assert missing is not None
+        lost.append(policy)
+        for cell in todo:
+            if policy in cell.match.seats.values() and cell.partner not in missing:
+                _miss(missing, cell.partner, error)
+
+    losing = None if missing is None else on_lost
+    episodes = iter(play(task, tables, engines, seed=seed, max_reply_tokens=max_reply_tokens, on_lost=losing))
+    whole = [key for key, match in matches.items() if not any(p in lost for p in match.seats.values())]
+    played = {key: list(islice(episodes, len(problems))) for key in whole}
     for cell in todo:
-        yield cell, played[id(cell.match)]
+        if cell.partner not in (missing or ()):
+            yield cell, played[id(cell.match)]
 
 
 def summarise(cell: Cell, episodes: Sequence[Episode]) -> Record:
     """Count a cell's episodes."""
     solved = sum(episode.outcome.solved for episode in episodes)
+    counted: dict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        for name, value in episode.outcome.metrics.items():
+            counted[name].append(value)
     interval = binomtest(solved, len(episodes)).proportion_ci(0.95, method="wilson")
     return Record(
         run=cell.agents.run,
@@ -271,15 +287,24 @@ def summarise(cell: Cell, episodes: Sequence[Episode]) -> Record:
         effort_partner=fmean(
             sum(effort for seat, effort in episode.outcome.effort.items() if seat != cell.seat) for episode in episodes
         ),
+        metrics={name: fmean(values) for name, values in counted.items()},
     )
 
 
 def write_results(
-    out: Path, records: Sequence[Record], episodes: Sequence[dict[str, Any]], settings: Mapping[str, Any]
+    out: Path,
+    records: Sequence[Record],
+    episodes: Sequence[dict[str, Any]],
+    settings: Mapping[str, Any],
+    missing: Mapping[str, str] | None = None,
 ) -> None:
     """Write `results.json` and `episodes.jsonl`; earlier files are replaced only once the new ones are whole."""
     out.mkdir(parents=True, exist_ok=True)
-    results = {"records": [asdict(record) for record in records], "settings": dict(settings)}
+    results = {
+        "records": [asdict(record) for record in records],
+        "missing": [{"partner": partner, "reason": reason} for partner, reason in (missing or {}).items()],
+        "settings": dict(settings),
+    }
     for name, text in (
         ("results.json", json.dumps(results, indent=1)),
         ("episodes.jsonl", "\n".join(json.dumps(line, ensure_ascii=False) for line in episodes)),
@@ -304,10 +329,22 @@ def _episode_line(cell: Cell, episode: Episode) -> dict[str, Any]:
     }
 
 
-def _decoded(policy: Policy, decoding: str) -> Policy:
-    if isinstance(policy, EnginePolicy):
-        return EnginePolicy(policy.name, policy.engine, policy.adapter, DECODINGS[decoding])
-    return policy
+def _partners(studio: Studio, entries: Sequence[Entry]) -> tuple[dict[str, dict[str, Policy]], dict[str, str]]:
+    """The policies of the partners that can be had, by seat, and why the others cannot."""
+    partners: dict[str, dict[str, Policy]] = {}
+    missing: dict[str, str] = {}
+    for entry in entries:
+        try:
+            partners[entry.name] = studio.partner(entry)
+        except CANNOT_BE_HAD as error:
+            _miss(missing, entry.name, error)
+    return partners, missing
+
+
+def _miss(missing: dict[str, str], partner: str, error: Exception) -> None:
+    reason = " ".join(str(error).split())  # it may hold what a server said
+    missing[partner] = "".join(c if c.isprintable() else "?" for c in reason)[:LONGEST_REASON]
+    logger.warning("partner %r is missing, the others are played: %s", partner, missing[partner])
 
 
 def _task_of(opened: Sequence[Run]) -> Task:
@@ -325,79 +362,3 @@ def _task_of(opened: Sequence[Run]) -> Task:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RunError(f"runs are told apart by their last two folders, and these are not: {', '.join(twice)}")
     return load_task(first["task"], first["task_args"])
-
-
-class Studio:
-    """Loads each base model once, and every adapter onto its own base.
-
-    Args:
-        task: What is played.
-        options: The engine of the runs' agents; models that are partners are played by transformers.
-    """
-
-    def __init__(self, task: Task, options: EngineOptions = EngineOptions()) -> None:
-        self.task, self._options = task, options
-        self.engines: dict[str, Engine] = {}
-        self._banks: dict[str, AdapterBank] = {}
-
-    def __enter__(self) -> "Studio":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for engine in self.engines.values():
-            engine.close()
-
-    def agents(self, run: Run) -> Agents:
-        """The heroes of a run."""
-        engine = self._engine(str(run.config["model_name_or_path"]), run.config, self._options)
-        heroes = {seat: self._load(engine, run.adapters / name) for seat, name in run.heroes.items()}
-        return Agents(run.name, str(run.config["arm"]), heroes, engine)
-
-    def partner(self, entry: Entry) -> dict[str, Policy]:
-        """The policy of a roster's entry for each seat."""
-        if entry.kind == "scripted":
-            return dict.fromkeys(self.task.seats, Scripted(entry.name, load_partner(entry.policy, self.task)))
-        if entry.kind == "model":
-            return dict.fromkeys(self.task.seats, EnginePolicy(entry.name, self._engine(entry.policy, entry.options)))
-        policies: dict[str, Policy] = {}
-        for seat in self.task.seats:
-            folder = Path(entry.policy.replace("{seat}", seat))
-            engine = self._base_of(folder, entry.options)
-            policies[seat] = EnginePolicy(entry.name, engine, self._load(engine, folder))
-        return policies
-
-    def _base_of(self, folder: Path, options: Mapping[str, Any]) -> str:
-        """Engine for a saved adapter: one whose base has the weights it was trained on, else one of its own base."""
-        trained_on = read_card(folder).get("base_fingerprint")
-        for name, bank in self._banks.items():
-            if fingerprint(bank.base) == trained_on:
-                return name
-        return self._engine(str(options.get("base") or read_config(folder).base_model_name_or_path), options)
-
-    def _load(self, engine: str, folder: Path) -> str:
-        """Name under which the engine's base has a saved adapter."""
-        digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-        name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)}-{digest}"
-        if name not in self._banks[engine].names:
-            self._banks[engine].load(folder, name)
-        return name
-
-    def _engine(self, base: str, config: Mapping[str, Any], options: EngineOptions = EngineOptions()) -> str:
-        """Name of the engine for a base model, loaded once for each way of loading it."""
-        how = {key: config[key] for key in ("dtype", "model_revision", "chat_template_kwargs") if config.get(key)}
-        name = f"{base} {json.dumps(how, sort_keys=True)}"
-        if name not in self.engines:
-            generates_here = options.kind == "transformers"
-            model, tokenizer = load_model(
-                base,
-                dtype=config.get("dtype"),
-                revision=config.get("model_revision"),
-                trust_remote_code=bool(config.get("trust_remote_code")),
-                device="cuda" if generates_here and torch.cuda.is_available() else "cpu",
-            )
-            self._banks[name] = AdapterBank(model)
-            renderer = Renderer(tokenizer, config.get("chat_template_kwargs"))
-            if generates_here:
-                options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
-            self.engines[name] = make_engine(options, self._banks[name], renderer)
-        return name

@@ -24,6 +24,10 @@ class UnknownNameError(ValueError):
     """A task, partner, arm or key that does not exist; names the nearest one that does."""
 
 
+class NoFileError(UnknownNameError):
+    """The Python file that should hold a class is not there."""
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not among the known ones."""
     known = sorted(known)
@@ -125,7 +129,7 @@ def _import(name: str, kind: str) -> ModuleType:
 def _load_file(path: Path) -> ModuleType:
     """Run a Python file as a module of its own: its folder is not put on the path."""
     if not path.is_file():
-        raise UnknownNameError(f"no file {path} (looked for {path.absolute()})")
+        raise NoFileError(f"no file {path} (looked for {path.absolute()})")
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     name = f"llm_sra_file_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -1,18 +1,20 @@
 """Plays a batch of episodes in lock-step.
 
-All seats' pending turns of all matches go to an engine as one batch; scripted partners answer at once. This module
-knows neither rewards' use nor training. It draws no global random number: each reply's seed is a hash of (run seed,
-step, problem, episode, match, seat, turn), so an episode does not depend on what is played beside it.
+All seats' pending turns of all matches go to an engine as one batch, and so do those of a partner that answers many at
+a time; other partners answer one by one. This module knows neither rewards' use nor training. It draws no global random
+number: each reply's seed is a hash of (run seed, step, problem, episode, match, seat, turn), so an episode does not
+depend on what is played beside it.
 """
 
 import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_sra.engines.base import Engine, Request
-from llm_sra.policies.base import EnginePolicy, Match, Policy, TextPolicy
+from llm_sra.policies.base import BatchPolicy, EnginePolicy, Match, Policy, TextPolicy, UnavailableError
+from llm_sra.policies.perturbed import Perturbed
 from llm_sra.task import Episode, Message, Problem, Reply, Reward, Task, Turn
 
 
@@ -75,6 +77,7 @@ def play(
     step: int = 0,
     max_reply_tokens: int | None = None,
     on_turn: Callable[[Turn], None] | None = None,
+    on_lost: Callable[[Policy, UnavailableError], None] | None = None,
 ) -> list[Episode]:
     """Play every table to its end.
 
@@ -86,14 +89,17 @@ def play(
         step: Distinguishes batches of the same run.
         max_reply_tokens: Token limit of a reply; the task's own if None.
         on_turn: Called after each turn, for showing episodes as they are played.
+        on_lost: Called for a policy that cannot be had any longer; its tables are given up, the others played on. None
+            raises the error.
 
     Returns:
-        The episodes, in the order of the tables.
+        The episodes, in the order of the tables; none of a table at which a lost policy sat.
 
     Raises:
         ContextError: If what a seat sees of a problem, before anything is said, does not fit into its model's
             context. Where it is the replies that do not fit, later turns are empty and end by `context`.
         KeyError: If a match leaves a seat empty or names an unknown engine.
+        PolicyError: If a partner fails.
     """
     running = [_start(task, table, seed, step) for table in tables]
     limit = max_reply_tokens or task.max_reply_tokens
@@ -103,21 +109,30 @@ def play(
         ]
         if not pending:
             return [_finish(task, episode) for episode in running]
-        turns = _answer(task, pending, engines, limit)
-        by_episode: dict[int, dict[str, str]] = {}
+        try:
+            turns = _answer(task, pending, engines, limit)
+        except UnavailableError as error:
+            if on_lost is None:
+                raise
+            for policy in error.seated:
+                on_lost(policy, error)
+            running = [e for e in running if not any(p in error.seated for p in e.table.match.seats.values())]
+            continue
+        by_episode: dict[int, dict[str, Reply]] = {}
         for waiting, turn in zip(pending, turns, strict=True):
             waiting.running.turns.append(turn)
             seat = waiting.running.seats[turn.seat]
             seat.turns += 1
             seat.own.append((turn.reply.text, turn.reply.token_ids))
-            by_episode.setdefault(id(waiting.running), {})[turn.seat] = turn.reply.text
+            by_episode.setdefault(id(waiting.running), {})[turn.seat] = turn.reply
             if on_turn:
                 on_turn(turn)
         for episode in running:
             if replies := by_episode.get(id(episode)):
                 rng = random.Random(reply_seed(seed, step, episode.table, "", len(episode.rewards)))
-                episode.state, rewards = task.step(episode.state, replies, rng)
-                episode.rewards.append(rewards)
+                texts = {seat: reply.text for seat, reply in replies.items()}
+                episode.state, rewards = task.step(episode.state, texts, rng)
+                episode.rewards.append(_with_token_cost(task.cost_per_token, replies, rewards))
 
 
 def reply_seed(seed: int, step: int, table: Table, seat: str, turn: int) -> int:
@@ -129,6 +144,16 @@ def reply_seed(seed: int, step: int, table: Table, seat: str, turn: int) -> int:
 def clean_text(text: str, limit: int) -> str:
     """Untrusted text as valid Unicode of at most `limit` characters."""
     return text[:limit].encode("utf-8", "replace").decode("utf-8")
+
+
+def _with_token_cost(cost: float, replies: Mapping[str, Reply], rewards: Mapping[str, Reward]) -> Mapping[str, Reward]:
+    if not cost:
+        return rewards
+    paid = dict(rewards)
+    for seat, reply in replies.items():
+        reward = rewards.get(seat, Reward())
+        paid[seat] = replace(reward, cost=reward.cost + cost * len(reply.token_ids))
+    return paid
 
 
 def _start(task: Task, table: Table, seed: int, step: int) -> _Running:
@@ -150,33 +175,63 @@ def _pending(task: Task, episode: _Running, seat: str, seed: int, step: int) -> 
 
 
 def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engine], limit: int) -> list[Turn]:
-    """Every pending turn's reply, in order; one batch per engine."""
-    turns: dict[int, Turn] = {}
+    """Every pending turn's reply, in order; one batch per engine, and one per partner that takes batches."""
+    said: dict[int, tuple[tuple[int, ...], Reply]] = {}  # by position: what the engine was sent, and the reply
     batches: dict[str, list[tuple[int, Request]]] = {}
-    for i, waiting in enumerate(pending):
-        if isinstance(waiting.policy, TextPolicy):
-            text = waiting.policy.reply(waiting.view, random.Random(waiting.seed))
-            turns[i] = _turn(waiting, (), _cut(Reply(text), task.max_reply_chars))
+    speakers = [_speaker(waiting) for waiting in pending]
+    # Texts come first: where a partner is lost, no engine has worked for nothing.
+    for i, text in _texts(pending, speakers).items():
+        said[i] = (), Reply(text)
+    for i, (waiting, policy) in enumerate(zip(pending, speakers, strict=True)):
+        if not isinstance(policy, EnginePolicy):
             continue
-        prompt, room = _prompt(task, waiting, waiting.policy, engines)
+        prompt, room = _prompt(task, waiting, policy, engines)
         if room < 1:
-            turns[i] = _turn(waiting, prompt, Reply("", finish="context"))
+            said[i] = prompt, Reply("", finish="context")
             continue
         request = Request(
             prompt_ids=prompt,
-            adapter=waiting.policy.adapter,
-            sampling=waiting.policy.sampling,
+            adapter=policy.adapter,
+            sampling=policy.sampling,
             max_tokens=min(limit, room),
             stop=task.stop,
             seed=waiting.seed,
         )
-        batches.setdefault(waiting.policy.engine, []).append((i, request))
+        batches.setdefault(policy.engine, []).append((i, request))
     for name, batch in batches.items():
         completions = engines[name].generate([request for _, request in batch])
         for (i, request), done in zip(batch, completions, strict=True):
-            reply = _cut(Reply(done.text, done.token_ids, done.logprobs, done.finish), task.max_reply_chars)
-            turns[i] = _turn(pending[i], request.prompt_ids, reply)
-    return [turns[i] for i in range(len(pending))]
+            said[i] = request.prompt_ids, Reply(done.text, done.token_ids, done.logprobs, done.finish)
+    return [_turn(waiting, *said[i], task.max_reply_chars) for i, waiting in enumerate(pending)]
+
+
+def _texts(pending: Sequence[_Pending], speakers: Sequence[EnginePolicy | TextPolicy]) -> dict[int, str]:
+    """What the policies that speak text say, by position."""
+    texts: dict[int, str] = {}
+    batches: dict[BatchPolicy, list[int]] = {}
+    for i, (waiting, policy) in enumerate(zip(pending, speakers, strict=True)):
+        if isinstance(policy, BatchPolicy):
+            batches.setdefault(policy, []).append(i)
+        elif isinstance(policy, TextPolicy):
+            try:
+                texts[i] = policy.reply(waiting.view, random.Random(waiting.seed))
+            except UnavailableError as error:
+                error.seated = (waiting.policy,)
+                raise
+    for policy, places in batches.items():
+        try:
+            replies = policy.replies([(pending[i].view, random.Random(pending[i].seed)) for i in places])
+        except UnavailableError as error:
+            error.seated = tuple(dict.fromkeys(pending[i].policy for i in places))
+            raise
+        texts |= zip(places, replies, strict=True)
+    return texts
+
+
+def _speaker(waiting: _Pending) -> EnginePolicy | TextPolicy:
+    """Who answers: the policy in the seat, or the one that it perturbs."""
+    policy = waiting.policy
+    return policy.speaker(waiting.seed) if isinstance(policy, Perturbed) else policy
 
 
 def _prompt(
@@ -202,7 +257,12 @@ def _prompt(
     return prompt, room
 
 
-def _turn(waiting: _Pending, prompt_ids: tuple[int, ...], reply: Reply) -> Turn:
+def _turn(waiting: _Pending, prompt_ids: tuple[int, ...], reply: Reply, max_chars: int) -> Turn:
+    reply = _cut(reply, max_chars)
+    if isinstance(waiting.policy, Perturbed):
+        text = clean_text(waiting.policy.perturb(reply.text, waiting.view, waiting.seed), max_chars)
+        if text != reply.text:  # then nobody sampled it
+            reply = Reply(text, finish=reply.finish)
     return Turn(
         seat=waiting.seat,
         policy=waiting.policy.name,

@@ -198,7 +198,7 @@ class Task(ABC, Generic[State]):
     max_reply_tokens: int = 256
     max_reply_chars: int = 8192
     cost_per_token: float = 0.0
-    partners: ClassVar[Mapping[str, Callable[[], "ScriptedPartner"]]] = {}
+    partners: Mapping[str, Callable[[], "ScriptedPartner"]] = {}
 
     @abstractmethod
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:

@@ -185,6 +185,7 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
     named = [part for run in runs for part in ("--run", str(run.path))]
     out = tmp_path / "out"
     crossplay.main([*named, "--roster", str(roster), "--out", str(out), "--problems", "64", "--decoding", "greedy"])
+    assert asked.pop("engine").kind == "transformers"
     assert asked == {
         "problems": 64, "split": "test", "decodings": ["greedy"], "seed": 0, "runs": ["q/ippo", "q/srpo"],
         "roster": roster,

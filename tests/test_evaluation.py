@@ -26,10 +26,8 @@ from llm_sra.adapters import CARD, AdapterError
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.evaluation import DevEvaluation, Record, Studio
 from llm_sra.loading import UnknownNameError
-from llm_sra.models import ModelError
 from llm_sra.play import Table, play
 from llm_sra.policies import EnginePolicy, Match, Policy, PolicyError
-from llm_sra.render import TemplateError
 from llm_sra.rosters import Entry
 from llm_sra.runs import Run, RunError
 from llm_sra.task import Episode, Task
@@ -49,6 +47,7 @@ FIELDS = (
     "own_return",
     "effort_own",
     "effort_partner",
+    "metrics",
 )
 SHORT = {"max_completion_length": 4}
 
@@ -353,11 +352,6 @@ def failing_script(folder: Path) -> str:
     ("partner", "error", "message"),
     [
         ("kind: scripted, policy: lasy", UnknownNameError, "did you mean 'lazy'"),
-        ("kind: scripted, policy: 'gone.py:Class'", UnknownNameError, "no file"),
-        ("kind: adapter, policy: nowhere", AdapterError, "holds no adapter"),
-        ("kind: model, policy: ./nowhere", ModelError, "no model folder"),
-        (broken_model, TemplateError, "no chat template"),
-        (broken_adapter, AdapterError, "only safetensors are loaded"),
         (failing_script, PolicyError, "'x' .Bad. failed.*gone"),
     ],
 )
@@ -371,6 +365,27 @@ def test_a_partner_that_cannot_play_is_an_error_and_earlier_results_stay(
     with pytest.raises(error, match=message):
         evaluate([run], roster(tmp_path, *scripted("lazy"), f"name: x, {spec}"), out, problems=2)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("partner", "reason"),
+    [
+        ("kind: scripted, policy: 'gone.py:Class'", "no file"),
+        ("kind: adapter, policy: nowhere", "holds no adapter"),
+        ("kind: model, policy: ./nowhere", "no model folder"),
+        (broken_model, "no chat template"),
+        (broken_adapter, "only safetensors are loaded"),
+    ],
+)
+def test_a_partner_that_cannot_be_had_is_missing_with_its_reason_and_the_others_are_played(
+    run: Run, tmp_path: Path, partner: Any, reason: str
+) -> None:
+    spec = partner if isinstance(partner, str) else partner(tmp_path)
+    path = roster(tmp_path, f"name: x, {spec}", *scripted("lazy"))
+    records = evaluate([run], path, tmp_path / "out", problems=2, decodings=["greedy"])
+    assert {record.partner for record in records} == {"self-play", "lazy"}
+    [missing] = json.loads((tmp_path / "out" / "results.json").read_text())["missing"]
+    assert missing["partner"] == "x" and reason in missing["reason"]
 
 
 def test_results_that_could_not_be_written_whole_leave_the_earlier_ones(

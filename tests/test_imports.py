@@ -20,19 +20,20 @@ MAY_IMPORT = {
     "llm_sra.models": (),
     "llm_sra.runs": ("llm_sra.task",),
     "llm_sra.loading": ("llm_sra.task",),
-    "llm_sra.rosters": ("llm_sra.task", "llm_sra.loading"),
+    "llm_sra.rosters": ("llm_sra.task", "llm_sra.loading", "llm_sra.policies"),
     "llm_sra.policies": ("llm_sra.task",),
     "llm_sra.render": ("llm_sra.task",),
     "llm_sra.engines": ("llm_sra.task", "llm_sra.adapters", "llm_sra.render"),
     "llm_sra.play": ("llm_sra.task", "llm_sra.policies", "llm_sra.engines", "llm_sra.render"),
     "llm_sra.credit": ("llm_sra.task", "llm_sra.risk"),
     "llm_sra.exporting": ("llm_sra.task", "llm_sra.adapters", "llm_sra.loading", "llm_sra.models", "llm_sra.runs"),
+    "llm_sra.studio": ("llm_sra.*",),
     "llm_sra.evaluation": ("llm_sra.*",),
     "llm_sra.trainer": ("llm_sra.*",),
     "llm_sra.training": ("llm_sra.*",),
     "llm_sra": ("llm_sra.*",),  # its __init__.py, which re-exports
     "tasks": ("llm_sra.task", "llm_sra.policies"),
-    "eval": ("llm_sra.*", "llm_sra", "tasks"),
+    "eval": ("llm_sra.*", "llm_sra", "llm_sra.games", "tasks"),
     "recipes": ("llm_sra.*", "llm_sra", "llm_sra.games", "tasks", "eval"),
 }
 

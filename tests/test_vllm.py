@@ -1,11 +1,13 @@
 """The engines `vllm` and `server` on a real vLLM: one engine in this process's company and one server for all tests."""
 
 import os
+import random
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +22,7 @@ from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.engines.vllm import VllmEngine
 from llm_sra.models import load_model
 from llm_sra.play import Table, play
-from llm_sra.policies import EnginePolicy, Match
+from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Match, UnavailableError
 from llm_sra.render import Renderer
 from llm_sra.task import Message, Sampling
 from llm_sra.trainer import build_arm
@@ -256,3 +258,28 @@ def test_folders_of_older_versions_are_gone(engine):
         path.name for path in Path(engine._versions._folder).iterdir() if not path.name.startswith("base@")
     )
     assert len(folders) == len(ADAPTERS)
+
+
+def test_an_endpoint_partner_plays_on_the_servers_chat_completions(server_process, server, tmp_path):
+    url = f"{server_process[1]}/v1"
+    model = httpx.get(f"{url}/models", timeout=30).json()["data"][0]["id"]
+
+    def said(sampling: Sampling, seed: int, **options: Any) -> tuple[list[list[str]], int]:
+        task, client = Worksheet(), ChatClient(url, **options)
+        hosted = Endpoint("hosted", model, client, max_tokens=8, stop=task.stop).decoded(sampling)
+        tables = [Table(p, Match("m", dict.fromkeys(task.seats, hosted))) for p in task.problems("test", 4)]
+        episodes = play(task, tables, {}, seed=seed)
+        client.close()
+        return [[turn.reply.text for turn in episode.turns] for episode in episodes], client.spent
+
+    greedy, spent = said(Sampling(0.0), 0, cache=tmp_path / "cache.jsonl")
+    assert spent > 0 and said(Sampling(0.0), 0, cache=tmp_path / "cache.jsonl") == (greedy, 0)
+    here = TransformersEngine(new_bank(), renderer())  # the same model, asked by tokens
+    task, policy = Worksheet(), EnginePolicy("base", sampling=Sampling(0.0))
+    tables = [Table(p, Match("m", dict.fromkeys(task.seats, policy))) for p in task.problems("test", 4)]
+    expected = play(task, tables, {"main": here}, seed=0, max_reply_tokens=8)
+    assert greedy == [[turn.reply.text for turn in episode.turns] for episode in expected]
+    assert said(Sampling(1.0), 0) == said(Sampling(1.0), 0) != said(Sampling(1.0), 1)
+    unknown = Endpoint("hosted", "no-such-model", ChatClient(url))
+    with pytest.raises(UnavailableError, match=r"404 from .*no-such-model"):
+        unknown.reply([Message("user", "Q: 3+2+5")], random.Random(0))

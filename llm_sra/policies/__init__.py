@@ -1,9 +1,36 @@
-"""What can sit in a seat: a policy is either a name that an engine understands, or a pure function of text.
+"""What can sit in a seat: a name that an engine understands, a pure function of text, or one of these perturbed.
 
 This package does not play, generate or score: `play` asks policies for replies and engines for tokens.
 """
 
-from llm_sra.policies.base import EnginePolicy, Match, Policy, PolicyError, TextPolicy
+from llm_sra.policies.base import (
+    BatchPolicy,
+    EnginePolicy,
+    Match,
+    Policy,
+    PolicyError,
+    TextPolicy,
+    UnavailableError,
+    decoded,
+)
+from llm_sra.policies.chat_client import ChatClient
+from llm_sra.policies.endpoint import Endpoint
+from llm_sra.policies.perturbed import Perturbed
+from llm_sra.policies.recorded import Recorded
 from llm_sra.policies.scripted import Scripted
 
-__all__ = ["EnginePolicy", "Match", "Policy", "PolicyError", "Scripted", "TextPolicy"]
+__all__ = [
+    "BatchPolicy",
+    "ChatClient",
+    "Endpoint",
+    "EnginePolicy",
+    "Match",
+    "Perturbed",
+    "Policy",
+    "PolicyError",
+    "Recorded",
+    "Scripted",
+    "TextPolicy",
+    "UnavailableError",
+    "decoded",
+]

@@ -1,15 +1,28 @@
-"""The two kinds of policy, and the match that seats them."""
+"""The kinds of policy as `play` knows them, and the match that seats them."""
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, Union, runtime_checkable
 
 from llm_sra.task import Message, Sampling
+
+if TYPE_CHECKING:
+    from llm_sra.policies.perturbed import Perturbed
 
 
 class PolicyError(RuntimeError):
     """A policy could not be loaded, or failed to answer. Says which policy, at which turn, and why."""
+
+
+class UnavailableError(PolicyError):
+    """A partner cannot be had, or not any longer: its server, its file or its budget. Others can go on without it.
+
+    Attributes:
+        seated: The policies of matches that `play` could not get a reply from.
+    """
+
+    seated: tuple["Policy", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,14 @@ class EnginePolicy:
     adapter: str | None = None
     sampling: Sampling = Sampling()
 
+    def decoded(self, sampling: Sampling) -> "EnginePolicy":
+        """The same policy, with its tokens drawn this way."""
+        return replace(self, sampling=sampling)
+
+    def at_temperature(self, temperature: float) -> "EnginePolicy":
+        """The same policy at another temperature."""
+        return replace(self, sampling=replace(self.sampling, temperature=float(temperature)))
+
 
 @runtime_checkable
 class TextPolicy(Protocol):
@@ -41,7 +62,31 @@ class TextPolicy(Protocol):
         """What to say next, given what the seat sees; `rng` is the only source of chance."""
 
 
-Policy = EnginePolicy | TextPolicy
+@runtime_checkable
+class BatchPolicy(TextPolicy, Protocol):
+    """A policy that speaks text and answers many turns at a time. Hashable: equal ones share a batch."""
+
+    def replies(self, turns: Sequence[tuple[Sequence[Message], random.Random]]) -> list[str]:
+        """What to say next at each of these turns, in order: each as `reply` would say it."""
+
+
+@runtime_checkable
+class Decoded(Protocol):
+    """A policy whose tokens are drawn, by an engine or by a server."""
+
+    def decoded(self, sampling: Sampling) -> "Policy":
+        """The same policy, with its tokens drawn this way."""
+
+    def at_temperature(self, temperature: float) -> "Policy":
+        """The same policy at exactly this temperature."""
+
+
+Policy = Union[EnginePolicy, TextPolicy, "Perturbed"]
+
+
+def decoded(policy: Policy, sampling: Sampling) -> Policy:
+    """A policy with its tokens drawn this way; one that draws none as it is."""
+    return policy.decoded(sampling) if isinstance(policy, Decoded) else policy
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from llm_sra.policies.base import PolicyError
+from llm_sra.policies.base import PolicyError, UnavailableError
 from llm_sra.task import Message, ScriptedPartner
 
 
@@ -11,7 +11,8 @@ class Scripted:
     """Seats a scripted partner.
 
     Raises:
-        PolicyError: From `reply`, if the partner raises or does not return a string.
+        PolicyError: From `reply`, if the partner raises or does not return a string. An UnavailableError of its own is
+            passed on.
     """
 
     def __init__(self, name: str, partner: ScriptedPartner) -> None:
@@ -22,6 +23,8 @@ class Scripted:
         """What the partner says; see `ScriptedPartner.reply`."""
         try:
             text = self._partner.reply([message.as_dict() for message in messages], rng)
+        except UnavailableError:
+            raise
         except Exception as error:
             raise PolicyError(
                 f"scripted partner {self.name!r} ({type(self._partner).__name__}) failed on {len(messages)} messages, "

@@ -1,10 +1,25 @@
-"""Scripted partners for GSM8K. None of them can solve a problem; each shows what a seat does with a bad partner."""
+"""Scripted partners for GSM8K, in the debate and in the relay. Each shows what a seat does with a bad partner.
+
+They know a view's parts, not the rules: what stands first is the question, what stands last is the peer's word.
+"""
 
 import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from llm_sra.policies import UnavailableError
 from llm_sra.task import ScriptedPartner
+from tasks.gsm8k.data import PARTS, DataError, Source
+from tasks.gsm8k.debate import PEER
 from tasks.gsm8k.scratchpad import last_step
+
+AGAIN = (Path(__file__).parent / "prompts" / "debate_again.txt").read_text(encoding="utf-8").strip()
+IDLE_TALK = (
+    "The weather has been lovely here this week, so I went for a long walk by the river.",
+    "My sister is learning to play the cello, and the whole street is learning it with her.",
+    "For a good soup, let the onions take their time and add the salt at the very end.",
+    "I keep wondering why cats choose the smallest box in the room to sleep in.",
+)
 
 
 class Silent(ScriptedPartner):
@@ -16,19 +31,87 @@ class Silent(ScriptedPartner):
 
 
 class Copycat(ScriptedPartner):
-    """Repeats the other seat's last step; writes nothing where there is none."""
+    """Repeats what the other seat said last; writes nothing where there is none."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """The last step, letter by letter."""
-        return last_step(messages)
+        """The other's words, letter by letter."""
+        return peer_of(messages)
 
 
 class Wrong(ScriptedPartner):
-    """Finishes at its first turn with a wrong answer: a number and a half, where every reference is a whole number."""
+    """Answers wrongly at every turn: a number and a half, where every reference is a whole number."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         """`#### number`, always wrong."""
         return f"#### {rng.randrange(1000)}.5"
 
 
-PARTNERS: Mapping[str, Callable[[], ScriptedPartner]] = {"silent": Silent, "copycat": Copycat, "wrong": Wrong}
+class Agreeable(ScriptedPartner):
+    """Agrees with whatever the other says and ends as it did, with its answer if it gave one; adds nothing to it."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """Praise, and the other's last line."""
+        lines = [line for line in peer_of(messages).splitlines() if line.strip()]
+        if not lines:
+            return "I am sure that you will find the answer, and I will agree with it."
+        return f"Yes, I agree with all of that. It is exactly what I think.\n{lines[-1]}"
+
+
+class OffTopic(ScriptedPartner):
+    """Talks about something else, without a number in it."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """Two sentences."""
+        return " ".join(rng.sample(IDLE_TALK, 2))
+
+
+class RightForWrongReasons(ScriptedPartner):
+    """Gives the right answer at every turn, after a reasoning that has nothing to do with the problem.
+
+    Args:
+        source: Holds the right answers.
+
+    Raises:
+        UnavailableError: If they cannot be had; from `reply`, if the question is not among them.
+    """
+
+    def __init__(self, source: Source) -> None:
+        try:
+            problems = [problem for part in PARTS for problem in source.part(part)]
+        except DataError as error:
+            raise UnavailableError(f"the right answers are missing: {error}") from error
+        self._answers = {problem.data["question"]: problem.data["answer"] for problem in problems}
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """A wrong reasoning, and `#### number`."""
+        seen = next(message["content"] for message in messages if message["role"] == "user")
+        found = [(at, -len(question), question) for question in self._answers if (at := seen.find(question)) >= 0]
+        if not found:
+            raise UnavailableError(f"the question is none of the data set's: {seen[-300:]!r}")
+        answer = self._answers[min(found)[2]]
+        return (
+            "I count the letters of the question, times the days of a week, and take away as many as I like, "
+            f"since the order of the numbers does not matter here. That leaves {answer}.\n#### {answer}"
+        )
+
+
+def peer_of(messages: list[dict[str, str]]) -> str:
+    """What the other seat said last, read from what a seat sees; empty if it has said nothing yet.
+
+    In a debate with prompts of the user's own, it is the whole message that quotes it.
+    """
+    if len(messages) == 1:
+        return last_step(messages)
+    last, (before, _, after) = messages[-1]["content"], AGAIN.partition(PEER)
+    if last.startswith(before) and last.endswith(after) and len(last) >= len(before) + len(after):
+        return last[len(before) : len(last) - len(after)]
+    return last
+
+
+PARTNERS: Mapping[str, Callable[[], ScriptedPartner]] = {
+    "silent": Silent,
+    "copycat": Copycat,
+    "wrong": Wrong,
+    "agreeable": Agreeable,
+    "off_topic": OffTopic,
+}

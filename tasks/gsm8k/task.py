@@ -4,13 +4,14 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
 from tasks.gsm8k.data import DataError, Source
 from tasks.gsm8k.debate import PEER, QUESTION, Debate
-from tasks.gsm8k.partners import PARTNERS
+from tasks.gsm8k.partners import PARTNERS, RightForWrongReasons
 from tasks.gsm8k.relay import Relay
 
 SPLITS = ("train", "dev", "test")
@@ -49,7 +50,7 @@ class GSM8K(Task[Any]):
     seats: ClassVar[tuple[str, ...]] = ("first", "second")
     max_reply_tokens: int = 512
     max_reply_chars: int = 4000
-    partners: ClassVar[Mapping[str, Callable[[], ScriptedPartner]]] = PARTNERS
+    partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class GSM8K(Task[Any]):
         self.max_question_chars, self.validation = max_question_chars, validation
         self.cost_per_token, self.show_thinking = float(cost_per_token), show_thinking
         self._source = Source(None if data_path is None else Path(data_path).expanduser())
+        self.partners = {**PARTNERS, "right_for_wrong_reasons": partial(RightForWrongReasons, self._source)}
         folder = None if prompts is None else Path(prompts).expanduser()
         self._rules: Relay | Debate
         if protocol == "relay":

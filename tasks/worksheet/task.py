@@ -44,7 +44,7 @@ class Worksheet(Task[Sheet]):
     stop: tuple[str, ...] = ("\n",)
     max_reply_tokens: int = 24
     max_reply_chars: int = 256
-    partners: ClassVar[Mapping[str, Callable[[], ScriptedPartner]]] = PARTNERS
+    partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
 
     def __init__(
         self,

@@ -1,0 +1,76 @@
+"""Partners behind a server that speaks OpenAI's chat completions: vLLM, a provider on the internet, or a proxy of one.
+
+A reply is a function of the model's name, the messages, the sampling and a seed, so that a cached reply is as good as a
+new one. How the server is asked is `chat_client`'s part.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from llm_sra.policies.base import UnavailableError
+from llm_sra.policies.chat_client import ChatClient, Question
+from llm_sra.task import Message, Sampling
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model on a server.
+
+    Attributes:
+        name: Shown in transcripts and results.
+        model: As the server calls it.
+        client: How the server is asked; several policies may share one, and with it its limits and its cache.
+        max_tokens: Longest reply.
+        stop: Strings that end a reply; not part of it.
+        warmth: Temperature that stands for 1: what `decoded` takes for sampling that is not greedy.
+        sampling: How tokens are drawn; `top_k` is left to the server, as the protocol does not know it. At temperature
+            0 no seed is sent.
+    """
+
+    name: str
+    model: str
+    client: ChatClient = field(repr=False)
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    warmth: float = 1.0
+    sampling: Sampling = Sampling()
+
+    def decoded(self, sampling: Sampling) -> "Endpoint":
+        """The same policy, with its tokens drawn this way; temperature 1 is `warmth`."""
+        warmth = self.warmth if sampling.temperature == 1 else sampling.temperature
+        return replace(self, sampling=replace(sampling, temperature=warmth))
+
+    def at_temperature(self, temperature: float) -> "Endpoint":
+        """The same policy at exactly this temperature."""
+        return replace(self, sampling=replace(self.sampling, temperature=float(temperature)))
+
+    def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
+        """What the model says; see `replies`."""
+        return self.replies([(messages, rng)])[0]
+
+    def replies(self, turns: Sequence[tuple[Sequence[Message], random.Random]]) -> list[str]:
+        """What the model says at each of these turns, several of which are asked for at a time.
+
+        Raises:
+            UnavailableError: If the server will not say it; what it has said until then is kept.
+        """
+        try:
+            texts = self.client.ask([self._question(messages, rng) for messages, rng in turns])
+        except UnavailableError as error:
+            raise UnavailableError(f"partner {self.name!r}: {error}") from error
+        return [self._before_stop(text) for text in texts]
+
+    def _question(self, messages: Sequence[Message], rng: random.Random) -> Question:
+        return Question(
+            model=self.model,
+            messages=tuple(messages),
+            sampling=self.sampling,
+            seed=rng.getrandbits(31) if self.sampling.temperature else None,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+        )
+
+    def _before_stop(self, text: str) -> str:
+        """Without what a server that ignores stop strings says after one."""
+        return text[: min((at for at in map(text.find, self.stop) if at >= 0), default=len(text))]

@@ -1,0 +1,153 @@
+"""Partners that something happens to: the reply of another policy is dropped, cut, falsified, repeated or shuffled.
+
+`play` gets the inner policy's reply, from an engine or as text, and `Perturbed` changes its text. It does not read the
+reply as an answer to anything: a task's own notation is not known here.
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from llm_sra.policies.base import Decoded, EnginePolicy, Policy, PolicyError, TextPolicy
+from llm_sra.task import Message, Sampling
+
+TEMPERATURE = "temperature"
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+_BETWEEN = re.compile(r"(\n+|(?<=[.!?]) +)")
+
+Change = Callable[[str, Sequence[Message], random.Random], str]
+
+
+def drop(text: str, view: Sequence[Message], rng: random.Random) -> str:
+    """Nothing is left."""
+    return ""
+
+
+def cut(text: str, view: Sequence[Message], rng: random.Random) -> str:
+    """A beginning of it, shorter than the whole and perhaps empty."""
+    return text[: rng.randrange(len(text))] if text else text
+
+
+def number(text: str, view: Sequence[Message], rng: random.Random) -> str:
+    """One digit of the last number is another: its form stays, its value never does. Unchanged without a number."""
+    found = list(_NUMBER.finditer(text))
+    if not found:
+        return text
+    start, end = found[-1].span()
+    at = rng.choice([place for place in range(start, end) if text[place].isdigit()])
+    leads = at == start and end - start > 1  # 42 does not become 02
+    digit = rng.choice([d for d in "0123456789" if d != text[at] and not (leads and d == "0")])
+    return text[:at] + digit + text[at + 1 :]
+
+
+def repeat(text: str, view: Sequence[Message], rng: random.Random) -> str:
+    """The seat's own reply before this one, as its view shows it. Unchanged if there is none."""
+    own = [message.content for message in view if message.role == "assistant"]
+    return own[-1] if own else text
+
+
+def shuffle(text: str, view: Sequence[Message], rng: random.Random) -> str:
+    """Its sentences and lines in another order. Unchanged if they are all alike."""
+    pieces = _BETWEEN.split(text)
+    places = [place for place in range(0, len(pieces), 2) if pieces[place]]
+    before = [pieces[place] for place in places]
+    if len(set(before)) < 2:
+        return text
+    after = list(before)
+    while after == before:
+        rng.shuffle(after)
+    for place, sentence in zip(places, after, strict=True):
+        pieces[place] = sentence
+    return "".join(pieces)
+
+
+CHANGES: Mapping[str, Change] = {"drop": drop, "cut": cut, "number": number, "repeat": repeat, "shuffle": shuffle}
+HOWS = (*CHANGES, TEMPERATURE)
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Another policy, some of whose replies are changed.
+
+    Attributes:
+        name: Shown in transcripts and results.
+        inner: Who answers; may itself be perturbed.
+        how: A key of `CHANGES`, or `temperature`: the reply is drawn at `temperature`.
+        probability: That a reply is changed, in [0, 1]; each turn has a coin of its own.
+        seed: Of these coins and of what they decide. Two perturbations of one kind on one partner need two seeds.
+        temperature: For `temperature` alone, above 1.
+
+    Raises:
+        PolicyError: If `how` is unknown, or `temperature` is asked of a policy that draws no tokens.
+    """
+
+    name: str
+    inner: Policy
+    how: str
+    probability: float = 1.0
+    seed: int = 0
+    temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.how not in HOWS:
+            raise PolicyError(f"partner {self.name!r}: how must be one of {', '.join(HOWS)}, got {self.how!r}")
+        if not 0 <= self.probability <= 1:
+            raise PolicyError(f"partner {self.name!r}: probability must lie in [0, 1], got {self.probability}")
+        if (self.how == TEMPERATURE) != (self.temperature is not None):
+            raise PolicyError(f"partner {self.name!r}: `temperature` goes with how: {TEMPERATURE}, and with no other")
+        if self.temperature is not None and not draws_tokens(self.inner):
+            raise PolicyError(
+                f"partner {self.name!r}: {self.inner.name!r} ({type(self.inner).__name__}) draws no tokens: it has "
+                "no temperature to raise. Perturb a model, an adapter or an endpoint, or choose another `how`"
+            )
+
+    def decoded(self, sampling: Sampling) -> "Perturbed":
+        """The same, with the inner policy's tokens drawn this way; not those at the raised temperature."""
+        return replace(self, inner=self.inner.decoded(sampling)) if isinstance(self.inner, Decoded) else self
+
+    def at_temperature(self, temperature: float) -> "Perturbed":
+        """The same with an inner policy at this temperature."""
+        return replace(self, inner=self.inner.at_temperature(temperature)) if isinstance(self.inner, Decoded) else self
+
+    def speaker(self, turn: int) -> EnginePolicy | TextPolicy:
+        """Who answers at a turn.
+
+        Args:
+            turn: The turn's seed.
+        """
+        chosen = self._hot if self.how == TEMPERATURE and self._hit(turn) else self.inner
+        return chosen.speaker(turn) if isinstance(chosen, Perturbed) else chosen
+
+    def perturb(self, text: str, view: Sequence[Message], turn: int) -> str:
+        """What becomes of a reply.
+
+        Args:
+            text: As the speaker said it.
+            view: What the seat saw.
+            turn: The turn's seed.
+        """
+        if isinstance(self.inner, Perturbed):
+            text = self.inner.perturb(text, view, turn)
+        if self.how == TEMPERATURE or not self._hit(turn):
+            return text
+        return CHANGES[self.how](text, view, self._rng(turn, "change"))
+
+    @cached_property
+    def _hot(self) -> Policy:
+        assert self.temperature is not None and isinstance(self.inner, Decoded)
+        return self.inner.at_temperature(self.temperature)
+
+    def _hit(self, turn: int) -> bool:
+        return self._rng(turn, "coin").random() < self.probability
+
+    def _rng(self, turn: int, what: str) -> random.Random:
+        key = f"{self.how}\x1f{self.seed}\x1f{turn}\x1f{what}"
+        return random.Random(hashlib.blake2b(key.encode(), digest_size=8).digest())
+
+
+def draws_tokens(policy: Policy) -> bool:
+    """Whether a policy has a temperature."""
+    return draws_tokens(policy.inner) if isinstance(policy, Perturbed) else isinstance(policy, Decoded)

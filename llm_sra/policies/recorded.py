@@ -1,0 +1,117 @@
+"""Partners that replay what somebody once wrote: one reply for each problem, found by its question."""
+
+import json
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llm_sra.policies.base import UnavailableError
+from llm_sra.task import Message
+
+
+class Recorded:
+    """Says at every turn what was recorded for the problem in question.
+
+    The problem is told by its question, which the first user message that the seat sees must contain as it was
+    recorded; of several questions in it the first one counts, and of those that begin there the longest.
+
+    Args:
+        name: Shown in transcripts and results.
+        path: One JSON object per line.
+        field: Where in it the reply stands; a point leads into an object (`6b_finetuning.solution`).
+        key: Where the question stands.
+        rewrite: Regular expressions and what to put in their place, applied to every reply in this order.
+
+    Raises:
+        UnavailableError: If the file is missing, or a line of it does not hold a question and a reply; from `reply`, if
+            the problem was not recorded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        field: str,
+        key: str = "question",
+        rewrite: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name, self._path = name, Path(path)
+        patterns = [(re.compile(old), new) for old, new in (rewrite or {}).items()]
+        self._replies: dict[str, str] = {}
+        for place, row in _rows(self._path, name):
+            question, text = _text(row, key, place), _text(row, field, place)
+            if not question.strip():
+                raise UnavailableError(f"{place}: the question is empty")
+            for pattern, new in patterns:
+                text = pattern.sub(new, text)
+            if self._replies.setdefault(question, text) != text:
+                raise UnavailableError(
+                    f"{place}: the question was recorded before with another reply: {question[:80]!r}"
+                )
+        if not self._replies:
+            raise UnavailableError(f"partner {name!r}: {self._path} holds no recorded reply")
+
+    def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
+        """What was recorded for this problem, at every turn the same."""
+        first = next((message.content for message in messages if message.role == "user"), "")
+        found = [(at, -len(question), question) for question in self._replies if (at := first.find(question)) >= 0]
+        if not found:
+            raise UnavailableError(
+                f"partner {self.name!r}: none of the {len(self._replies)} questions in {self._path} stands in what the "
+                f"seat was shown: {first[:300]!r}. Evaluate on the split that was recorded"
+            )
+        return self._replies[min(found)[2]]
+
+
+def _rows(path: Path, name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every line's object, and where it stands."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnavailableError(
+            f"partner {name!r}: cannot read the recorded replies in {path.absolute()}: {error}"
+        ) from error
+    rows: list[tuple[str, Mapping[str, Any]]] = []
+    for line_number, line in enumerate(text.split("\n"), 1):
+        place = f"partner {name!r}: {path}, line {line_number}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UnavailableError(f"{place} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise UnavailableError(f"{place}: expected an object, got {line[:80]}")
+        rows.append((place, row))
+    return rows
+
+
+def _text(row: Mapping[str, Any], field: str, place: str) -> str:
+    value = _at(row, field)
+    if not isinstance(value, str):
+        raise UnavailableError(
+            f"{place}: expected text at {field!r}, got {json.dumps(value)[:80]}; there are: {', '.join(_paths(row))}"
+        )
+    return value
+
+
+def _at(row: Any, field: str) -> Any:
+    """What stands at a field; None if nothing does. Keys may hold points themselves."""
+    if not isinstance(row, Mapping) or field in row:
+        return row.get(field) if isinstance(row, Mapping) else None
+    points = [place for place, letter in enumerate(field) if letter == "."]
+    return next((_at(row[field[:at]], field[at + 1 :]) for at in points if field[:at] in row), None)
+
+
+def _paths(row: Mapping[str, Any], before: str = "") -> list[str]:
+    """Where text stands in an object."""
+    found = []
+    for key, value in row.items():
+        if isinstance(value, str):
+            found.append(f"{before}{key}")
+        elif isinstance(value, Mapping) and not before:
+            found += _paths(value, f"{key}.")
+    return found
