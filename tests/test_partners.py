@@ -769,7 +769,13 @@ def test_a_roster_that_gets_a_kind_wrong_is_explained(tmp_path: Path, partner: s
         read_roster(roster(tmp_path, partner))
 
 
-@pytest.mark.parametrize("key", ["base_url: 'https://user:SECRET@host/v1'", f"{URL}, key_env: SECRET-KEY"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "base_url: 'https://user:SECRET@host/v1'",  # pragma: allowlist secret
+        f"{URL}, key_env: SECRET-KEY",
+    ],
+)
 def test_a_secret_in_a_roster_is_refused_and_not_shown(tmp_path: Path, key: str) -> None:
     with pytest.raises(RosterError, match="must be") as error:
         read_roster(roster(tmp_path, f"{ENDPOINT}, {key}"))
