@@ -1,0 +1,100 @@
+"""What a player could still gain by another policy, whoever proposed the present ones: an equilibrium's certificate.
+
+Nothing here knows how equilibria are found: f is concave in the own policy, so a bound from above comes from duality
+(`objective.duality_gap`) and one from below from L-BFGS over softmax logits.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from llm_sra.games.game import Array, Direction, MatrixGame, RiskProfile
+from llm_sra.games.objective import adversary, duality_gap, logsumexp, value
+
+EXACT = 1e-11  # a bound this small, in units of the payoffs' range, needs no search
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The most that a player can gain by changing its policy alone lies between these two.
+
+    Attributes:
+        low: What a found policy gains, in units of the reward, 0 or more.
+        high: What no policy exceeds, in units of the reward.
+    """
+
+    low: float
+    high: float
+
+
+def exploitability(game: MatrixGame, profile: RiskProfile, policies: tuple[Array, Array]) -> float:
+    """The most that either player could gain by another policy: 0 at an equilibrium, and only there.
+
+    Args:
+        game: The game.
+        profile: Its players.
+        policies: (A,) and (B,), each 0 or more with sum 1; of trained agents, for example.
+
+    Returns:
+        In units of the reward; never too small, and too large by the search's error only.
+
+    Raises:
+        ValueError: If a policy is none.
+    """
+    logs = []
+    for policy, size in zip(policies, game.shape, strict=True):
+        chances = np.asarray(policy, dtype=np.float64)
+        if chances.shape != (size,) or not (chances >= 0).all() or abs(chances.sum() - 1) > 1e-6:
+            raise ValueError(f"a policy of {size} actions is 0 or more and sums to 1, got {policy}")
+        with np.errstate(divide="ignore"):
+            logs.append(np.log(chances / chances.sum()))
+    return max(gain.high for gain in possible_gains(game, profile, (logs[0], logs[1])))
+
+
+def possible_gains(game: MatrixGame, profile: RiskProfile, log_policies: tuple[Array, Array]) -> tuple[Gain, Gain]:
+    """What each player could gain by another policy.
+
+    Args:
+        game: The game.
+        profile: Its players.
+        log_policies: (A,) and (B,), in nats; -inf where an action is never played.
+    """
+    first, second = (
+        _possible_gain(
+            game.own[player], log_policies[player], log_policies[1 - player],
+            profile.tau[player], profile.eps[player], profile.direction, EXACT * game.scale,
+        )
+        for player in (0, 1)
+    )  # fmt: skip
+    return first, second
+
+
+def _possible_gain(
+    payoffs: Array, log_policy: Array, log_partner: Array, tau: float, eps: float, direction: Direction, exact: float
+) -> Gain:
+    bound = duality_gap(payoffs, log_policy, log_partner, tau, eps, direction)
+    if bound <= exact:
+        return Gain(0.0, bound)
+    here = value(payoffs, log_policy, log_partner, tau, eps, direction)
+    low, high = 0.0, bound
+    for start in (np.zeros(len(payoffs)), 10.0 * np.eye(len(payoffs))[log_policy.argmin()]):
+        logits = minimize(
+            _descent, start, args=(payoffs, log_partner, tau, eps, direction), jac=True, method="L-BFGS-B",
+            options={"maxiter": 2000, "ftol": 1e-16, "gtol": 1e-13},
+        ).x  # fmt: skip
+        better = logits - logsumexp(logits)
+        gain = value(payoffs, better, log_partner, tau, eps, direction) - here
+        low = max(low, gain)
+        high = min(high, gain + duality_gap(payoffs, better, log_partner, tau, eps, direction))
+    return Gain(low, max(low, high))
+
+
+def _descent(
+    logits: Array, payoffs: Array, log_partner: Array, tau: float, eps: float, direction: Direction
+) -> tuple[float, Array]:
+    """-f and its gradient by the logits: by the envelope theorem R p - ε log x, seen from the softmax."""
+    log_policy = logits - logsumexp(logits)
+    policy = np.exp(log_policy)
+    slope = payoffs @ adversary(payoffs, log_policy, log_partner, tau, direction) - eps * log_policy
+    return -value(payoffs, log_policy, log_partner, tau, eps, direction), -policy * (slope - policy @ slope)
