@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from fake_vllm import FakeVllm
 from support import ROOT, qwen2_folder
 from training_support import Initial, train_tiny, vectors
 from transformers import TrainerCallback
@@ -64,14 +65,16 @@ def count_rows(report: Report) -> None:
     trainer_module.Share.of = classmethod(counting)
 
 
-def main(out: Path, model: str) -> None:
-    """All runs, one after the other; and one that is broken off after its first step and resumed."""
+def main(out: Path, model: str, server: str) -> None:
+    """All runs, one after the other; one with a server; and one that is broken off after its first step and resumed."""
     original = trainer_module.Share.of
     for name, flags in RUNS.items():
         report = Report(out / "reports" / name)
         count_rows(report)
         train_tiny(out / name, [report], model_name_or_path=model, **flags)
         trainer_module.Share.of = original
+    remote = {**RUNS["tokens"], "engine": "server", "vllm_server_base_url": server}
+    train_tiny(out / "server", [Report(out / "reports" / "server")], model_name_or_path=model, **remote)
     saving = {**RUNS["adam"], "save_strategy": "steps", "save_steps": 1}
     train_tiny(out / "resumed", model_name_or_path=model, **{**saving, "max_steps": 1})
     report = Report(out / "reports" / "resumed")
@@ -85,8 +88,10 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     env = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")])
     config = ["--config_file", ROOT / "accelerate_configs" / "cpu.yaml", "--num_processes", "2"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *config, __file__, out, qwen2_folder()]
+    server = FakeVllm(qwen2_folder())
+    command = [sys.executable, "-m", "accelerate.commands.launch", *config, __file__, out, qwen2_folder(), server.url]
     done = subprocess.run([str(part) for part in command], env=env, capture_output=True, text=True, timeout=600)
+    server.stop()
     assert done.returncode == 0, done.stderr[-5000:]
     return out
 
@@ -97,7 +102,7 @@ def reports_of(launched: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths]
 
 
-@pytest.mark.parametrize("name", [*RUNS, "resumed"])
+@pytest.mark.parametrize("name", [*RUNS, "server", "resumed"])
 def test_both_processes_end_with_the_same_adapters(launched: Path, name: str) -> None:
     first, second = reports_of(launched, name)
     assert (first["processes"], first["rank"], second["rank"]) == (2, 0, 1)
@@ -130,6 +135,12 @@ def test_two_processes_make_of_the_same_episodes_what_one_makes(launched: Path, 
                 assert line[key] == pytest.approx(value, rel=1e-3, abs=1e-5), key
 
 
+def test_two_processes_share_a_server(launched: Path) -> None:
+    here, there = vectors(launched / "tokens" / "adapters"), vectors(launched / "server" / "adapters")
+    for adapter, vector in here.items():
+        torch.testing.assert_close(there[adapter], vector, rtol=0, atol=1e-4)
+
+
 def test_two_processes_go_on_from_a_checkpoint_as_if_they_had_not_stopped(launched: Path) -> None:
     whole, resumed = vectors(launched / "adam" / "adapters"), vectors(launched / "resumed" / "adapters")
     for adapter, vector in whole.items():
@@ -137,4 +148,4 @@ def test_two_processes_go_on_from_a_checkpoint_as_if_they_had_not_stopped(launch
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
