@@ -138,15 +138,15 @@ def sensitivity(imagined: Array, log_partner: Array, tau: float, direction: Dire
         by_payoff: (B, B), symmetric, 0 or more in all directions.
     """
     if tau == 0 or direction == "adversary_partner":
-        spread = _centred(np.outer(imagined, imagined))
+        spread = _centred(imagined[:, None] * imagined)
         return spread, tau * spread
     partner = np.exp(log_partner)
     partner = np.where(partner < LOST, 0, partner)
     # p = y / w with w = τ (λ + u), so w follows from p; 0 where p has mass and y has none.
     above = np.divide(partner, imagined, out=np.ones_like(partner), where=imagined > 0)
-    speed = tau * imagined / np.maximum(above, TINY)
-    share = speed / speed.sum()
-    return _centred(np.outer(share, imagined)) @ (np.eye(len(partner)) - partner), _centred(np.outer(share, speed))
+    speed: Array = tau * imagined / np.maximum(above, TINY)
+    share: Array = speed / speed.sum()
+    return _centred(share[:, None] * imagined) @ (np.eye(len(partner)) - partner), _centred(share[:, None] * speed)
 
 
 def _centred(product: Array) -> Array:
