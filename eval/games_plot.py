@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval.plots import COLOURS, DPI, GREY
+from eval.plots import COLOURS, DPI, GREY, write_png
 from llm_sra.games import Equilibrium, RiskProfile, equilibria
 from llm_sra.games.known import WORK, effort
 
@@ -73,13 +72,7 @@ def effort_figure(
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("probability of working")
     figure.legend(handles=_legend(bool(points)), loc="outside lower center", ncols=3, frameon=False)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    FigureCanvasAgg(figure)
-    figure.savefig(partial, format="png", metadata={"Software": None})
-    partial.replace(target)
-    return target
+    return write_png(figure, Path(path))
 
 
 def curves(eps: float, taus: Sequence[float]) -> list[list[_Dot]]:

@@ -85,7 +85,7 @@ def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path
     _draw_partners(right, results, [run.name for run in runs], decoding)
     has_dev = any(curve.dev_steps for by_seat in curves for curve in by_seat.values())
     figure.legend(handles=_legend(results, runs, has_dev), loc="outside lower center", ncols=5, frameon=False)
-    return _write(figure, Path(out_png))
+    return write_png(figure, Path(out_png))
 
 
 def study_figure(
@@ -122,7 +122,7 @@ def study_figure(
         Line2D([], [], color=GREY, linewidth=2.5, label="mean, 95 % interval over seeds (Student t, cut at 0 and 1)"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(arms) + 2, frameon=False)
-    return _write(figure, Path(out_png))
+    return write_png(figure, Path(out_png))
 
 
 def effort_curves(run: Run) -> dict[str, Curve]:
@@ -297,7 +297,8 @@ def _usual(results: Results) -> str:
     return "sampled" if "sampled" in results.decodings else results.decodings[0]
 
 
-def _write(figure: Figure, path: Path) -> Path:
+def write_png(figure: Figure, path: Path) -> Path:
+    """Write a picture whole or not at all; its folder is made if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     FigureCanvasAgg(figure)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from games_support import NASH, second_actions
 
 from eval import games_plot
 from llm_sra.games import (
@@ -29,14 +30,6 @@ from llm_sra.games.known import (
 from llm_sra.games.nash import extreme_nash
 from llm_sra.games.objective import adversary, value
 from llm_sra.risk import entropic
-
-NASH = RiskProfile.same(0, 0)
-PROFILES = [(0, 0.3), (1, 0.2), (10, 0.03), (3, 0.1), (1000, 0.01)]
-
-
-def second_actions(found):
-    """Both probabilities of the second action, of each equilibrium."""
-    return [(float(each.policies[0][1]), float(each.policies[1][1])) for each in found]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from games_support import NASH, PROFILES, second_actions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
@@ -30,14 +31,6 @@ from llm_sra.games.known import (
 from llm_sra.games.larger import many_starts
 from llm_sra.games.nash import extreme_nash
 from llm_sra.games.objective import adversary, value
-
-NASH = RiskProfile.same(0, 0)
-PROFILES = [(0, 0.3), (1, 0.2), (10, 0.03), (3, 0.1), (1000, 0.01)]
-
-
-def second_actions(found):
-    """Both probabilities of the second action, of each equilibrium."""
-    return [(float(each.policies[0][1]), float(each.policies[1][1])) for each in found]
 
 
 def brute_value(payoffs, x, y, tau, eps, direction):

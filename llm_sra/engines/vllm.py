@@ -39,7 +39,6 @@ class VllmEngine:
         tensor_parallel_size: GPUs that share the model.
         sleep: Whether to give the GPU's memory up between rollouts.
         adapter_dir: Where adapters are handed over; in memory if None.
-        options: Further arguments of `vllm.LLM`.
     """
 
     shares_weights = False
@@ -54,7 +53,6 @@ class VllmEngine:
         tensor_parallel_size: int = 1,
         sleep: bool = False,
         adapter_dir: Path | None = None,
-        options: dict[str, Any] | None = None,
     ) -> None:
         self.vllm = import_vllm()
         self.bank = bank
@@ -71,7 +69,6 @@ class VllmEngine:
         self._options = {
             "gpu_memory_utilization": gpu_memory_utilization,
             "tensor_parallel_size": tensor_parallel_size,
-            **(options or {}),
         }
 
     def sync(self) -> None:
