@@ -190,6 +190,9 @@ class Task(ABC, Generic[State]):
         max_reply_chars: Longest text that is taken from any policy; the rest is cut before the task sees it.
         cost_per_token: What each generated token costs its writer, on top of what `step` makes it pay; policies that
             speak text generate none.
+        choices: If given, a model's reply is one of these words, each a single token of its tokenizer: sampling,
+            log-probabilities and entropy are those of the distribution over them alone. Partners that speak text may
+            say anything.
         partners: Scripted partners that ship with the task, by the name that rosters use.
     """
 
@@ -198,6 +201,7 @@ class Task(ABC, Generic[State]):
     max_reply_tokens: int = 256
     max_reply_chars: int = 8192
     cost_per_token: float = 0.0
+    choices: tuple[str, ...] = ()
     partners: Mapping[str, Callable[[], "ScriptedPartner"]] = {}
 
     @abstractmethod

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "llm_sra.trainer": ("llm_sra.*",),
     "llm_sra.training": ("llm_sra.*",),
     "llm_sra": ("llm_sra.*",),  # its __init__.py, which re-exports
-    "tasks": ("llm_sra.task", "llm_sra.policies"),
+    "tasks": ("llm_sra.task", "llm_sra.policies", "llm_sra.games"),
     "eval": ("llm_sra.*", "llm_sra", "llm_sra.games", "tasks"),
     "recipes": ("llm_sra.*", "llm_sra", "llm_sra.games", "tasks", "eval"),
 }
