@@ -43,10 +43,13 @@ class AdapterBank:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model: PreTrainedModel | PeftModel = model
         self._parameters: dict[str, list[torch.nn.Parameter]] = {}
+        self._silent: set[str] = set()
         self._revisions: Counter[str] = Counter()
 
     @classmethod
-    def create(cls, base: PreTrainedModel, names: Sequence[str], config: LoraConfig, seed: int) -> "AdapterBank":
+    def create(
+        cls, base: PreTrainedModel, names: Sequence[str], config: LoraConfig, seed: int, silent: Sequence[str] = ()
+    ) -> "AdapterBank":
         """Put new adapters on a base model.
 
         Args:
@@ -54,16 +57,22 @@ class AdapterBank:
             names: One adapter each; a name's initial weights depend on `seed` and the name alone.
             config: Shape of every adapter.
             seed: Any integer.
+            silent: Further adapters, which engines do not need.
         """
         bank = cls(base)
-        for name in names:
+        for name in (*names, *silent):
             with _seeded(f"{seed}/{name}"):
-                bank.add(name, config)
+                bank.add(name, config, speaks=name in names)
         bank.activate(bank.names[0])
         return bank
 
-    def add(self, name: str, config: LoraConfig) -> None:
+    def add(self, name: str, config: LoraConfig, speaks: bool = True) -> None:
         """Put one more adapter on the base, with fresh weights: it changes nothing yet.
+
+        Args:
+            name: Of the adapter.
+            config: Its shape.
+            speaks: Whether engines are to have it; a critic's stays with the trainer.
 
         Raises:
             AdapterError: If the name is taken, or is not of letters, digits, `-` and `_`.
@@ -85,7 +94,14 @@ class AdapterBank:
         else:
             self.model = get_peft_model(self.model, config, adapter_name=name)
         self._parameters[name] = [p for key, p in self.model.named_parameters() if _belongs(key, name)]
+        if not speaks:
+            self._silent.add(name)
         self._unfreeze()
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of the adapters that generate: what engines need."""
+        return tuple(name for name in self.names if name not in self._silent)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -165,12 +165,15 @@ def _start(task: Task, table: Table, seed: int, step: int) -> _Running:
 
 
 def _pending(task: Task, episode: _Running, seat: str, seed: int, step: int) -> _Pending:
+    policy, table = episode.table.match.seats[seat], episode.table
+    if isinstance(policy, EnginePolicy) and policy.luck is not None:
+        table = replace(table, index=-policy.luck)  # no episode has such a number
     return _Pending(
         running=episode,
         seat=seat,
-        policy=episode.table.match.seats[seat],
+        policy=policy,
         view=tuple(task.view(episode.state, seat)),
-        seed=reply_seed(seed, step, episode.table, seat, episode.seats[seat].turns),
+        seed=reply_seed(seed, step, table, seat, episode.seats[seat].turns),
     )
 
 
@@ -189,19 +192,22 @@ def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engin
         if room < 1:
             said[i] = prompt, Reply("", finish="context")
             continue
+        choices = engines[policy.engine].renderer.single_tokens(task.choices)
         request = Request(
             prompt_ids=prompt,
             adapter=policy.adapter,
             sampling=policy.sampling,
-            max_tokens=min(limit, room),
+            max_tokens=1 if choices else min(limit, room),
             stop=task.stop,
             seed=waiting.seed,
+            choices=choices,
         )
         batches.setdefault(policy.engine, []).append((i, request))
     for name, batch in batches.items():
         completions = engines[name].generate([request for _, request in batch])
         for (i, request), done in zip(batch, completions, strict=True):
-            said[i] = request.prompt_ids, Reply(done.text, done.token_ids, done.logprobs, done.finish)
+            finish = "stop" if request.choices else done.finish  # a choice is whole
+            said[i] = request.prompt_ids, Reply(done.text, done.token_ids, done.logprobs, finish)
     return [_turn(waiting, *said[i], task.max_reply_chars) for i, waiting in enumerate(pending)]
 
 

@@ -69,6 +69,24 @@ class Renderer:
         ]
         return tuple(index for index in ids if index not in self._control_ids)
 
+    def single_tokens(self, words: Sequence[str]) -> tuple[int, ...]:
+        """Token ids of words that are one token each.
+
+        Raises:
+            ValueError: If one is none or several, or two are the same: then they cannot be chosen from.
+        """
+        ids = []
+        for word in words:
+            encoded = self.encode_text(word)
+            if len(encoded) != 1 or encoded[0] in ids:
+                raise ValueError(
+                    f"a task's choices must be one token each, and all different, but the tokenizer of "
+                    f"{self.tokenizer.name_or_path!r} makes {len(encoded)} of {word!r} (or the same as of another "
+                    "word): choose other words, or another model"
+                )
+            ids.append(encoded[0])
+        return tuple(ids)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, without special tokens."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)

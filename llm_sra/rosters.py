@@ -1,4 +1,4 @@
-"""Rosters: named lists of partners for evaluation, read and checked.
+"""Rosters: named lists of partners for evaluation or training, read and checked.
 
     partners:
       - {name: lazy, kind: scripted, policy: lazy}                # of the task, path/to/file.py:Class or module:Class
@@ -14,6 +14,7 @@
         cache: cache/qwen3-4b.jsonl
       - {name: written, kind: recorded, policy: replies.jsonl, field: reply}  # replays what was once said
       - {name: deaf, kind: perturbed, of: {kind: scripted, policy: diligent}, how: drop, probability: 0.3, seed: 1}
+      - {name: own, kind: live, seeds: 3}  # of a training alone: the partner that is trained beside
 
 Paths are relative to the roster. How a partner takes its seat is `studio`'s part.
 """
@@ -32,6 +33,7 @@ from llm_sra.policies.perturbed import HOWS, TEMPERATURE
 
 SELF_PLAY = "self-play"
 ALWAYS = ("name", "kind", "policy")
+NAMELESS = ("live", "perturbed")  # kinds without a policy of their own
 
 
 class RosterError(ValueError):
@@ -45,7 +47,7 @@ class Entry:
     Attributes:
         name: Of the partner, in results.
         kind: A key of `KINDS`.
-        policy: Name, path or `path:Class`; empty for `perturbed`.
+        policy: Name, path or `path:Class`; empty for `live` and `perturbed`.
         options: What else the kind takes; of `perturbed`, `of` is an entry.
     """
 
@@ -111,6 +113,7 @@ KINDS: Mapping[str, Mapping[str, _Key]] = {
         "temperature": POSITIVE,
         "served_as": TEXT,
     },
+    "live": {"seeds": COUNT},
     "recorded": {
         "field": NAMED,
         "key": TEXT,
@@ -142,7 +145,7 @@ def read_roster(path: str | Path) -> list[Entry]:
         raise RosterError(f"{path} is not YAML: {error}") from error
     if not isinstance(loaded, dict) or set(loaded) != {"partners"} or not isinstance(loaded["partners"], list):
         raise RosterError(f"{path} must hold one key, `partners`, with a list of `{{name, kind, policy}}`")
-    entries = [_entry(item, path) for item in loaded["partners"]]
+    entries = [one for item in loaded["partners"] for one in _with_seeds(_entry(item, path))]
     names = [entry.name for entry in entries]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RosterError(f"{path} names more than once: {', '.join(twice)}")
@@ -151,7 +154,7 @@ def read_roster(path: str | Path) -> list[Entry]:
 
 def _entry(item: Any, path: Path) -> Entry:
     perturbed = isinstance(item, dict) and item.get("kind") == "perturbed"
-    always = ("name", "kind") if perturbed else ALWAYS
+    always = ("name", "kind") if isinstance(item, dict) and item.get("kind") in NAMELESS else ALWAYS
     if not isinstance(item, dict) or not set(always) <= set(item):
         raise RosterError(f"{path}: each partner needs name, kind and policy, got {item!r}")
     kind, where = str(item["kind"]), f"{path}, partner {item['name']!r}"
@@ -168,6 +171,14 @@ def _entry(item: Any, path: Path) -> Entry:
     if perturbed:
         options["of"] = _inner(options, item["name"], path, where)
     return Entry(str(item["name"]), kind, _policy(kind, str(item.get("policy", "")), path.parent), options)
+
+
+def _with_seeds(entry: Entry) -> list[Entry]:
+    """A live partner with several seeds is as many partners, each with its own luck."""
+    count = entry.options.get("seeds") if entry.kind == "live" else None
+    if count is None:
+        return [entry]
+    return [Entry(f"{entry.name}-{luck}", entry.kind, entry.policy, {"luck": luck}) for luck in range(1, count + 1)]
 
 
 def _check(options: Mapping[str, Any], kind: str, where: str, always: tuple[str, ...]) -> None:
@@ -190,7 +201,7 @@ def _inner(options: Mapping[str, Any], name: Any, path: Path, where: str) -> Ent
     innermost = inner
     while innermost.kind == "perturbed":
         innermost = innermost.options["of"]
-    if options["how"] == TEMPERATURE and innermost.kind not in ("adapter", "model", "endpoint"):
+    if options["how"] == TEMPERATURE and innermost.kind not in ("adapter", "model", "endpoint", "live"):
         raise RosterError(
             f"{where}: a {innermost.kind} partner has no temperature to raise; perturb a model, an adapter or an "
             "endpoint, or choose another `how`"

@@ -19,7 +19,7 @@ from llm_sra.loading import NoFileError, load_partner
 from llm_sra.models import ModelError, load_model
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted, UnavailableError
 from llm_sra.render import Renderer, TemplateError
-from llm_sra.rosters import Entry
+from llm_sra.rosters import Entry, RosterError
 from llm_sra.runs import Run
 from llm_sra.task import Task
 
@@ -50,15 +50,21 @@ class Studio:
         task: What is played.
         options: The engine of the runs' agents; models that are partners are played by transformers.
         max_reply_tokens: Token limit of a reply, for endpoints; the task's own if None.
+        live: The policy of each seat that is being trained, for `live` partners.
     """
 
     def __init__(
-        self, task: Task, options: EngineOptions = EngineOptions(), max_reply_tokens: int | None = None
+        self,
+        task: Task,
+        options: EngineOptions = EngineOptions(),
+        max_reply_tokens: int | None = None,
+        live: Mapping[str, EnginePolicy] | None = None,
     ) -> None:
-        self.task, self._options = task, options
+        self.task, self._options, self._live = task, options, live
         self.engines: dict[str, Engine] = {}
         self._max_reply_tokens = max_reply_tokens or task.max_reply_tokens
         self._banks: dict[str, AdapterBank] = {}
+        self._lent: set[str] = set()
         self._clients: list[ChatClient] = []
 
     def __enter__(self) -> "Studio":
@@ -69,10 +75,16 @@ class Studio:
 
     def close(self) -> None:
         """Stop the engines, and close the connections to endpoints."""
-        for engine in self.engines.values():
-            engine.close()
+        for name, engine in self.engines.items():
+            if name not in self._lent:
+                engine.close()
         for client in self._clients:
             client.close()
+
+    def lend(self, name: str, engine: Engine, bank: AdapterBank) -> None:
+        """Use an engine, under this name, for adapters on its base; who lends it closes it."""
+        self.engines[name], self._banks[name] = engine, bank
+        self._lent.add(name)
 
     def agents(self, run: Run) -> Agents:
         """The heroes of a run."""
@@ -90,6 +102,10 @@ class Studio:
                 cannot be used: `CANNOT_BE_HAD`.
             UnknownNameError, ValueError, PolicyError: If the roster asks for what there is not.
         """
+        if entry.kind == "live":
+            if self._live is None:
+                raise RosterError(f"partner {entry.name!r} is of kind live: there is one only while agents are trained")
+            return {seat: replace(policy, name=entry.name, **entry.options) for seat, policy in self._live.items()}
         if entry.kind == "adapter":
             return self._adapters(entry)
         if entry.kind == "perturbed":

@@ -14,15 +14,21 @@ from llm_sra.engines import EngineOptions, make_engine
 from llm_sra.evaluation import DevEvaluation
 from llm_sra.loading import load_task
 from llm_sra.models import load_model
+from llm_sra.policies import EnginePolicy
 from llm_sra.render import Renderer
+from llm_sra.rosters import read_roster
 from llm_sra.runs import Run, RunError
-from llm_sra.task import Sampling
-from llm_sra.trainer import ModelArguments, SRPOConfig, SRPOTrainer, build_arm
+from llm_sra.studio import Studio
+from llm_sra.task import Sampling, Task
+from llm_sra.trainer import Arm, ModelArguments, SRPOConfig, SRPOTrainer, build_arm
+from llm_sra.trainer.arms import Partners, assign_roles
 from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
+from llm_sra.trainer.critic import critic_of
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.progress import Progress
 from llm_sra.trainer.rollout import check_divides
+from llm_sra.trainer.trainer import ENGINE
 
 
 def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:
@@ -53,8 +59,10 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         )
     assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
-    arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
-    check_divides(args.problems_per_step, arm, args.world_size)
+    partners = read_roster(args.partners) if args.partners else None
+    roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None)
+    if partners is None:
+        check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)
     resume = wants_resume(args.resume_from_checkpoint)
     checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints") if resume else None
     if args.process_index == 0:
@@ -67,11 +75,18 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         trust_remote_code=args.trust_remote_code,
         attn_implementation=model_args.attn_implementation,
     )
-    bank = AdapterBank.create(base, arm.adapters, get_peft_config(model_args), args.seed)
-    for adversary, partner in arm.adversaries.items():
+    critics = [critic_of(adapter) for adapter in roles.adapters] if args.algorithm == "ppo" else []
+    bank = AdapterBank.create(base, roles.adapters, get_peft_config(model_args), args.seed, critics)
+    for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)
     engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer(tokenizer, args.chat_template_kwargs))
+    live = {seat: EnginePolicy(name, ENGINE, name, Sampling(args.temperature)) for seat, name in roles.heroes.items()}
+    studio = Studio(task, max_reply_tokens=args.max_completion_length, live=live)
+    studio.lend(ENGINE, engine, bank)
     try:
+        seated = None if partners is None else {entry.name: studio.partner(entry) for entry in partners}
+        arm = _arm(args, task, seated)
+        check_divides(args.problems_per_step, args.num_generations, arm, args.world_size, args.partners_per_step)
         on_dev = None
         if args.dev_roster:
             on_dev = DevEvaluation(
@@ -89,12 +104,20 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
             args,
             evaluate_heroes=on_dev,
             callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
+            other_engines=studio.engines,
         )
         if not args.disable_tqdm:
             trainer.remove_callback(ProgressCallback)
             trainer.add_callback(Progress())
-        trainer.train(resume_from_checkpoint=checkpoint)
+        if args.arm != "untrained":
+            trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(args.run_dir / "adapters"))
     finally:
+        studio.close()
         engine.close()
     return Run.open(args.run_dir)
+
+
+def _arm(args: SRPOConfig, task: Task, partners: Partners | None = None) -> Arm:
+    sampling = Sampling(args.temperature)
+    return build_arm(args.arm, task.seats, args.sharing, args.tau, sampling, partners, args.adversary_mix)

@@ -74,14 +74,15 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
     from llm_sra.engines.vllm import LOGPROBS, lora_room, placement
     from llm_sra.loading import load_task
     from llm_sra.models import read_config
-    from llm_sra.task import Sampling
-    from llm_sra.trainer import build_arm
+    from llm_sra.rosters import read_roster
+    from llm_sra.trainer.arms import assign_roles
     from llm_sra.trainer.parse import parse
 
     model_args, args = parse(recipe, flags)
     assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
-    adapters = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling()).adapters
+    adapters = assign_roles(args.arm, task.seats, args.sharing, args.tau, args.partners is not None).adapters
+    pool = [entry for entry in read_roster(args.partners) if entry.kind == "adapter"] if args.partners else []
     # As the training has it: vLLM's own `auto` halves the precision of a float32 model.
     name, trust = str(model_args.model_name_or_path), args.trust_remote_code
     config = read_config(name, model_args.model_revision, trust)
@@ -98,7 +99,7 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
         "max-model-len": context,
         "revision": model_args.model_revision if model_args.model_revision != "main" else None,
         # While a new version is loaded the one before it is still there.
-        **lora_room(2 * len(adapters) * trainings, model_args.lora_r),
+        **lora_room((2 * len(adapters) + len(pool) * len(task.seats)) * trainings, model_args.lora_r),
         **placement(context),
     }
     command = [*_program(), name, "--enable-lora", *(["--trust-remote-code"] if trust else [])]

@@ -4,23 +4,19 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from training_support import advantage_of
 
 from llm_sra.credit import tethered_return
 from llm_sra.play import Table, reply_seed
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
+from llm_sra.trainer import crediting
 from llm_sra.trainer.arms import Arm, Player, build_arm
 from llm_sra.trainer.metrics import play_metrics
-from llm_sra.trainer.rollout import (
-    Rollout,
-    assign_advantages,
-    collect,
-    player_returns,
-    problem_order,
-    seat_tables,
-)
+from llm_sra.trainer.rollout import Rollout, collect, problem_order, seat_tables
 
 SEATS = ("first", "second")
 SAMPLING = Sampling(temperature=0.7)
@@ -29,6 +25,18 @@ PROBLEMS = [Problem(f"p{i}", None) for i in range(8)]
 
 def arm_of(name: str, *, seats: Sequence[str] = SEATS, sharing: str = "seat", tau: float = 2.0) -> Arm:
     return build_arm(name, seats, sharing, tau, SAMPLING)
+
+
+def player_returns(rollout: Rollout, tau: float, tether_in_reward: bool) -> dict[tuple[str, str], torch.Tensor]:
+    return crediting.player_returns(crediting.parts_of(rollout), tau, tether_in_reward)
+
+
+def assign_advantages(
+    rollout: Rollout, tau: float, tether_in_reward: bool, group: int, scale: str = "none", std: Any = None
+) -> None:
+    parts = crediting.parts_of(rollout)
+    returns = crediting.player_returns(parts, tau, tether_in_reward)
+    crediting.credit_groups(rollout, parts, returns, {m.match.name: group for m in rollout.matches}, scale, "mean", std)
 
 
 def seated(arm: Arm) -> dict[str, dict[str, str]]:
@@ -183,16 +191,16 @@ def played(
     rollout = collect(episodes, matches, mask_truncated=False)
     for sample in rollout.samples:
         if sample.tether is not None and kl:
-            sample.kl_sum = kl[sample.row.episode][sample.row.prompt_ids[0]]
+            sample.nats = torch.tensor([kl[sample.row.episode][sample.row.prompt_ids[0]], 0.0])
     return rollout
 
 
 def credited(rollout: Rollout, tau: float, tether_in_reward: bool = True) -> dict[tuple[int, str], set[float]]:
     """Advantages of the rows of each seat, by episode and seat."""
-    assign_advantages(rollout, player_returns(rollout, tau, tether_in_reward), 2, "none", {})
+    assign_advantages(rollout, tau, tether_in_reward, 2)
     found: dict[tuple[int, str], set[float]] = {}
     for sample in rollout.samples:
-        found.setdefault((sample.row.episode, sample.row.seat), set()).add(round(sample.advantage, 6))
+        found.setdefault((sample.row.episode, sample.row.seat), set()).add(round(advantage_of(sample), 6))
     return found
 
 
@@ -268,8 +276,8 @@ def test_at_tau_zero_identical_rows_get_ippos_advantages_bit_for_bit(sharing: st
 
     def advantages(name: str) -> list[tuple[str, float]]:
         rollout = played(arm_of(name, sharing=sharing, tau=0), pays, group=4)
-        assign_advantages(rollout, player_returns(rollout, 0, True), 4, "none", {})
-        return [(sample.adapter, sample.advantage) for sample in rollout.samples]
+        assign_advantages(rollout, 0, True, 4)
+        return [(sample.adapter, advantage_of(sample)) for sample in rollout.samples]
 
     assert advantages("srpo") == advantages("ippo")
     assert len({advantage for _, advantage in advantages("ippo")}) == 8
@@ -285,7 +293,8 @@ def test_a_shared_adversary_pays_for_all_that_it_said_in_every_seat_that_it_fill
     episode = Episode(Problem("p", None), training.match.name, 0, {}, turns, rewards, Outcome(True))
     rollout = collect([episode, replace(episode, index=1)], [training, training], mask_truncated=False)
     for sample in rollout.samples:
-        sample.kl_sum = {"a": 0.0, "b": 0.25, "c": 0.5}[sample.row.seat]
+        sample.nats = torch.zeros(len(sample.row.completion_ids))
+        sample.nats[0] = {"a": 0.0, "b": 0.25, "c": 0.5}[sample.row.seat]
     returns = player_returns(rollout, tau=0.5, tether_in_reward=True)
     # -0.5 - (0.25 + 0.5) / 0.5 = -2 in either of its seats
     assert returns["adversary-of-a", "b"].tolist() == returns["adversary-of-a", "c"].tolist() == [-2.0, -2.0]
@@ -294,8 +303,8 @@ def test_a_shared_adversary_pays_for_all_that_it_said_in_every_seat_that_it_fill
 
 def test_batch_scaling_uses_the_number_of_the_rows_own_policy() -> None:
     rollout = played(arm_of("ippo"), [(1.0, 1.0), (0.0, 0.0)])
-    assign_advantages(rollout, player_returns(rollout, 0, True), 2, "batch", {"first": 1.0, "second": 0.25})
-    by_seat = {(s.row.episode, s.row.seat): s.advantage for s in rollout.samples}
+    assign_advantages(rollout, 0, True, 2, "batch", {"first": 1.0, "second": 0.25})
+    by_seat = {(s.row.episode, s.row.seat): advantage_of(s) for s in rollout.samples}
     assert by_seat[0, "first"] == pytest.approx(0.5 / 1.0001)
     assert by_seat[0, "second"] == pytest.approx(0.5 / 0.2501)
 
@@ -303,7 +312,7 @@ def test_batch_scaling_uses_the_number_of_the_rows_own_policy() -> None:
 def test_groups_without_variance_are_counted_for_each_policy() -> None:
     arm = arm_of("srpo")
     rollout = played(arm, [(1.0, 0.0), (1.0, 0.5), (0.3, 0.9), (0.3, 0.1)])
-    assign_advantages(rollout, player_returns(rollout, 2.0, True), 2, "none", {})
+    assign_advantages(rollout, 2.0, True, 2)
     # In its own match each hero is paid 1, 1 and 0.9, 0.1.
     assert rollout.dead_groups == {"first": 1.0, "adversary-of-first": 1.0, "second": 0.0, "adversary-of-second": 0.0}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from support import qwen2_folder, scramble
-from training_support import Letters, make_trainer, roll
+from training_support import Letters, advantage_of, make_trainer, roll, worth
 
 from llm_sra.trainer import SRPOTrainer
 from llm_sra.trainer.loss import Share, accumulation_scale, importance_ratios, micro_batches, reduce_tokens
@@ -112,7 +112,7 @@ def written_out(
             partner = logprobs_of(trainer, PARTNER, row)
         logprobs = logprobs_of(trainer, adapter, row)
         said = chosen(logprobs, row)
-        policy.append(sample.advantage * said[own])
+        policy.append(advantage_of(sample) * said[own])
         entropy.append(-(logprobs.exp() * logprobs).sum(-1)[own])
         tether.append((partner.exp() * (partner - logprobs)).sum(-1)[own])
         # TRL multiplies by the ratio to the old policy, which is 1 here: so the gradient is that of the divergence.
@@ -168,8 +168,8 @@ def test_the_exact_tether_is_in_the_gradient_whatever_the_micro_batch(loss_type:
 def test_the_divergence_from_the_base_is_in_the_gradient_whatever_the_micro_batch(loss_type: str) -> None:
     beta = 0.02
     trainer = trainer_of(loss_type, beta=beta)
-    samples = [Sample(s.row, HERO, None, s.advantage) for s in rows_of(HERO)]
-    trainer._score(Rollout([], [], samples))
+    samples = [worth(s.row, HERO, None, advantage_of(s)) for s in rows_of(HERO)]
+    trainer._score(Rollout([], [], samples), trainer._reused)
     expected = written_out(trainer, HERO, samples, loss_type, beta=beta)
     assert not close(written_out(trainer, HERO, samples, loss_type), expected)
     for size in sizes_of(samples):
@@ -235,7 +235,7 @@ def test_every_own_token_is_trained_and_no_other(spied: list[torch.Tensor]) -> N
             assert own[-1] == 1  # the last token of the reply, its end of turn if it has one
             padding = torch.zeros(len(grads) - len(own))
             # -A / N at each own token, 0 at the partner's, the template's and the padding's
-            expected = torch.cat([-sample.advantage * own / whole(samples).tokens, padding])
+            expected = torch.cat([-advantage_of(sample) * own / whole(samples).tokens, padding])
             assert torch.allclose(grads, expected, rtol=1e-5, atol=1e-9)
             between += int((own == 0).sum())
         assert between > 0
@@ -243,8 +243,8 @@ def test_every_own_token_is_trained_and_no_other(spied: list[torch.Tensor]) -> N
 
 def test_nothing_that_is_known_of_tokens_between_replies_has_an_effect() -> None:
     trainer = trainer_of(num_iterations=2)
-    samples = [Sample(replace(s.row), HERO, None, s.advantage) for s in rows_of(HERO)]
-    trainer._score(Rollout([], [], samples))
+    samples = [worth(replace(s.row), HERO, None, advantage_of(s)) for s in rows_of(HERO)]
+    trainer._score(Rollout([], [], samples), trainer._reused)
     before = gradient(trainer, HERO, samples, size=5)
     for sample in samples:
         other = torch.tensor(sample.row.own) == 0
@@ -255,8 +255,8 @@ def test_nothing_that_is_known_of_tokens_between_replies_has_an_effect() -> None
 
 def test_the_loss_of_one_adapter_moves_no_other() -> None:
     trainer = trainer_of(kl_direction="partner_adversary", num_iterations=2, beta=0.1)
-    rollout = Rollout([], [], [Sample(s.row, s.adapter, s.tether, s.advantage) for s in rollout_of().samples])
-    trainer._score(rollout)
+    rollout = Rollout([], [], [worth(s.row, s.adapter, s.tether, advantage_of(s)) for s in rollout_of().samples])
+    trainer._score(rollout, trainer._reused)
     for adapter in trainer.arm.adapters:
         gradient(trainer, adapter, [sample for sample in rollout.samples if sample.adapter == adapter], size=5)
         own = {id(parameter) for parameter in trainer.bank.parameters(adapter)}
@@ -275,8 +275,8 @@ def test_only_adapters_are_trainable_whichever_is_active() -> None:
 
 def one_row(advantage: float, old_shift: float, trainer: SRPOTrainer) -> Sample:
     """A row whose every token is e^-old_shift times as likely as before an update."""
-    sample = Sample(rows_of(HERO)[0].row, HERO, None, advantage)
-    trainer._score(Rollout([], [], [sample]))
+    sample = worth(rows_of(HERO)[0].row, HERO, None, advantage)
+    trainer._score(Rollout([], [], [sample]), trainer._reused)
     sample.old_logprobs += old_shift
     return sample
 
@@ -318,7 +318,7 @@ def test_one_adapters_gradient_norm_does_not_limit_anothers() -> None:
         before = {
             name: torch.cat([p.grad.flatten() for p in trainer.bank.parameters(name)]) for name in (HERO, PARTNER)
         }
-        assert trainer._reduce_and_clip(HERO) == pytest.approx(before[HERO].norm().item(), rel=1e-5)
+        assert trainer._reduce_and_clip(HERO, trainer.bank.parameters(HERO)) == pytest.approx(before[HERO].norm().item(), rel=1e-5)
         after = {name: torch.cat([p.grad.flatten() for p in trainer.bank.parameters(name)]) for name in (HERO, PARTNER)}
     finally:
         trainer.args.max_grad_norm = 1.0
@@ -356,7 +356,7 @@ def test_the_entropy_bonus_raises_entropy(
     reduction: str, fresh_trainer: SRPOTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fresh_trainer.args, "entropy_reduction", reduction)
-    samples = [Sample(sample.row, HERO, None, advantage=0.0) for sample in rows_of(HERO)]
+    samples = [worth(sample.row, HERO, None, 0.0) for sample in rows_of(HERO)]
     before = entropy_of(fresh_trainer, HERO, samples)
     descend(fresh_trainer, HERO, samples, 0.1)
     assert entropy_of(fresh_trainer, HERO, samples) > before * 1.001
@@ -374,12 +374,12 @@ def test_what_was_said_with_an_advantage_becomes_more_likely(
             return chosen(logprobs_of(fresh_trainer, HERO, row), row)[torch.tensor(row.own).bool()].sum().item()
 
     before = likelihood()
-    descend(fresh_trainer, HERO, [Sample(row, HERO, None, advantage)], 0.001)
+    descend(fresh_trainer, HERO, [worth(row, HERO, None, advantage)], 0.001)
     assert advantage * (likelihood() - before) > 0.01
 
 
 def test_the_exact_tether_draws_the_adversary_to_its_partner(fresh_trainer: SRPOTrainer) -> None:
-    samples = [Sample(sample.row, ADVERSARY, PARTNER, advantage=0.0) for sample in rows_of(ADVERSARY)]
+    samples = [worth(sample.row, ADVERSARY, PARTNER, 0.0) for sample in rows_of(ADVERSARY)]
 
     def divergence() -> float:
         with torch.no_grad():
@@ -407,7 +407,7 @@ def test_the_tether_sums_log_ratios_of_all_that_the_adversary_said() -> None:
 def test_an_adversary_equal_to_its_partner_has_a_divergence_of_exactly_zero(fresh_trainer: SRPOTrainer) -> None:
     fresh_trainer.bank.copy(PARTNER, ADVERSARY)
     samples = [Sample(sample.row, ADVERSARY, PARTNER) for sample in rows_of(ADVERSARY)]
-    fresh_trainer._score(Rollout([], [], samples))
+    fresh_trainer._score(Rollout([], [], samples), fresh_trainer._reused)
     assert [sample.kl_sum for sample in samples] == [0.0] * len(samples)
 
 
@@ -416,7 +416,7 @@ def test_replies_that_are_left_out_of_the_loss_are_still_tethered() -> None:
     cut = []
     for sample in rows_of(ADVERSARY):
         cut.append(Sample(replace(sample.row, own=[0] * len(sample.row.own)), ADVERSARY, PARTNER))
-    trainer._score(Rollout([], [], cut))
+    trainer._score(Rollout([], [], cut), trainer._reused)
     assert [sample.kl_sum for sample in cut] == pytest.approx(
         [sample.kl_sum for sample in rows_of(ADVERSARY)], rel=1e-5
     )
@@ -506,7 +506,7 @@ def test_what_another_engine_sampled_is_weighed_by_the_ratio(loss_type: str) -> 
     trainer = trainer_of(loss_type, vllm_importance_sampling_clip_max=2.0)  # not the other tests' trainer
     trainer.engine.shares_weights = False  # type: ignore[misc]
     trainer.use_vllm = True  # as `__init__` sets it for such an engine
-    samples = [Sample(s.row, HERO, None, s.advantage) for s in rows_of(HERO)]
+    samples = [worth(s.row, HERO, None, advantage_of(s)) for s in rows_of(HERO)]
     policy = written_out(trainer, HERO, samples, loss_type, epsilon=0.0)
     entropy = written_out(trainer, HERO, samples, loss_type) - policy
     said = [sample.row.logprobs for sample in samples]
@@ -514,7 +514,7 @@ def test_what_another_engine_sampled_is_weighed_by_the_ratio(loss_type: str) -> 
         for ratio, weight in ((1.5, 1.5), (3.0, 2.0)):
             for sample, logprobs in zip(samples, said, strict=True):  # as if the engine had thought all less likely
                 sample.row.logprobs = [value - math.log(ratio) for value in logprobs]
-            trainer._score(Rollout([], [], samples))
+            trainer._score(Rollout([], [], samples), trainer._reused)
             for size in sizes_of(samples):
                 assert close(gradient(trainer, HERO, samples, size), weight * policy + entropy), size
     finally:

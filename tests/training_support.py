@@ -15,8 +15,10 @@ from llm_sra.engines import Engine
 from llm_sra.runs import Run
 from llm_sra.task import Reward, Sampling, Task
 from llm_sra.trainer import SRPOTrainer, build_arm
+from llm_sra.trainer.critic import critic_of
 from llm_sra.trainer.parse import parse
-from llm_sra.trainer.rollout import Rollout
+from llm_sra.trainer.rollout import Rollout, Sample
+from llm_sra.trainer.rows import Row
 
 TASK = f"{__file__}:Letters"
 FLAGS: dict[str, Any] = {
@@ -116,14 +118,30 @@ def make_trainer(out: Path, task: Task | None = None, engine: Engine | None = No
     if engine is None:
         engine = make_engine(qwen2_folder(), arm.adapters)
     bank: AdapterBank = engine.bank
+    if args.algorithm == "ppo":
+        for adapter in arm.adapters:
+            bank.add(critic_of(adapter), bank.model.peft_config[adapter], speaks=False)
     trainer = SRPOTrainer(task, arm, bank, engine.renderer.tokenizer, engine, args)
     bank.model.train()
     return trainer
 
 
+def worth(row: Row, adapter: str, tether: str | None, advantage: float) -> Sample:
+    """A row whose every said token has one advantage."""
+    said = torch.tensor(row.turns) >= 0
+    return Sample(row, adapter, tether, torch.where(said, advantage, 0.0))
+
+
+def advantage_of(sample: Sample) -> float:
+    """The advantage that all said tokens of a row share."""
+    values = set(sample.advantages[torch.tensor(sample.row.turns) >= 0].tolist())
+    assert len(values) == 1, values
+    return values.pop()
+
+
 def roll(trainer: SRPOTrainer) -> Rollout:
     """A step's rollout with its credit, before any update."""
     rollout = trainer._play()
-    trainer._score(rollout)
+    trainer._score(rollout, trainer._reused)
     trainer._credit(rollout)
     return rollout

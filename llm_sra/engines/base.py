@@ -19,6 +19,7 @@ class Request:
         max_tokens: The reply is cut after this many.
         stop: Strings that end the reply.
         seed: The reply is a function of the prompt, the weights and this seed; not of the batch around it.
+        choices: Token ids that are drawn from, and no others; empty: all.
     """
 
     prompt_ids: tuple[int, ...]
@@ -27,6 +28,7 @@ class Request:
     max_tokens: int
     stop: tuple[str, ...]
     seed: int
+    choices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,8 @@ class TransformersEngine:
         """One completion per request, in order. See `Engine.generate`."""
         groups: dict[tuple, list[int]] = defaultdict(list)
         for position, request in enumerate(requests):
-            groups[request.adapter or "", request.sampling, request.max_tokens, request.stop].append(position)
+            kind = request.adapter or "", request.sampling, request.max_tokens, request.stop, request.choices
+            groups[kind].append(position)
         completions: dict[int, Completion] = {}
         for positions in groups.values():
             positions.sort(key=lambda position: len(requests[position].prompt_ids))  # little padding
@@ -83,7 +84,7 @@ class TransformersEngine:
         for row, request in enumerate(requests):
             input_ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
             attention_mask[row, width - len(request.prompt_ids) :] = 1
-        draw = _SeededDraw([request.seed for request in requests], first.max_tokens, first.sampling)
+        draw = _SeededDraw([request.seed for request in requests], first.max_tokens, first.sampling, first.choices)
         stop = [_StopInReply(self.renderer, first.stop, width)] if first.stop else []
         config = GenerationConfig(
             max_new_tokens=first.max_tokens,
@@ -145,8 +146,9 @@ class _StopInReply(StopStringCriteria):
 class _SeededDraw(LogitsProcessor):
     """Draws one token per row and leaves it as the only choice; keeps the log-probability that it had."""
 
-    def __init__(self, seeds: Sequence[int], max_tokens: int, sampling: Sampling) -> None:
+    def __init__(self, seeds: Sequence[int], max_tokens: int, sampling: Sampling, choices: Sequence[int]) -> None:
         self.logprobs: list[torch.Tensor] = []
+        self._choices = list(choices)
         self._greedy = sampling.temperature == 0
         self._warpers = LogitsProcessorList()
         if not self._greedy:
@@ -160,7 +162,12 @@ class _SeededDraw(LogitsProcessor):
             self._uniform = torch.from_numpy(np.stack(uniform))  # (B, max_tokens), in [0, 1)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        logprobs = self._warpers(input_ids, scores.float()).log_softmax(dim=-1)
+        scores = cast(torch.FloatTensor, scores.float())
+        if self._choices:
+            others = torch.full_like(scores, -torch.inf)
+            others[:, self._choices] = scores[:, self._choices]
+            scores = cast(torch.FloatTensor, others)
+        logprobs = self._warpers(input_ids, scores).log_softmax(dim=-1)
         if self._greedy:
             token = logprobs.argmax(dim=-1, keepdim=True)
         else:

@@ -74,7 +74,7 @@ class VllmEngine:
     def sync(self) -> None:
         """Take over the present weights of all adapters. See `Engine.sync`."""
         self._awake()
-        for adapter in self.bank.names:
+        for adapter in self.bank.speakers:
             self._bring(adapter)
 
     def rest(self) -> None:
@@ -185,9 +185,10 @@ def import_vllm() -> Any:
 
 def lora_options(bank: AdapterBank) -> dict[str, Any]:
     """Room in vLLM for the adapters of a bank: all of them, and the base, in one batch."""
-    if not bank.names:
+    names = bank.speakers
+    if not names:
         return {"enable_lora": False}
-    return {"enable_lora": True, **lora_room(len(bank.names), max(bank.rank(name) for name in bank.names))}
+    return {"enable_lora": True, **lora_room(len(names), max(bank.rank(name) for name in names))}
 
 
 def lora_room(adapters: int, rank: int) -> dict[str, Any]:
@@ -225,7 +226,9 @@ def placement(context_length: int) -> dict[str, Any]:
 def sampling_options(request: Request, ends: Sequence[int]) -> dict[str, Any]:
     """A request's sampling in vLLM's words, for its Python interface and its server alike."""
     sampling: Sampling = request.sampling
+    chosen = {"allowed_token_ids": list(request.choices)} if request.choices else {}
     return {
+        **chosen,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k or -1,

@@ -34,12 +34,15 @@ class EnginePolicy:
         engine: Name under which `play` is given the engine.
         adapter: LoRA adapter of that engine; None is the base model.
         sampling: How tokens are drawn.
+        luck: With a number, the chance of its replies depends on it, and no longer on the episode: after the same words
+            it says the same in every episode of a problem. None: every episode has its own chance.
     """
 
     name: str
     engine: str = "main"
     adapter: str | None = None
     sampling: Sampling = Sampling()
+    luck: int | None = None
 
     def decoded(self, sampling: Sampling) -> "EnginePolicy":
         """The same policy, with its tokens drawn this way."""

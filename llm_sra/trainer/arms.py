@@ -3,11 +3,16 @@
 All arms share everything but this: episodes per step, prompts, rewards, estimator. Here it is said who sits where.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from llm_sra.policies.base import EnginePolicy, Match
+from llm_sra.policies.base import EnginePolicy, Match, Policy
 from llm_sra.task import Sampling
+
+ARMS = ("ippo", "srpo", "adversary", "fcp", "untrained")
+LIVE = "live"  # the match in which all heroes play together
+Partners = Mapping[str, Mapping[str, Policy]]  # by name, then by seat
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +32,46 @@ class Player:
 
 @dataclass(frozen=True)
 class TrainingMatch:
-    """A match and its players by seat."""
+    """A match and its players by seat; seats without one are filled by policies that are not trained in it.
+
+    Attributes:
+        match: Who sits where.
+        players: By seat.
+        partner: Name of the sampled partner; None where nobody is sampled.
+    """
 
     match: Match
     players: dict[str, Player]
+    partner: str | None = None
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What a training plays.
+class Lot:
+    """Matches that play the same problems, and share the episodes of each problem equally.
 
     Attributes:
-        matches: They share the step's episodes equally.
+        matches: One; or one for each sampled partner of a hero.
+        share: Of the step's problems, in (0, 1].
+    """
+
+    matches: tuple[TrainingMatch, ...]
+    share: float
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its matches are those of a hero with sampled partners."""
+        return self.matches[0].partner is not None
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The policies of an arm.
+
+    Attributes:
         heroes: Adapter by seat: the policies that are evaluated and exported.
         adversaries: Adapter to the adapter that it starts as a copy of.
     """
 
-    matches: tuple[TrainingMatch, ...]
     heroes: dict[str, str]
     adversaries: dict[str, str]
 
@@ -53,39 +81,98 @@ class Arm:
         return (*dict.fromkeys(self.heroes.values()), *self.adversaries)
 
 
-def build_arm(name: str, seats: Sequence[str], sharing: str, tau: float, sampling: Sampling) -> Arm:
+@dataclass(frozen=True)
+class Arm(Roles):
+    """What a training plays: its roles, and the lots that share a step's problems."""
+
+    lots: tuple[Lot, ...]
+
+    @property
+    def matches(self) -> tuple[TrainingMatch, ...]:
+        """All matches of all lots."""
+        return tuple(training for lot in self.lots for training in lot.matches)
+
+
+def assign_roles(name: str, seats: Sequence[str], sharing: str, tau: float, sampled: bool = False) -> Roles:
+    """The policies that an arm trains; arguments as of `build_arm`, `sampled` if it has partners."""
+    heroes = {seat: "hero" if sharing == "shared" else seat for seat in seats}
+    if sampled or tau == 0 or name not in ("srpo", "adversary"):
+        return Roles(heroes, {})
+    adversaries = {
+        _adversary_of(seat, sharing): heroes[next(other for other in seats if other != seat)] for seat in seats
+    }
+    return Roles(heroes, adversaries)
+
+
+def build_arm(
+    name: str,
+    seats: Sequence[str],
+    sharing: str,
+    tau: float,
+    sampling: Sampling,
+    partners: Partners | None = None,
+    live_share: float = 0.0,
+) -> Arm:
     """The matches of an arm.
 
     `ippo`: all heroes play together. `srpo`: in one match for each seat its hero meets its adversary, which fills all
     other seats and is tethered, in each, to the live partner of that seat. At `tau` 0 the adversary is the live
-    partner, and the arm is `ippo`.
+    partner, and the arm is `ippo`. `adversary`: the same with a tether of no weight. With `partners`, which `fcp`
+    needs, each hero meets each of them instead, on the same problems, and alone is trained. `untrained` is seated as
+    `ippo`.
 
     Args:
-        name: `ippo` or `srpo`.
+        name: One of `ARMS`.
         seats: The task's seats.
         sharing: `seat` or `shared` (one hero in every seat, one adversary).
-        tau: Degree of risk aversion.
+        tau: Degree of risk aversion; `inf` for no tether.
         sampling: How all policies draw tokens.
+        partners: Sampled partners, each with a policy for every seat.
+        live_share: Share of the problems that all heroes play together beside, in [0, 1).
     """
-    heroes = {seat: "hero" if sharing == "shared" else seat for seat in seats}
+    roles = assign_roles(name, seats, sharing, tau, partners is not None)
 
-    def seat_them(match: str, players: dict[str, Player]) -> TrainingMatch:
-        policies = {
-            seat: EnginePolicy(player.adapter, adapter=player.adapter, sampling=sampling)
-            for seat, player in players.items()
-        }
-        return TrainingMatch(Match(match, policies), players)
+    def learner(player: Player) -> EnginePolicy:
+        return EnginePolicy(player.adapter, adapter=player.adapter, sampling=sampling)
 
-    if name == "ippo" or tau == 0:
-        together = {seat: Player(heroes[seat], hero=seat) for seat in seats}
-        return Arm((seat_them("live", together),), heroes, {})
-    matches, adversaries = [], {}
-    for hero in seats:
-        adversary = "adversary" if sharing == "shared" else f"adversary-of-{hero}"
-        players = {
-            seat: Player(heroes[seat], hero) if seat == hero else Player(adversary, hero, tether=heroes[seat])
-            for seat in seats
-        }
-        matches.append(seat_them(f"adversary-of-{hero}", players))
-        adversaries[adversary] = heroes[next(seat for seat in seats if seat != hero)]
-    return Arm(tuple(matches), heroes, adversaries)
+    def seat_them(
+        match: str, players: dict[str, Player], others: Mapping[str, Policy] | None = None, partner: str | None = None
+    ) -> TrainingMatch:
+        policies = {seat: learner(players[seat]) if seat in players else (others or {})[seat] for seat in seats}
+        return TrainingMatch(Match(match, policies), players, partner)
+
+    together = seat_them(LIVE, {seat: Player(roles.heroes[seat], hero=seat) for seat in seats})
+    if partners is not None:
+        lots = [
+            tuple(
+                seat_them(f"{hero}-with-{other}", {hero: Player(roles.heroes[hero], hero)}, policies, other)
+                for other, policies in partners.items()
+            )
+            for hero in seats
+        ]
+    elif not roles.adversaries:
+        return Arm(roles.heroes, {}, (Lot((together,), 1.0),))
+    else:
+        lots = []
+        for hero in seats:
+            adversary = _adversary_of(hero, sharing)
+            players = {
+                seat: Player(roles.heroes[seat], hero)
+                if seat == hero
+                else Player(adversary, hero, tether=roles.heroes[seat])
+                for seat in seats
+            }
+            lots.append((seat_them(f"adversary-of-{hero}", players),))
+    found = [Lot(matches, (1 - live_share) / len(lots)) for matches in lots]
+    if live_share:
+        found.append(Lot((together,), live_share))
+    return Arm(roles.heroes, roles.adversaries, tuple(found))
+
+
+def tether_strength(name: str, tau: float) -> float:
+    """The τ of an arm's adversaries: infinite, which is no tether, for `adversary`."""
+    return math.inf if name == "adversary" else tau
+
+
+def _adversary_of(hero: str, sharing: str) -> str:
+    return "adversary" if sharing == "shared" else f"adversary-of-{hero}"

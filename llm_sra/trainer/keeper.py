@@ -1,6 +1,7 @@
 """How TRL's trainer is made to keep and load adapters: each in PEFT format, and never half a checkpoint."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 
 from llm_sra.adapters import AdapterBank
+from llm_sra.risk import SmoothedWeights
 from llm_sra.trainer import checkpoints
+from llm_sra.trainer.arms import Roles
+from llm_sra.trainer.critic import Critics
+from llm_sra.trainer.schedule import TauSchedule
 
+OBJECTIVE = "objective.pt"  # what the objective remembers from step to step
 logger = logging.getLogger(__name__)
 
 
@@ -19,7 +25,16 @@ class AdapterKeeper(GRPOTrainer):
 
     args: Any
     bank: AdapterBank
+    arm: Roles
+    critics: Critics | None
     _checkpoint_dir: Path
+    _schedule: TauSchedule
+    _smoothed: Mapping[str, SmoothedWeights]
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        """The adapters that are trained; a sampled partner's has a folder elsewhere."""
+        return (*self.arm.adapters, *(self.critics.adapters if self.critics else ()))
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._checkpoint_dir)
@@ -30,7 +45,9 @@ class AdapterKeeper(GRPOTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         folder = Path(output_dir or self.args.run_dir / "adapters")
         folder.mkdir(parents=True, exist_ok=True)
-        self.bank.save(folder)
+        self.bank.save(folder, self._kept)
+        if self.critics:
+            self.critics.save(folder)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Save beside, then move into place: a kill leaves the earlier checkpoint, never half of this one."""
@@ -45,6 +62,11 @@ class AdapterKeeper(GRPOTrainer):
             best = final / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}"
             if best.is_dir() or best.name == staged.name:
                 self.state.best_model_checkpoint = str(best)
+            objective = {
+                "tau": self._schedule.state_dict(),
+                "risk": {hero: weights.state_dict() for hero, weights in self._smoothed.items()},
+            }
+            torch.save(objective, staged / OBJECTIVE)
             self.state.save_to_json(str(staged / "trainer_state.json"))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
@@ -57,8 +79,16 @@ class AdapterKeeper(GRPOTrainer):
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        for adapter in self.bank.names:
-            self.bank.load(Path(resume_from_checkpoint) / adapter, adapter)
+        folder = Path(resume_from_checkpoint)
+        for adapter in self._kept:
+            self.bank.load(folder / adapter, adapter)
+        if self.critics:
+            self.critics.load(folder)
+        if (folder / OBJECTIVE).is_file():  # one from before there was anything to keep has none
+            objective = torch.load(folder / OBJECTIVE, weights_only=True)
+            self._schedule.load_state_dict(objective["tau"])
+            for hero, weights in self._smoothed.items():
+                weights.load_state_dict(objective["risk"][hero])
 
     def _load_best_model(self) -> None:
         logger.info("loading the best checkpoint, %s", self.state.best_model_checkpoint)

@@ -54,7 +54,7 @@ def micro_batches(samples: Sequence[Sample], size: int, share: Share) -> list[li
     if share.processes == 1:
         return batches
     empty = Sample(Row(0, "", (0,)), "", None)
-    empty.old_logprobs = empty.ref_logprobs = empty.importance = torch.zeros(0)
+    empty.old_logprobs = empty.ref_logprobs = empty.importance = empty.values = empty.targets = torch.zeros(0)
     batches += [[] for _ in range(-(-share.most // size) - len(batches))]
     return [batch + [empty] * (min(size, share.most) - len(batch)) for batch in batches]
 
@@ -141,23 +141,42 @@ def loss_inputs(batch: Sequence[Sample], share: Share, pad_id: int, device: torc
     """The tensors that TRL's `_compute_loss` takes, for B rows of at most T completion tokens.
 
     Returns:
-        What `collate` gives; `advantages` (B,); `num_items_in_batch`, a scalar; and where the samples have them
-        `old_per_token_logps`, `ref_per_token_logps` and `importance_sampling_ratio` (B, T).
+        What `collate` gives; `advantages` (B, T); `num_items_in_batch`, a scalar; and where the samples have them
+        `old_per_token_logps`, `ref_per_token_logps`, `importance_sampling_ratio`, `values` and `targets` (B, T).
     """
     inputs = collate([sample.row for sample in batch], pad_id, device)
     width = inputs["completion_ids"].size(1)
-    inputs["advantages"] = torch.tensor([sample.advantage for sample in batch], device=device)
     inputs["num_items_in_batch"] = torch.tensor(float(share.tokens), device=device)
     for key, rows in (
+        ("advantages", [sample.advantages for sample in batch]),
+        ("values", [sample.values for sample in batch]),
+        ("targets", [sample.targets for sample in batch]),
         ("old_per_token_logps", [sample.old_logprobs for sample in batch]),
         ("ref_per_token_logps", [sample.ref_logprobs for sample in batch]),
         ("importance_sampling_ratio", [sample.importance for sample in batch]),
     ):
         known = [row for row in rows if row is not None]
         if len(known) == len(rows):  # rows that only fill up have them in any case
-            padded = [torch.nn.functional.pad(row.to(device), (0, width - len(row))) for row in known]
+            fill = float("nan") if key == "targets" else 0.0
+            padded = [torch.nn.functional.pad(row.to(device), (0, width - len(row)), value=fill) for row in known]
             inputs[key] = torch.stack(padded)
     return inputs
+
+
+def among_choices(logits: torch.Tensor, ids: torch.Tensor, choices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and entropies of a distribution over some tokens alone.
+
+    Args:
+        logits: (B, T, V), divided by the temperature.
+        ids: (B, T), the tokens that were said; where one is no choice, its log-probability is that of the first.
+        choices: (C,), token ids.
+
+    Returns:
+        (B, T) and (B, T), in nats.
+    """
+    logprobs = logits[..., choices].float().log_softmax(dim=-1)
+    place = (ids[..., None] == choices).int().argmax(dim=-1, keepdim=True)
+    return logprobs.gather(-1, place).squeeze(-1), -(logprobs.exp() * logprobs).sum(dim=-1)
 
 
 def by_length(samples: Sequence[Sample]) -> list[Sample]:

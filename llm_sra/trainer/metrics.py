@@ -100,6 +100,7 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
         values = [value for process in spreads for value in process.get(name, ())]
         for percent in PERCENTILES:
             numbers[f"{name}_p{percent}"] = float(np.percentile(values, percent))
+    numbers |= rollout.notes
     numbers["episodes"] = totals["solve_rate"][1]
     for name, (_, count) in totals.items():
         if name.endswith("/return"):  # play/<seat>/<policy>/return

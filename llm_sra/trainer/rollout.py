@@ -1,20 +1,18 @@
-"""One step's rollout: which episodes are played, and what they are worth to each policy.
+"""One step's rollout: which episodes are played, and the rows that they leave to train on.
 
-Pure bookkeeping between `play` and the loss: no model is run here.
+Pure bookkeeping between `play` and the loss: no model is run here. What rows are worth is said in `crediting`.
 """
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 
-from llm_sra.credit import group_advantages, groups_without_variance, tethered_return
-from llm_sra.credit.group import Scale
 from llm_sra.play import Table
 from llm_sra.task import Episode, Problem
-from llm_sra.trainer.arms import Arm, TrainingMatch
+from llm_sra.trainer.arms import Arm, Lot, TrainingMatch
 from llm_sra.trainer.rows import Row, rows_of
 
 
@@ -26,8 +24,10 @@ class Sample:
         row: The tokens.
         adapter: The policy that said them, and that is trained on them.
         tether: The live partner's adapter, for an adversary's row.
-        advantage: In units of the reward; the same for every own token.
-        kl_sum: Σ (log adversary - log partner) over all that was said in the row, in nats; 0 for a hero's row.
+        advantages: (T,), of each of the row's completion tokens, in units of the reward; 0 on what others said.
+        nats: (T,), log adversary - log partner of each token that the adversary said, 0 elsewhere; None for a hero.
+        values: (T,), the critic's guess before each token was said, if there is a critic.
+        targets: (T,), what the critic is fitted to there; NaN where it is not.
         old_logprobs: Own log-probabilities before the first update, if an update needs them.
         ref_logprobs: Log-probabilities of the base model, if the reference KL is on.
         importance: Weights of the tokens' loss, if another engine than the trainer sampled them.
@@ -36,11 +36,18 @@ class Sample:
     row: Row
     adapter: str
     tether: str | None
-    advantage: float = 0.0
-    kl_sum: float = 0.0
+    advantages: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
+    nats: torch.Tensor | None = None
+    values: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
     old_logprobs: torch.Tensor | None = None
     ref_logprobs: torch.Tensor | None = None
     importance: torch.Tensor | None = None
+
+    @property
+    def kl_sum(self) -> float:
+        """Σ (log adversary - log partner) over all that was said in the row, in nats; 0 for a hero's row."""
+        return 0.0 if self.nats is None else self.nats.sum().item()
 
 
 @dataclass
@@ -48,16 +55,18 @@ class Rollout:
     """The episodes of one step on one process.
 
     Attributes:
-        episodes: Group after group: G neighbouring episodes share problem and match.
+        episodes: Group after group: neighbouring episodes share problem and match.
         matches: The training match of each episode.
         samples: Every training row.
         dead_groups: By adapter, share of its groups without variance.
+        notes: Further numbers to log, by name; the same on all processes.
     """
 
     episodes: list[Episode]
     matches: list[TrainingMatch]
     samples: list[Sample]
     dead_groups: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
 
     def tether_nats(self) -> dict[tuple[int, str], float]:
         """Σ (log adversary - log partner) over all that an adversary said, by episode and adapter."""
@@ -81,43 +90,87 @@ def problem_order(problems: Sequence[Problem], step: int, count: int, seed: int)
     return chosen
 
 
-def check_divides(problems: int, arm: Arm, processes: int) -> None:
-    """Raise ValueError unless a step's problems divide evenly among matches and processes."""
-    if problems % (len(arm.matches) * processes):
-        raise ValueError(
-            f"problems_per_step ({problems}) must be a multiple of matches ({len(arm.matches)}) times processes "
-            f"({processes}), so that every match and every process gets the same number of episodes"
-        )
+def check_divides(problems: int, group_size: int, arm: Arm, processes: int, sampled: int | None = None) -> None:
+    """Raise ValueError unless a step's episodes divide evenly among lots, sampled partners and processes."""
+    equal = len({lot.share for lot in arm.lots}) == 1
+    for lot in arm.lots:
+        count, matches = problems * lot.share, min(len(lot.matches), sampled or len(lot.matches))
+        if abs(count - round(count)) > 1e-9 or round(count) * matches % processes or round(count) < 1:
+            parts = f"matches ({len(arm.lots)})" if equal else f"the share of {lot.share:g} of each kind of match"
+            raise ValueError(
+                f"problems_per_step ({problems}) must be a multiple of {parts} times processes ({processes}), so that "
+                "every match and every process gets the same number of episodes"
+            )
+        if group_size % matches or group_size // matches < 2:
+            raise ValueError(
+                f"num_generations ({group_size}) must be at least twice the number of partners that a hero meets in a "
+                f"step ({matches}), and a multiple of it: each problem is played with each of them"
+            )
 
 
 def seat_tables(
-    arm: Arm, problems: Sequence[Problem], group_size: int, rank: int, processes: int
+    arm: Arm,
+    problems: Sequence[Problem],
+    group_size: int,
+    rank: int,
+    processes: int,
+    sampled: int | None = None,
+    key: object = "",
 ) -> list[tuple[Table, TrainingMatch]]:
-    """The episodes that one process plays: the matches share the problems, the processes share the groups.
+    """The episodes that one process plays: the lots share the problems, the processes share the groups.
 
     Args:
         arm: The matches.
-        problems: Of the whole step; match m of M plays every M-th.
-        group_size: Episodes per problem and match.
+        problems: Of the whole step.
+        group_size: Episodes of a problem; where a lot has several matches, they have equal parts of them.
         rank: Of this process.
         processes: How many there are.
+        sampled: How many of its partners each hero meets, drawn anew for each `key`; None: all of them.
+        key: Of the step.
 
     Raises:
-        ValueError: If the problems do not divide evenly among matches and processes.
+        ValueError: If the episodes do not divide evenly.
     """
-    check_divides(len(problems), arm, processes)
-    groups: list[tuple[Problem, TrainingMatch, int]] = []
-    for m, training in enumerate(arm.matches):
-        played: Counter[str] = Counter()
-        for problem in problems[m :: len(arm.matches)]:
-            groups.append((problem, training, played[problem.id]))
-            played[problem.id] += 1
+    check_divides(len(problems), group_size, arm, processes, sampled)
+    groups: list[tuple[Problem, TrainingMatch, int, int]] = []
+    for number, (lot, played) in enumerate(_share_out(arm.lots, problems)):
+        matches = _drawn(lot, sampled, f"{key}/{number}")
+        size = group_size // len(matches)
+        before: Counter[str] = Counter()
+        for problem in played:
+            groups += [(problem, training, before[problem.id], size) for training in matches]
+            before[problem.id] += 1
     return [
         # A problem that comes up twice gets other numbers, hence other seeds: its episodes would else be the same.
-        (Table(problem, training.match, earlier * group_size + index), training)
-        for problem, training, earlier in groups[rank::processes]
-        for index in range(group_size)
+        (Table(problem, training.match, earlier * size + index), training)
+        for problem, training, earlier, size in groups[rank::processes]
+        for index in range(size)
     ]
+
+
+def group_sizes(arm: Arm, group_size: int, sampled: int | None = None) -> dict[str, int]:
+    """By match, how many neighbouring episodes are a group; arguments as of `seat_tables`."""
+    return {
+        training.match.name: group_size // min(len(lot.matches), sampled or len(lot.matches))
+        for lot in arm.lots
+        for training in lot.matches
+    }
+
+
+def _share_out(lots: Sequence[Lot], problems: Sequence[Problem]) -> list[tuple[Lot, list[Problem]]]:
+    """The problems of each lot, as evenly spread over all of them as their shares allow."""
+    counts = [round(lot.share * len(problems)) for lot in lots]
+    order = sorted((place / count, lot) for lot, count in enumerate(counts) for place in range(count))
+    chosen: list[list[Problem]] = [[] for _ in lots]
+    for problem, (_, lot) in zip(problems, order, strict=True):
+        chosen[lot].append(problem)
+    return list(zip(lots, chosen, strict=True))
+
+
+def _drawn(lot: Lot, sampled: int | None, key: str) -> Sequence[TrainingMatch]:
+    if sampled is None or sampled >= len(lot.matches):
+        return lot.matches
+    return random.Random(key).sample(lot.matches, sampled)
 
 
 def collect(episodes: Sequence[Episode], matches: Sequence[TrainingMatch], mask_truncated: bool) -> Rollout:
@@ -129,65 +182,3 @@ def collect(episodes: Sequence[Episode], matches: Sequence[TrainingMatch], mask_
         for row in rows_of(episode, position, seat, mask_truncated)
     ]
     return Rollout(list(episodes), list(matches), samples)
-
-
-def player_returns(rollout: Rollout, tau: float, tether_in_reward: bool) -> dict[tuple[str, str], torch.Tensor]:
-    """What each player got: R_i for a hero; -R_i, less the tether, for its adversary.
-
-    Returns:
-        By (match, seat), returns of its episodes in their order, in units of the reward.
-    """
-    kl_sums = rollout.tether_nats()
-    returns: dict[tuple[str, str], list[torch.Tensor]] = defaultdict(list)
-    for position, (episode, training) in enumerate(zip(rollout.episodes, rollout.matches, strict=True)):
-        for seat, player in training.players.items():
-            value = torch.tensor(episode.total(player.hero))
-            if player.tether is not None:
-                nats = torch.tensor(kl_sums.get((position, player.adapter), 0.0) if tether_in_reward else 0.0)
-                value = tethered_return(value, nats, torch.zeros(()), tau)
-            returns[episode.match, seat].append(value)
-    return {key: torch.stack(values) for key, values in returns.items()}
-
-
-def assign_advantages(
-    rollout: Rollout,
-    returns: Mapping[tuple[str, str], torch.Tensor],
-    group_size: int,
-    scale: Scale,
-    batch_std: Mapping[str, float],
-) -> None:
-    """Centre the returns within their groups and write the advantages into the samples.
-
-    Args:
-        rollout: Its samples and dead groups are filled in.
-        returns: See `player_returns`.
-        group_size: G.
-        scale: See `group_advantages`.
-        batch_std: By adapter, for scale `batch`.
-    """
-    players = {(t.match.name, seat): player for t in rollout.matches for seat, player in t.players.items()}
-    advantages: dict[tuple[str, str], list[float]] = {}
-    dead: dict[str, list[float]] = defaultdict(list)
-    for key, values in returns.items():
-        grouped = values.view(-1, group_size)
-        adapter = players[key].adapter
-        advantages[key] = group_advantages(grouped, scale, batch_std.get(adapter)).flatten().tolist()
-        dead[adapter].append(groups_without_variance(grouped))
-    rollout.dead_groups = {adapter: sum(shares) / len(shares) for adapter, shares in dead.items()}
-    number: dict[str, int] = defaultdict(int)
-    place = []
-    for episode in rollout.episodes:
-        place.append(number[episode.match])
-        number[episode.match] += 1
-    for sample in rollout.samples:
-        episode = rollout.episodes[sample.row.episode]
-        sample.advantage = advantages[episode.match, sample.row.seat][place[sample.row.episode]]
-
-
-def by_adapter(rollout: Rollout, returns: dict[tuple[str, str], torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns of each adapter's players, in one tensor."""
-    adapters = {(t.match.name, seat): player.adapter for t in rollout.matches for seat, player in t.players.items()}
-    merged: dict[str, list[torch.Tensor]] = {}
-    for key, values in returns.items():
-        merged.setdefault(adapters[key], []).append(values)
-    return {adapter: torch.cat(values) for adapter, values in merged.items()}

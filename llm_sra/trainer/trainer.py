@@ -4,8 +4,8 @@ One step is one rollout and all optimizer updates on it:
 
     sync      bring the adapters to the engine
     generate  play the step's episodes, all matches at once
-    score     log-probabilities that the credit or the loss needs
-    credit    returns, tether, advantages
+    score     log-probabilities, and critics' values, that the credit or the loss needs
+    credit    returns, tether, risk over partners, advantages
     train     for each update, each adapter: micro-batches, clip, optimizer step
 
 The loss is TRL's. What is ours here: which adapter is active, that a loss does not depend on how its rows are cut into
@@ -14,7 +14,7 @@ micro-batches, one gradient norm per adapter, gradients averaged over processes.
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,36 +24,20 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+from llm_sra import risk
 from llm_sra.adapters import AdapterBank
-from llm_sra.credit import exact_tether
+from llm_sra.credit import exact_tether, value_loss
 from llm_sra.engines import Engine
 from llm_sra.play import play
 from llm_sra.task import Task
-from llm_sra.trainer import checkpoints, metrics
-from llm_sra.trainer.arms import Arm
+from llm_sra.trainer import checkpoints, crediting, metrics
+from llm_sra.trainer.arms import Arm, tether_strength
 from llm_sra.trainer.config import SRPOConfig
-from llm_sra.trainer.keeper import AdapterKeeper
-from llm_sra.trainer.loss import (
-    Share,
-    accumulation_scale,
-    by_length,
-    chunks,
-    importance_ratios,
-    loss_inputs,
-    micro_batches,
-    reduce_tokens,
-)
-from llm_sra.trainer.rollout import (
-    Rollout,
-    Sample,
-    assign_advantages,
-    by_adapter,
-    collect,
-    player_returns,
-    problem_order,
-    seat_tables,
-)
-from llm_sra.trainer.rows import collate
+from llm_sra.trainer.critic import Critics, critic_of
+from llm_sra.trainer.loss import Share, accumulation_scale, by_length, loss_inputs, micro_batches, reduce_tokens
+from llm_sra.trainer.rollout import Rollout, Sample, collect, group_sizes, problem_order, seat_tables
+from llm_sra.trainer.schedule import TauSchedule
+from llm_sra.trainer.scorer import RowScorer
 
 logger = logging.getLogger(__name__)
 ENGINE = "main"
@@ -61,7 +45,7 @@ FROM_TRL = {"clip_ratio/region_mean": "clip_fraction", "cispo_clip_ratio": "clip
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
-class SRPOTrainer(AdapterKeeper):
+class SRPOTrainer(RowScorer):
     """Trains the heroes of a task, and their adversaries.
 
     Args:
@@ -71,6 +55,7 @@ class SRPOTrainer(AdapterKeeper):
         tokenizer: Of the base model.
         engine: Generates the replies.
         args: See `SRPOConfig`.
+        other_engines: Those of partners that are other models, by the names that their policies use.
         evaluate_heroes: Called every `eval_steps` with the engine; its numbers are logged as `eval_<name>`.
         callbacks: transformers callbacks.
     """
@@ -88,8 +73,10 @@ class SRPOTrainer(AdapterKeeper):
         args: SRPOConfig,
         evaluate_heroes: Callable[[], dict[str, float]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
+        other_engines: Mapping[str, Engine] | None = None,
     ) -> None:
         self.task, self.arm, self.bank, self.engine = task, arm, bank, engine
+        self._engines = {**(other_engines or {}), ENGINE: engine}
         if args.eval_strategy != "no" and evaluate_heroes is None:
             raise ValueError("eval_strategy asks for evaluations: name the roster to play in dev_roster")
         self.problems = list(task.problems("train", seed=args.seed))
@@ -114,7 +101,16 @@ class SRPOTrainer(AdapterKeeper):
         self.beta = beta
         # Only now: in `__init__` TRL would start a vLLM of its own. From here on it says whether losses are corrected.
         self.use_vllm = not engine.shares_weights
-        self._entropies: torch.Tensor | None = None
+        self._entropies = None
+        chosen = engine.renderer.single_tokens(task.choices)
+        self._choices = torch.tensor(chosen, device=self.args.device) if chosen else None
+        self.critics = Critics(bank, arm.adapters) if args.algorithm == "ppo" else None
+        steps = args.tau_schedule_steps or max(args.max_steps, 1)
+        self._schedule = TauSchedule(
+            args.tau_schedule, tether_strength(args.arm, args.tau), args.tau_start, steps, args.target_kl
+        )
+        heroes = [next(iter(lot.matches[0].players)) for lot in arm.lots if lot.sampled]
+        self._smoothed = {hero: risk.SmoothedWeights(args.risk_smoothing) for hero in heroes if args.risk_smoothing}
         self._means = metrics.TokenMeans()
         self._grad_norms: dict[str, float] = {}
         self._first_numbers: dict[str, float] = {}
@@ -129,12 +125,13 @@ class SRPOTrainer(AdapterKeeper):
         model.train()
         clock = metrics.Clock()
         with clock("sync"):
+            self._reset_adversaries()
             self.engine.sync()
         with clock("generate"):
             rollout = self._play()
             self.engine.rest()
         with clock("score"):
-            self._score(rollout)
+            self._score(rollout, self._reused)
         self._credit(rollout)
         with clock("train"):
             losses = self._update(model, rollout)
@@ -150,80 +147,57 @@ class SRPOTrainer(AdapterKeeper):
             args.num_generations,
             self.accelerator.process_index,
             self.accelerator.num_processes,
+            args.partners_per_step,
+            f"{args.seed}/{step}",
         )
         episodes = play(
             self.task,
             [table for table, _ in seated],
-            {ENGINE: self.engine},
+            self._engines,
             seed=args.seed,
             step=step,
             max_reply_tokens=self._reply_limit,
         )
         return collect(episodes, [training for _, training in seated], args.mask_truncated_completions)
 
-    @torch.no_grad()
-    def _score(self, rollout: Rollout) -> None:
-        """Log-probabilities before any update: own ones where a later update or the tether needs them."""
-        with self._evaluating():
-            for adapter in self.arm.adapters:
-                samples = [sample for sample in rollout.samples if sample.adapter == adapter]
-                tethered = any(sample.tether for sample in samples)
-                for batch in chunks(by_length(samples), self.args.per_device_train_batch_size):
-                    needed = self._reused or tethered or not self.engine.shares_weights
-                    own = self._logprobs(batch, adapter) if needed else None
-                    if tethered and own is not None:
-                        self._tether(batch, own)
-                    if own is not None and not self.engine.shares_weights:
-                        self._compare_with_engine(batch, adapter, own)
-                    base = self._logprobs(batch, None) if self.beta else None
-                    for i, sample in enumerate(batch):
-                        length = len(sample.row.completion_ids)
-                        sample.old_logprobs = own[i, :length].clone() if own is not None and self._reused else None
-                        sample.ref_logprobs = base[i, :length].clone() if base is not None else None
-
-    def _tether(self, batch: Sequence[Sample], own: torch.Tensor) -> None:
-        """Σ (log φ - log π) of each row; both sides by the same forward pass of the same tokens."""
-        for tether in {sample.tether for sample in batch}:
-            rows = [i for i, sample in enumerate(batch) if sample.tether == tether]
-            partner = self._logprobs([batch[i] for i in rows], tether)
-            for j, i in enumerate(rows):
-                row = batch[i].row
-                said = torch.tensor([turn >= 0 for turn in row.turns], device=own.device)
-                length = len(row.completion_ids)
-                batch[i].kl_sum = ((own[i, :length] - partner[j, :length]) * said).sum().item()
-
-    def _compare_with_engine(self, batch: Sequence[Sample], adapter: str, own: torch.Tensor) -> None:
-        """Weigh tokens by the trainer's over the engine's probability of them, and report how far apart these are."""
-        args = self.args
-        inputs = collate([sample.row for sample in batch], self._tokenizer.pad_token_id, args.device)
-        mask, sampled = inputs["tool_mask"], inputs["sampling_per_token_logps"]
-        bounds = args.vllm_importance_sampling_clip_max, args.vllm_importance_sampling_clip_min
-        ratios = importance_ratios(own, sampled, mask, args.vllm_importance_sampling_mode, *bounds)
-        prefix = f"policy/{adapter}"
-        self._means.add(f"{prefix}/engine_logprob_difference", ((own - sampled).abs() * mask).sum(), mask.sum())
-        self._means.add(f"{prefix}/importance_ratio", (ratios * mask).sum(), mask.sum())
-        if args.vllm_importance_sampling_correction:
-            for sample, row in zip(batch, ratios, strict=True):
-                sample.importance = row[: len(sample.row.completion_ids)].clone()
-
-    def _logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:
-        """(B, T) log-probabilities of the completions under an adapter, or under the base."""
-        inputs = collate([sample.row for sample in batch], self._tokenizer.pad_token_id, self.args.device)
-        with self.bank.using(adapter):
-            logprobs, _, _ = self._get_per_token_logps_and_entropies(
-                self.bank.model,
-                torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
-                torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
-                inputs["completion_ids"].size(1),
-            )
-        return logprobs
-
     def _credit(self, rollout: Rollout) -> None:
-        returns = player_returns(rollout, self.args.tau, self._tether_in_reward)
-        batch_std: dict[str, float] = {}
-        if self.args.scale_rewards == "batch":
-            batch_std = metrics.batch_std(by_adapter(rollout, returns))
-        assign_advantages(rollout, returns, self.args.num_generations, self.args.scale_rewards, batch_std)
+        args, parts = self.args, crediting.parts_of(rollout)
+        tether = self.tau, self._tether_in_reward
+        returns = crediting.player_returns(parts, *tether)
+        sizes = group_sizes(self.arm, args.num_generations, args.partners_per_step)
+        if args.algorithm == "ppo":
+            crediting.credit_with_critic(rollout, parts, *tether, args.gamma, args.gae_lambda, args.level)
+            if args.whiten_advantages:
+                crediting.whiten(rollout)
+        elif args.level == "turn":
+            crediting.credit_turns(rollout, parts, returns, sizes, *tether, args.advantage_baseline)
+        else:
+            batch_std = {}
+            if args.scale_rewards == "batch":
+                batch_std = metrics.batch_std(crediting.by_adapter(parts, returns))
+            crediting.credit_groups(
+                rollout, parts, returns, sizes, args.scale_rewards, args.advantage_baseline, batch_std
+            )
+        if any(lot.sampled for lot in self.arm.lots):
+            crediting.weigh_partners(rollout, self.arm, parts, returns, self._risk, self._smoothed)
+
+    def _risk(self, returns: torch.Tensor) -> risk.Risk:
+        """The risk measure over partners of (Z,) mean returns."""
+        args = self.args
+        if args.risk == "entropic":
+            return risk.entropic(returns, args.tau)
+        if args.risk == "cvar":
+            return risk.cvar(returns, args.risk_alpha)
+        return risk.worst_case(returns) if args.risk == "worst_case" else risk.expectation(returns)
+
+    def _reset_adversaries(self) -> None:
+        """Make adversaries copies of their partners again, where that is asked for and due."""
+        every, step = self.args.adversary_reset_steps, self.state.global_step
+        if every and step and step % every == 0:
+            for adversary, partner in self.arm.adversaries.items():
+                self.bank.copy(partner, adversary)
+                for parameter in self.bank.parameters(adversary):
+                    self.optimizer.state.pop(parameter, None)
 
     def _update(self, model: torch.nn.Module, rollout: Rollout) -> dict[str, float]:
         """All optimizer updates of the step: heroes once an iteration, adversaries `adversary_updates` times."""
@@ -243,7 +217,9 @@ class SRPOTrainer(AdapterKeeper):
             share = Share.of(samples, self.accelerator)
             if share.tokens:
                 losses[adapter] = self._accumulate(model, adapter, samples, share)
-                self._grad_norms[adapter] = self._reduce_and_clip(adapter)
+                self._grad_norms[adapter] = self._reduce_and_clip(adapter, self.bank.parameters(adapter))
+                if self.critics:
+                    self._fit_critic(self.critics, adapter, mine)
         self.optimizer.step()
         self.bank.touch(*losses)
         self.optimizer.zero_grad(set_to_none=True)
@@ -288,35 +264,28 @@ class SRPOTrainer(AdapterKeeper):
         mean = args.entropy_reduction == "mean"
         loss = loss - coef * reduce_tokens(entropies, mask, share, self.loss_type, self._reply_limit, mean)
         if partner is not None:
-            kl = exact_tether(partner, self._logits(inputs))
-            loss = loss + reduce_tokens(kl, mask, share, self.loss_type, self._reply_limit) / args.tau
+            kl = exact_tether(partner, self._completion_logits(inputs))
+            loss = loss + reduce_tokens(kl, mask, share, self.loss_type, self._reply_limit) / self.tau
         return loss
 
-    @torch.no_grad()
-    def _partner_logits(self, batch: Sequence[Sample], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(B, T, V) logits of the live partner that each row is tethered to."""
-        logits: torch.Tensor | None = None
-        for tether in sorted({sample.tether for sample in batch if sample.tether} or {next(iter(self.bank.names))}):
-            with self.bank.using(tether):
-                these = self._logits(inputs)
-            rows = torch.tensor([sample.tether == tether for sample in batch], device=these.device)
-            logits = these if logits is None else torch.where(rows[:, None, None], these, logits)
-        assert logits is not None
-        return logits
+    def _fit_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample]) -> None:
+        """Gradients of a critic's loss, the mean over all the decisions that it is to value."""
+        args, name = self.args, critic_of(adapter)
+        samples = by_length(samples)
+        share = Share.of(samples, self.accelerator)
+        known = torch.tensor([sum(int((~s.targets.isnan()).sum()) for s in samples if s.targets is not None)])
+        count = self.accelerator.reduce(known.to(args.device), "sum").item()
+        for batch in micro_batches(samples, args.per_device_train_batch_size, share):
+            inputs = loss_inputs(batch, share, self._tokenizer.pad_token_id, args.device)
+            there = ~inputs["targets"].isnan()
+            values, old, targets = critics.values(adapter, inputs), inputs["values"], inputs["targets"].nan_to_num()
+            losses = value_loss(values, old, targets, args.value_clip)[there]
+            self._means.add(f"policy/{adapter}/value_loss", losses.sum(), there.sum())
+            self.accelerator.backward(losses.sum() * share.processes / max(count, 1))
+        self._grad_norms[name] = self._reduce_and_clip(name, critics.parameters(adapter))
 
-    def _logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(B, T, V) logits of the completion tokens under the active adapter, divided by the temperature."""
-        width = inputs["completion_ids"].size(1)
-        with self.accelerator.autocast():
-            logits = self.bank.model(
-                input_ids=torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
-                attention_mask=torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
-            ).logits
-        return logits[:, -width - 1 : -1] / self.temperature
-
-    def _reduce_and_clip(self, adapter: str) -> float:
-        """Average the adapter's gradients over processes and clip their norm; returns the norm before clipping."""
-        parameters = self.bank.parameters(adapter)
+    def _reduce_and_clip(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> float:
+        """Average gradients over processes and clip their norm; returns the norm before clipping."""
         if self.accelerator.num_processes > 1 and self.accelerator.distributed_type not in SHARDED:
             gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
             flat = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
@@ -326,19 +295,13 @@ class SRPOTrainer(AdapterKeeper):
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
         if not math.isfinite(norm):
             raise FloatingPointError(
-                f"step {self.state.global_step}: the gradient of adapter {adapter!r} is {norm}. Nothing was updated; "
+                f"step {self.state.global_step}: the gradient of adapter {name!r} is {norm}. Nothing was updated; "
                 "the last checkpoint is whole. Lower learning_rate or max_grad_norm, or train in float32"
             )
-        self._metrics["train"][f"policy/{adapter}/grad_norm"].append(norm)
+        self._metrics["train"][f"policy/{name}/grad_norm"].append(norm)
         return norm
 
     # -- hooks of TRL and transformers ----------------------------------------------------------------------------
-
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple:
-        """TRL's; keeps the entropies, from which the bonus is made."""
-        result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        self._entropies = result[1]
-        return result
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> float:
         """The norm of all gradients, before each adapter's was clipped by itself."""
@@ -357,6 +320,16 @@ class SRPOTrainer(AdapterKeeper):
                 }
                 for adapter in self.arm.adapters
             ]
+            if self.critics:
+                rate = self.args.critic_learning_rate
+                groups += [
+                    {
+                        "params": self.critics.parameters(adapter),
+                        "lr": slow if rate is None else rate,
+                        "weight_decay": self.args.weight_decay,
+                    }
+                    for adapter in self.arm.adapters
+                ]
             self.optimizer = cls(groups, **options)
         return self.optimizer
 
@@ -381,6 +354,11 @@ class SRPOTrainer(AdapterKeeper):
     # -- helpers --------------------------------------------------------------------------------------------------
 
     @property
+    def tau(self) -> float:
+        """The degree of risk aversion of this step."""
+        return self._schedule.at(self.state.global_step)
+
+    @property
     def _tether_in_reward(self) -> bool:
         return self.args.kl_direction == "adversary_partner"
 
@@ -393,15 +371,6 @@ class SRPOTrainer(AdapterKeeper):
     def _extra_updates(self) -> int:
         """Updates of the adversaries beside those of the heroes."""
         return self.args.adversary_updates - 1 if self.arm.adversaries else 0
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        was_training = self.bank.model.training
-        self.bank.model.eval()
-        try:
-            yield
-        finally:
-            self.bank.model.train(was_training)
 
     @contextmanager
     def _reported_by_trl(self) -> Iterator[dict[str, list[float]]]:
@@ -420,6 +389,10 @@ class SRPOTrainer(AdapterKeeper):
             ours, theirs = (numbers.get(f"policy/{name}/entropy") for name in (adversary, partner))
             if ours is not None and theirs is not None:
                 numbers[f"policy/{adversary}/entropy_gap"] = ours - theirs
+        if self.arm.adversaries:
+            numbers["tau"] = self.tau
+            nats = [numbers.get(f"policy/{adversary}/kl_to_partner", 0.0) for adversary in self.arm.adversaries]
+            self._schedule.observe(sum(nats) / len(nats))
         numbers |= {f"policy/{adapter}/loss": loss for adapter, loss in losses.items()}
         numbers |= {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
         for name, value in numbers.items():

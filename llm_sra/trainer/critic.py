@@ -1,0 +1,75 @@
+"""Critics: what each policy expects to get, read off the base by a LoRA adapter and a linear head of its own.
+
+The value before a token is that of the hidden state from which the token was drawn. How advantages come out of values
+is not known here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from llm_sra.adapters import AdapterBank, AdapterError
+
+HEADS = "value_heads.safetensors"
+
+
+def critic_of(policy: str) -> str:
+    """Name of the critic's adapter."""
+    return f"critic-of-{policy}"
+
+
+class Critics:
+    """One critic for each policy that is trained.
+
+    Args:
+        bank: Has an adapter `critic_of(policy)` for each.
+        policies: Their adapters.
+    """
+
+    def __init__(self, bank: AdapterBank, policies: Sequence[str]) -> None:
+        self.bank, self.policies = bank, tuple(policies)
+        size, device = bank.base.config.get_text_config().hidden_size, bank.base.device
+        self.heads = torch.nn.ModuleDict({policy: torch.nn.Linear(size, 1, device=device) for policy in policies})
+        for parameter in self.heads.parameters():  # a critic that knows nothing expects nothing
+            torch.nn.init.zeros_(parameter)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the critics' adapters."""
+        return tuple(map(critic_of, self.policies))
+
+    def parameters(self, policy: str) -> list[torch.nn.Parameter]:
+        """All that is trained of a policy's critic, in a fixed order."""
+        return [*self.bank.parameters(critic_of(policy)), *self.heads[policy].parameters()]
+
+    def values(self, policy: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(B, T) values before each completion token, in units of the reward; the critic's adapter is left active.
+
+        Args:
+            policy: Whose critic.
+            inputs: What `collate` gives.
+        """
+        width = inputs["completion_ids"].size(1)
+        self.bank.activate(critic_of(policy))
+        hidden = self.bank.base.base_model(
+            input_ids=torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
+            attention_mask=torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
+            use_cache=False,
+        ).last_hidden_state
+        return self.heads[policy](hidden[:, -width - 1 : -1].float()).squeeze(-1)
+
+    def save(self, folder: Path) -> None:
+        """Write the heads beside the adapters."""
+        save_file({key: value.contiguous() for key, value in self.heads.state_dict().items()}, folder / HEADS)
+
+    def load(self, folder: Path) -> None:
+        """Read the heads again.
+
+        Raises:
+            AdapterError: If they are not there.
+        """
+        if not (folder / HEADS).is_file():
+            raise AdapterError(f"{folder} holds no {HEADS}: it was not written by a training with a critic")
+        self.heads.load_state_dict(load_file(folder / HEADS, device=str(self.bank.base.device)))
