@@ -4,7 +4,7 @@ They differ in everything that a foreign partner may differ in. Both tokenizers 
 one token, never join text across a line break, and take any text without loss.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -65,8 +65,8 @@ class Blueprint:
     seed: int
 
 
-def byte_level_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE, trained on the words of the task; digits and signs stand alone. ChatML."""
+def byte_level_tokenizer(texts: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
+    """Byte-level BPE whose tokens are the words of some texts; digits and signs stand alone. ChatML."""
     tokenizer = Tokenizer(models.BPE())
     alone = pre_tokenizers.Split(Regex(r"\p{L}+|\P{L}"), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -79,7 +79,7 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([WORDS], trainer)
+    tokenizer.train_from_iterator([texts], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",

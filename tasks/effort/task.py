@@ -1,0 +1,143 @@
+"""The rules: what a seat sees, what its reply means, what it is paid, and how an episode ended.
+
+Which game is played with which words is read by `options`. What its equilibria are is `llm_sra.games`' to say.
+"""
+
+import random
+import string
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+
+from llm_sra.games.game import MatrixGame
+from llm_sra.games.known import KNOWN, WORK
+from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.effort.options import default_words, known_game, own_game, plain, words
+from tasks.effort.partners import ASK, PARTNERS
+
+SPLITS = ("train", "dev", "test")
+BENEFIT, COST = 1.0, 0.3  # of the known effort game
+AROUND = string.whitespace + string.punctuation  # what may stand around the word of a reply
+INTRODUCTION = "You and your partner each choose one word, at the same time. The points for each pair of choices:"
+
+Said = tuple[str, ...]  # the replies in seating order, none before the only step
+
+
+class Effort(Task[Said]):
+    """Two seats choose an action of a matrix game at once, once.
+
+    A reply is the word of one of the seat's actions; case, and white space and punctuation around it, do not matter.
+    Any other reply is illegal and counts as the seat's first action (in the effort game: it rests).
+
+    Payoffs are the seat's `own`, or `team` if every cell pays both the same. In the effort game the benefit is `team`
+    and working has its `cost`.
+
+    A model chooses from `choices`, the words of both seats. Where the seats have the same words, as by default in every
+    square game, it can say nothing illegal.
+
+    Args:
+        game: Name of a game of `llm_sra.games.known`, with spaces or underscores; `effort` if neither this nor
+            `payoffs` is given.
+        payoffs: A game of one's own: what each seat is paid, `first` and `second`, in units of the reward. Lists of
+            rows; the first seat chooses the row, the second the column.
+        actions: The words: a list for both seats, or a list of two lists. By default a known game's own names if they
+            are the same for both seats, else `A`, `B`, ... for both.
+
+    Attributes:
+        game: What is played; its actions are named by the words.
+
+    Raises:
+        TypeError: If an option is of the wrong kind.
+        ValueError: If an option is out of range.
+    """
+
+    seats: ClassVar[tuple[str, ...]] = ("first", "second")
+    max_reply_tokens: int = 1
+    max_reply_chars: int = 256
+    partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+
+    def __init__(
+        self,
+        *,
+        game: str | None = None,
+        payoffs: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        actions: Sequence[str] | Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        if game is not None and payoffs is not None:
+            raise ValueError("effort takes one of the options `game` and `payoffs`, got both")
+        chosen = known_game("effort" if game is None else game) if payoffs is None else own_game(payoffs)
+        names = default_words(chosen) if actions is None else words(actions, chosen.shape)
+        self.game = MatrixGame(chosen.name, chosen.first, chosen.second, names)
+        self.choices = tuple(dict.fromkeys(names[0] + names[1]))
+        self._has_costs = chosen is KNOWN["effort"]
+        self._is_shared = np.array_equal(chosen.first, chosen.second)
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
+        """The game itself, once: the same in every split and by every seed but for its id, which names the split."""
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        if count is not None and count < 0:
+            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        return [Problem(f"{plain(self.game.name)}/{split}", {})][:count]
+
+    def start(self, problem: Problem, rng: random.Random) -> Said:
+        """Nothing is said."""
+        return ()
+
+    def actors(self, state: Said) -> tuple[str, ...]:
+        """Both seats, once."""
+        return () if state else self.seats
+
+    def view(self, state: Said, seat: str) -> Sequence[Message]:
+        """The game from the seat's side: what it and its partner get in each cell, and the words that it may say."""
+        me = self.seats.index(seat)
+        mine, theirs = self.game.actions[me], self.game.actions[1 - me]
+        paid, partner_paid = self.game.own[me], self.game.own[1 - me].T  # both with this seat's actions as rows
+        cells = [
+            f"you {mine[a]}, your partner {theirs[b]}: "
+            f"{_written(paid[a, b])} for you, {_written(partner_paid[a, b])} for your partner"
+            for a, b in product(range(len(mine)), range(len(theirs)))
+        ]
+        return [Message("user", "\n".join([INTRODUCTION, *cells, ASK + ", ".join(mine)]))]
+
+    def step(self, state: Said, replies: Mapping[str, str], rng: random.Random) -> tuple[Said, Mapping[str, Reward]]:
+        """Both seats move and are paid."""
+        said = tuple(replies[seat] for seat in self.seats)
+        cell = self._cell(said)
+        return said, {seat: self._reward(me, cell) for me, seat in enumerate(self.seats)}
+
+    def outcome(self, state: Said) -> Outcome:
+        """Solved if no cell pays both seats together more (in a zero-sum game none does: always).
+
+        A seat's effort is 1 if it played its last action (work, stag: in a known game the cooperative one, where there
+        is one), else 0. `illegal/SEAT` is 1 if its reply was none of its words, else 0.
+        """
+        cell = self._cell(state)
+        joint = self.game.first + self.game.second
+        return Outcome(
+            solved=bool(joint[cell] >= joint.max() - 1e-9 * self.game.scale),  # equal sums may differ by rounding
+            effort={seat: float(cell[me] == self.game.shape[me] - 1) for me, seat in enumerate(self.seats)},
+            metrics={f"illegal/{seat}": float(self._action(me, state) is None) for me, seat in enumerate(self.seats)},
+        )
+
+    def _cell(self, said: Said) -> tuple[int, int]:
+        """Row and column that are played."""
+        return self._action(0, said) or 0, self._action(1, said) or 0
+
+    def _action(self, me: int, said: Said) -> int | None:
+        """Index of the action that a seat named; None if it named none."""
+        names = [name.casefold() for name in self.game.actions[me]]
+        word = said[me].strip(AROUND).casefold()
+        return names.index(word) if word in names else None
+
+    def _reward(self, me: int, cell: tuple[int, int]) -> Reward:
+        if self._has_costs:
+            return Reward(team=BENEFIT * (WORK in cell), cost=COST * (cell[me] == WORK))
+        payoff = float((self.game.first, self.game.second)[me][cell])
+        return Reward(team=payoff) if self._is_shared else Reward(own=payoff)
+
+
+def _written(payoff: float) -> str:
+    return f"{payoff + 0.0:.12g}"  # the sum turns -0 into 0
