@@ -1,0 +1,5 @@
+"""Kitchen: two seats carry onions to one pot on a small grid, and every move costs who makes it."""
+
+from tasks.kitchen.task import Kitchen
+
+__all__ = ["Kitchen"]

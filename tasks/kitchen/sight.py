@@ -1,0 +1,102 @@
+"""What a seat sees of the kitchen, as text, and what its reply means: the one place that writes and reads both.
+
+Task and partners share it. It does not know rules or rewards.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.kitchen.grid import MOVES, PLACES, POT, Cell, Floor, Move
+
+_HAND = {False: "empty", True: "onion"}
+_PLACE = {False: "away", True: "there"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A floor through the eyes of one of two players.
+
+    Attributes:
+        own: Its own cell.
+        other: The other's cell.
+        own_holds: Whether it has an onion in its hand.
+        other_holds: Whether the other has.
+        onions: Those of the two places at which an onion lies.
+    """
+
+    own: Cell
+    other: Cell
+    own_holds: bool
+    other_holds: bool
+    onions: frozenset[Cell]
+
+
+def look(floor: Floor, name: str) -> Sight:
+    """What a player sees: everything that is on the floor, itself first."""
+    own = floor.cooks[name]
+    (other,) = (cook for key, cook in floor.cooks.items() if key != name)
+    return Sight(own.cell, other.cell, own.holds, other.holds, floor.onions)
+
+
+def write(sight: Sight) -> str:
+    """A sight as eight short lines: cells as `x,y`, the last line names the moves."""
+    lines = [
+        f"you {_cell(sight.own)}",
+        f"other {_cell(sight.other)}",
+        f"your hand {_HAND[sight.own_holds]}",
+        f"other hand {_HAND[sight.other_holds]}",
+        *(f"onion {_cell(place)} {_PLACE[place in sight.onions]}" for place in PLACES),
+        f"pot {_cell(POT)}",
+        f"{', '.join(MOVES[:-1])} or {MOVES[-1]}?",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(cell: Cell) -> str:
+    return f"{cell[0]},{cell[1]}"
+
+
+def _pattern() -> re.Pattern[str]:
+    """The form of `write`'s text, made from a sight of its own."""
+    text = re.escape(write(Sight((0, 0), (0, 0), False, False, frozenset())))
+    for shown, form in (("0,0", "([0-4]),([0-4])"), ("empty", "(empty|onion)"), ("away", "(there|away)")):
+        text = text.replace(shown, form)
+    return re.compile(text)
+
+
+_SIGHT = _pattern()
+
+
+def read(messages: Sequence[Mapping[str, str]]) -> Sight:
+    """The sight that a seat's last message shows.
+
+    Raises:
+        ValueError: If it is none of this task.
+    """
+    shown = messages[-1]["content"] if messages else ""
+    match = _SIGHT.fullmatch(shown)
+    if match is None:
+        raise ValueError(
+            f"the kitchen shows eight lines, the first like 'you 1,0', got {shown[:80]!r}: "
+            "the kitchen's partners play in the kitchen only"
+        )
+    x, y, other_x, other_y, own_hand, other_hand, *places = match.groups()
+    return Sight(
+        own=(int(x), int(y)),
+        other=(int(other_x), int(other_y)),
+        own_holds=own_hand == _HAND[True],
+        other_holds=other_hand == _HAND[True],
+        onions=frozenset(place for place, shown in zip(PLACES, places, strict=True) if shown == _PLACE[True]),
+    )
+
+
+def read_move(reply: str) -> Move | None:
+    """The move that a reply names; None if it names none, or more than one.
+
+    A move is one of the five as a whole word, in capitals or not, whatever else is said: `Up.` is up, `upwards` is
+    none. The same move twice is more than one.
+    """
+    words = re.findall(r"[^\W_]+", reply.lower())
+    named = [move for word in words for move in MOVES if word == move]
+    return named[0] if len(named) == 1 else None

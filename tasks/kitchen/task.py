@@ -1,0 +1,187 @@
+"""The kitchen as a task: problems and splits, what a seat sees, pay, and how an episode ended.
+
+It does not know what moves do (`grid`), how they are written (`sight`) or who plays (`partners`).
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.kitchen.grid import MOVES, PLACES, STARTS, STAY, Cook, Deeds, Floor, step
+from tasks.kitchen.partners import PARTNERS
+from tasks.kitchen.sight import look, read_move, write
+
+PICKUP, DELIVERY = 1.0, 10.0  # team reward of each
+FIRST_DELIVERY, NEXT_DELIVERY = 9, 5  # moves that a player needs at least: 6 to an onion, 3 into the pot; then 2 and 3
+SPLITS: Mapping[str, range] = {"train": range(0, 700), "dev": range(700, 850), "test": range(850, 1000)}
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """An episode so far.
+
+    Attributes:
+        floor: Who stands where, and which onions lie there.
+        step: Steps played.
+        deeds: By seat, what it did in all of them.
+        illegal: By seat, its replies that named no move or several.
+    """
+
+    floor: Floor
+    step: int
+    deeds: Mapping[str, Deeds]
+    illegal: Mapping[str, int]
+
+
+class Kitchen(Task[Shift]):
+    """Two seats carry onions to one pot on a grid of 5 x 5, and every move costs who makes it.
+
+    Both seats move at once; their moves are resolved one after the other, in an order drawn anew at each step. A seat
+    with an empty hand takes the onion of the place that it stands on, and delivers it by walking into the pot, which is
+    solid. Both seats get 1 for each pick-up and 10 for each delivery, whoever made it. Staying is free. A move costs
+    its seat `move_cost`, also one that is blocked by a wall, the pot (a delivery, too) or the other player; a move
+    into the other player costs its seat, and not the other, `collision_cost` besides. A reply that names no move, or
+    more than one, is `stay` and counts as illegal.
+
+    A seat sees the last state and no clock: its view does not depend on what was said before.
+
+    Source: the kitchen of arXiv 2602.21515; the costs and rewards are its own.
+
+    Args:
+        steps: Steps of an episode.
+        move_cost: What a move costs, in units of the reward.
+        collision_cost: What a collision costs on top of its move, in units of the reward.
+        onion_returns: Probability that an empty place has an onion again after a step.
+        goal: Deliveries of the team with which an episode counts as solved. No reward depends on it.
+
+    Raises:
+        TypeError: If an option is of the wrong kind.
+        ValueError: If an option is out of range, or no two players can reach the goal.
+    """
+
+    seats: ClassVar[tuple[str, ...]] = ("first", "second")
+    stop: tuple[str, ...] = ("\n",)
+    max_reply_tokens: int = 4
+    max_reply_chars: int = 64
+    choices: tuple[str, ...] = MOVES
+    partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+
+    def __init__(
+        self,
+        *,
+        steps: int = 50,
+        move_cost: float = 0.2,
+        collision_cost: float = 2.0,
+        onion_returns: float = 0.2,
+        goal: int = 1,
+    ) -> None:
+        _check_whole("steps", steps)
+        _check_whole("goal", goal)
+        _check_number("move_cost", move_cost)
+        _check_number("collision_cost", collision_cost)
+        _check_number("onion_returns", onion_returns, most=1.0)
+        _check_goal(goal, steps, onion_returns)
+        self.steps, self.goal, self.onion_returns = steps, goal, float(onion_returns)
+        self.move_cost, self.collision_cost = float(move_cost), float(collision_cost)
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
+        """700 problems are `train`, 150 `dev`, 150 `test`, whatever the seed.
+
+        All are the same kitchen: a problem is its two start cells and a number, by which chance differs.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        if count is not None and count < 0:
+            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        layout = "+".join(f"{x},{y}" for x, y in STARTS)
+        starts = [list(cell) for cell in STARTS]
+        chosen = [Problem(f"{layout}/{i:03}", {"starts": starts, "index": i}) for i in SPLITS[split]]
+        random.Random(seed).shuffle(chosen)
+        return chosen[:count]
+
+    def start(self, problem: Problem, rng: random.Random) -> Shift:
+        """Hands are empty, both onions lie there; the seats swap their start cells half of the time."""
+        cells = [(x, y) for x, y in problem.data["starts"]]
+        if rng.random() < 0.5:
+            cells.reverse()
+        cooks = {seat: Cook(cell) for seat, cell in zip(self.seats, cells, strict=True)}
+        return Shift(Floor(cooks), 0, dict.fromkeys(self.seats, Deeds()), dict.fromkeys(self.seats, 0))
+
+    def actors(self, state: Shift) -> tuple[str, ...]:
+        """Both seats at once, until the steps are over."""
+        return self.seats if state.step < self.steps else ()
+
+    def view(self, state: Shift, seat: str) -> Sequence[Message]:
+        """One message: the seat's own cell, the other's, both hands, both onions, the pot."""
+        return (Message("user", write(look(state.floor, seat))),)
+
+    def step(self, state: Shift, replies: Mapping[str, str], rng: random.Random) -> tuple[Shift, Mapping[str, Reward]]:
+        """Both seats move; both are paid what the team earned, each pays for its own moves and collisions."""
+        named = {seat: read_move(replies[seat]) for seat in self.seats}
+        floor, deeds = step(state.floor, {seat: named[seat] or STAY for seat in self.seats}, self.onion_returns, rng)
+        team = sum(PICKUP * done.pickups + DELIVERY * done.deliveries for done in deeds.values())
+        rewards = {seat: Reward(team=team, cost=self._cost(deeds[seat])) for seat in self.seats}
+        after = Shift(
+            floor,
+            state.step + 1,
+            {seat: state.deeds[seat] + deeds[seat] for seat in self.seats},
+            {seat: state.illegal[seat] + (named[seat] is None) for seat in self.seats},
+        )
+        return after, rewards
+
+    def outcome(self, state: Shift) -> Outcome:
+        """Whether the team made at least `goal` deliveries; a seat's effort is its moves.
+
+        `deliveries` are the team's. By seat: `pickups/SEAT`, `deliveries/SEAT`, `moves/SEAT`, `collisions/SEAT` (it
+        walked into the other), `illegal/SEAT` (replies that named no move or several), and, only if the team delivered
+        at all, `moves_per_delivery/SEAT` (its moves by the team's deliveries).
+        """
+        deliveries = sum(done.deliveries for done in state.deeds.values())
+        metrics: dict[str, float] = {"deliveries": float(deliveries)}
+        for seat, done in state.deeds.items():
+            metrics[f"pickups/{seat}"] = float(done.pickups)
+            metrics[f"deliveries/{seat}"] = float(done.deliveries)
+            metrics[f"moves/{seat}"] = float(done.moves)
+            metrics[f"collisions/{seat}"] = float(done.collisions)
+            metrics[f"illegal/{seat}"] = float(state.illegal[seat])
+            if deliveries:
+                metrics[f"moves_per_delivery/{seat}"] = done.moves / deliveries
+        effort = {seat: float(done.moves) for seat, done in state.deeds.items()}
+        return Outcome(deliveries >= self.goal, effort, metrics)
+
+    def _cost(self, done: Deeds) -> float:
+        return self.move_cost * done.moves + self.collision_cost * done.collisions
+
+
+def most_deliveries(steps: int, onion_returns: float) -> int:
+    """A bound that no two players can beat, who never get in each other's way and never lack an onion that may lie."""
+    each = 0 if steps < FIRST_DELIVERY else 1 + (steps - FIRST_DELIVERY) // NEXT_DELIVERY
+    return 2 * each if onion_returns else min(2 * each, len(PLACES))
+
+
+def _check_whole(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"kitchen option `{name}` must be a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"kitchen option `{name}` must be 1 or more, got {value}")
+
+
+def _check_number(name: str, value: float, most: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"kitchen option `{name}` must be a number, got {value!r}")
+    if not math.isfinite(value) or not 0 <= value <= most:
+        allowed = "finite and 0 or more" if math.isinf(most) else f"in [0, {most:g}]"
+        raise ValueError(f"kitchen option `{name}` must be {allowed}, got {value}")
+
+
+def _check_goal(goal: int, steps: int, onion_returns: float) -> None:
+    most = most_deliveries(steps, onion_returns)
+    if goal > most:
+        raise ValueError(
+            f"kitchen option `goal`={goal} is out of reach: in `steps`={steps} two players with "
+            f"`onion_returns`={onion_returns:g} make at most {most} deliveries (the first takes each of them "
+            f"{FIRST_DELIVERY} steps, a further one {NEXT_DELIVERY}); use a lower `goal` or more `steps`"
+        )
