@@ -1,0 +1,127 @@
+"""Hanabi as a task: options, problems, what a seat sees, what it is paid, and how a game ended.
+
+It does not know what a move does (`rules`), how things are said (`words`) or who plays (`partners`).
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.hanabi.cards import Setup, default_hand
+from tasks.hanabi.partners import PARTNERS
+from tasks.hanabi.problems import all_problems, read_deck
+from tasks.hanabi.rules import State, apply, deal, forced_move, is_over, legal_moves, score
+from tasks.hanabi.words import read_move, view_text
+
+SEATS = ("first", "second", "third", "fourth", "fifth")
+
+
+class Hanabi(Task[State]):
+    """Two to five seats build stacks of cards; each sees all hands but its own.
+
+    The defaults are the game of the paper (arXiv 2602.21515): 4 players, 3 colours, 3 ranks; `colours: 5, ranks: 5` is
+    the full game. The team gets 1 for every card that is played rightly, and when all lives are lost it pays back what
+    it got (unless `keep_score`): a seat's return is the score.
+
+    A reply names a move, alone on one of its lines. One that names none, several, or one that is not legal, discards
+    the seat's oldest card; if no token is missing it gives the first legal hint instead. So it does what some legal
+    reply does, and never more; and it costs no life, or a model that cannot yet spell would end nearly all games with
+    a score of 0, which teaches it nothing. `illegal/SEAT` counts such replies.
+
+    Args:
+        players: Seats, 2 to 5.
+        colours: 1 to 5.
+        ranks: 2 to 5.
+        hand: Cards dealt to each. None: 5 for up to three players and 4 for more, or as many fewer as it takes that the
+            full score can be reached: 3 in the game of the paper.
+        information: Most information tokens, and how many there are at first; 1 or more.
+        lives: Misplays that end the game, 1 or more.
+        keep_score: Whether the score stays when all lives are lost. The official rules make it 0.
+        hint_cost: What a hint costs the seat that gives it, also in the place of a reply that was no legal move, in
+            units of the reward.
+        explain: Whether a seat's view begins with the rules, as a model needs that was not trained on the game.
+
+    Raises:
+        TypeError: If an option is of the wrong kind.
+        ValueError: If an option is out of range, or the deck is too small for such hands.
+    """
+
+    seats: ClassVar[tuple[str, ...]] = SEATS[:4]
+    max_reply_tokens: int = 256
+    max_reply_chars: int = 2000
+    partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+
+    def __init__(
+        self,
+        *,
+        players: int = 4,
+        colours: int = 3,
+        ranks: int = 3,
+        hand: int | None = None,
+        information: int = 8,
+        lives: int = 3,
+        keep_score: bool = False,
+        hint_cost: float = 0.0,
+        explain: bool = True,
+    ) -> None:
+        if isinstance(hint_cost, bool) or not isinstance(hint_cost, int | float):
+            raise TypeError(f"hanabi option `hint_cost` must be a number, got {hint_cost!r}")
+        if not math.isfinite(hint_cost) or hint_cost < 0:
+            raise ValueError(f"hanabi option `hint_cost` must be finite and 0 or more, got {hint_cost}")
+        if not isinstance(explain, bool):
+            raise TypeError(f"hanabi option `explain` must be true or false, got {explain!r}")
+        self.hint_cost, self.explain = float(hint_cost), explain
+        smallest = Setup(players, colours, ranks, 1, information, lives, keep_score)  # checks all options but `hand`
+        self.setup = replace(smallest, hand=default_hand(smallest) if hand is None else hand)
+        self.seats = SEATS[:players]  # type: ignore[misc]  # how many there are is an option of this task
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
+        """Orders of the deck: 4096 for `train`, 512 each for `dev` and `test`, the same for any number of players."""
+        if count is not None and count < 0:
+            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        chosen = list(all_problems(self.setup.colours, self.setup.ranks, split))
+        random.Random(seed).shuffle(chosen)
+        return chosen[:count]
+
+    def start(self, problem: Problem, rng: random.Random) -> State:
+        """The cards are dealt. Their order is the problem's, the same in all its episodes: nothing is drawn here."""
+        return deal(self.setup, read_deck(problem.data["deck"]))
+
+    def actors(self, state: State) -> tuple[str, ...]:
+        """The seats in turn, the first one first."""
+        return () if is_over(state) else (self.seats[state.mover],)
+
+    def view(self, state: State, seat: str) -> Sequence[Message]:
+        """The table as the seat sees it, in one message; what was said before shows in it as far as it matters."""
+        return (Message("user", view_text(state, self.seats.index(seat), self.explain)),)
+
+    def step(self, state: State, replies: Mapping[str, str], rng: random.Random) -> tuple[State, Mapping[str, Reward]]:
+        """One move. All get the change of the score, and who gives a hint pays for it."""
+        mover = self.seats[state.mover]
+        move = read_move(replies[mover])
+        is_forced = move is None or move not in legal_moves(state)
+        made = forced_move(state) if move is None or is_forced else move
+        after = apply(state, made, is_forced)
+        team = float(score(after) - score(state))
+        cost = self.hint_cost if made.kind == "hint" else 0.0
+        return after, {seat: Reward(team=team, cost=cost if seat == mover else 0.0) for seat in self.seats}
+
+    def outcome(self, state: State) -> Outcome:
+        """Whether the full score was reached. A seat's effort is the number of cards that it played rightly.
+
+        `score`; `lives` left; and for every seat `hints/SEAT`, `misplays/SEAT` (cards played that did not fit) and
+        `illegal/SEAT` (replies that were no legal move; the moves made in their place are counted like others).
+        """
+        effort: dict[str, float] = {}
+        metrics = {"score": float(score(state)), "lives": float(state.lives)}
+        for player, seat in enumerate(self.seats):
+            events = [event for event in state.log if event.player == player]
+            plays = [event for event in events if event.move.kind == "play"]
+            effort[seat] = float(sum(event.right for event in plays))
+            metrics[f"hints/{seat}"] = float(sum(event.move.kind == "hint" for event in events))
+            metrics[f"misplays/{seat}"] = len(plays) - effort[seat]
+            metrics[f"illegal/{seat}"] = float(sum(event.forced for event in events))
+        return Outcome(score(state) == state.setup.full_score, effort, metrics)
