@@ -82,7 +82,7 @@ def test_the_bootstrap_depends_on_its_seed_only():
 
 
 def test_chunks_do_not_lose_resamples(monkeypatch):
-    monkeypatch.setattr("eval.stats.CHUNK", 70)  # 7 resamples of 10 problems at once
+    monkeypatch.setattr("eval.stats.resampling.CHUNK", 70)  # 7 resamples of 10 problems at once
     got = paired_bootstrap([0] * 10, [1] * 6 + [0] * 4)
     assert (got.low, got.high) == pytest.approx((0.3, 0.9))
 
@@ -134,8 +134,8 @@ def test_the_interval_over_seeds_is_students():
         (lambda: mean_interval([0.5]), "2 finite numbers or more"),
         (lambda: mean_interval([0.5, float("nan")]), "2 finite numbers or more"),
         (lambda: paired_bootstrap([1.0, float("nan")], [1.0, 0.0]), "finite"),
-        (lambda: paired_bootstrap([1.0], [1.0, 0.0]), r"\(1, 1\), \(1, 2\)"),
-        (lambda: paired_bootstrap([], []), r"\(1, 0\)"),
+        (lambda: paired_bootstrap([1.0], [1.0, 0.0]), r"\(1,\), \(2,\)"),
+        (lambda: paired_bootstrap([], []), r"\(0,\)"),
         (lambda: hierarchical_bootstrap([[1.0]], [[1.0], [0.0]]), r"\(1, 1\), \(2, 1\)"),
         (lambda: seed_interval([[1.0]], [[1.0]]), "1 dimension"),
     ],

@@ -1,6 +1,6 @@
-"""Numbers of an evaluation: intervals, paired differences between runs and arms, and what says who works.
+"""Runs and arms of an evaluation: how each agent did, and how one run or arm differs from another.
 
-The first half is pure functions of arrays; the second half applies them to results. All intervals are two-sided.
+What is read off `Results` and records; the mathematics is in the modules beside it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,37 +8,16 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
-from scipy.stats import t as student_t
+from numpy.typing import NDArray
 
 from eval.results import Results
+from eval.stats.intervals import Estimate, StatsError, seed_interval
+from eval.stats.resampling import hierarchical_bootstrap, paired_bootstrap
+from eval.stats.shares import contribution_shares
 from llm_sra.evaluation import Record
 from llm_sra.rosters import SELF_PLAY
 
 LAZY = "lazy"
-LEVEL = 0.95
-RESAMPLES = 10_000
-CHUNK = 4_000_000  # numbers held at once while resampling
-
-
-class StatsError(ValueError):
-    """Numbers from which nothing can be computed; says what was expected."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number and its interval.
-
-    Attributes:
-        value: The estimate itself.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -54,8 +33,8 @@ class Summary:
         self_play: Solve rate with its own partner, in [0, 1].
         partners: Solve rate with each partner of the roster, in the roster's order.
         mean: Of `partners`; None if the roster is empty, as are the next two.
-        worst: Smallest of `partners`.
-        spread: Largest of `partners` less the smallest.
+        worst: Smallest of `partners`; biased downward, see `worst_partner`.
+        spread: Largest of `partners` less the smallest; grows with sampling noise, see `partner_spread`.
         effort: Its own effort in self-play, in the task's unit.
         contribution_share: Own effort in self-play over all seats' effort, in [0, 1]; with two seats 0.5 is even and
             0 rests on the other. None if nobody made any.
@@ -117,128 +96,11 @@ class ArmDifference:
     over_seeds: Estimate | None
 
 
-def wilson(solved: int, n: int, level: float = LEVEL) -> Estimate:
-    """A share and its Wilson score interval.
-
-    Args:
-        solved: How many, in 0..n.
-        n: Of how many, 1 or more.
-        level: Confidence, in (0, 1).
-
-    Raises:
-        ValueError: If the counts make no share.
-    """
-    interval = binomtest(solved, n).proportion_ci(level, method="wilson")
-    return Estimate(solved / n, float(interval.low), float(interval.high))
-
-
-def paired_bootstrap(
-    first: ArrayLike, later: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """Mean difference of two runs' outcomes on the same problems, with a percentile interval over the problems.
-
-    What it covers is the choice of problems; both runs, and the partners they met, are taken as they are.
-
-    Args:
-        first: Outcome per problem, shape (problems,).
-        later: The same of the other run, in the same order.
-        level: Confidence, in (0, 1).
-        resamples: How often the problems are drawn.
-        seed: Of the draws.
-
-    Returns:
-        `later` less `first`.
-
-    Raises:
-        StatsError: If the shapes differ or are empty, or a number is not finite.
-    """
-    return hierarchical_bootstrap(
-        np.atleast_2d(np.asarray(first, dtype=np.float64)),
-        np.atleast_2d(np.asarray(later, dtype=np.float64)),
-        level=level,
-        resamples=resamples,
-        seed=seed,
-    )
-
-
-def hierarchical_bootstrap(
-    first: ArrayLike, later: ArrayLike, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """Mean difference of two arms, with a percentile interval over seeds and problems.
-
-    Each time seeds are drawn with replacement, and problems with replacement, the same problems for all seeds and
-    both arms: all seeds play the same problems, so drawing afresh within each seed would count the problems' common
-    difficulty as noise that averages out (A. Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), 2007;
-    the interval errs on the wide side where seeds and problems interact). Few seeds are drawn from few: below about
-    ten of them look at `seed_interval` too.
-
-    Args:
-        first: Outcome per seed and problem, shape (seeds, problems).
-        later: The same of the other arm; a row is the same seed, a column the same problem.
-        level: Confidence, in (0, 1).
-        resamples: How often seeds and problems are drawn.
-        seed: Of the draws.
-
-    Returns:
-        `later` less `first`.
-
-    Raises:
-        StatsError: If the shapes differ or are empty, or a number is not finite.
-    """
-    difference = _differences(first, later, dimensions=2)
-    seeds, problems = difference.shape
-    rng = np.random.default_rng(seed)
-    at_once = max(1, CHUNK // difference.size)
-    means = []
-    for start in range(0, resamples, at_once):
-        count = min(at_once, resamples - start)
-        rows = rng.integers(seeds, size=(count, seeds))
-        columns = rng.integers(problems, size=(count, problems))
-        means.append(difference[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2)))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(difference.mean()), float(low), float(high))
-
-
-def seed_interval(first: ArrayLike, later: ArrayLike, level: float = LEVEL) -> Estimate:
-    """Mean difference of two arms over paired seeds, with Student's t interval.
-
-    Args:
-        first: One number per seed, shape (seeds,), 2 seeds or more.
-        later: The same of the other arm, in the same order.
-        level: Confidence, in (0, 1).
-
-    Returns:
-        `later` less `first`.
-
-    Raises:
-        StatsError: If the shapes differ, there are fewer than 2 seeds, or a number is not finite.
-    """
-    return mean_interval(_differences(first, later, dimensions=1), level)
-
-
-def mean_interval(values: ArrayLike, level: float = LEVEL) -> Estimate:
-    """A mean with Student's t interval.
-
-    Args:
-        values: Shape (n,), 2 or more.
-        level: Confidence, in (0, 1).
-
-    Raises:
-        StatsError: If there are fewer than 2 numbers, or one is not finite.
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
-        raise StatsError(f"an interval over seeds needs 2 finite numbers or more, got {numbers.tolist()}")
-    mean = float(numbers.mean())
-    half = float(student_t.ppf((1 + level) / 2, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers)))
-    return Estimate(mean, mean - half, mean + half)
-
-
 def summarise(records: Sequence[Record]) -> list[Summary]:
     """One summary per run, decoding and seat, in the order of the records.
 
     Raises:
-        StatsError: If one of them has no record of self-play.
+        StatsError: If one of them has no record of self-play, or an effort is negative.
     """
     groups: dict[tuple[str, str, str], dict[str, Record]] = {}
     for record in records:
@@ -258,7 +120,8 @@ def compare_runs(results: Results, first: str, later: str, decoding: str, seed: 
     """
 
     def difference(partners: Sequence[str]) -> Estimate:
-        return paired_bootstrap(*_paired(results, [first], [later], decoding, partners), seed=seed)
+        (a,), (b,) = _paired(results, [first], [later], decoding, partners)
+        return paired_bootstrap(a, b, seed=seed)
 
     mean = difference(results.partners) if results.partners else None
     return RunDifference(first, later, decoding, mean, difference([SELF_PLAY]))
@@ -296,15 +159,6 @@ def compare_arms(
     return ArmDifference(decoding, seeds, per_seed, hierarchical_bootstrap(a, b, seed=seed), over_seeds)
 
 
-def _differences(first: ArrayLike, later: ArrayLike, dimensions: int) -> NDArray[np.float64]:
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(later, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != dimensions or not a.size:
-        raise StatsError(f"expected two arrays of one shape with {dimensions} dimension(s), got {a.shape}, {b.shape}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise StatsError("every outcome must be a finite number")
-    return b - a
-
-
 def _paired(
     results: Results, first: Sequence[str], later: Sequence[str], decoding: str, partners: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -321,7 +175,7 @@ def _paired(
 def _summary(by_partner: Mapping[str, Record]) -> Summary:
     own = by_partner[SELF_PLAY]
     rates = {name: record.solve_rate for name, record in by_partner.items() if name != SELF_PLAY}
-    effort = own.effort_own + own.effort_partner
+    shares = contribution_shares({"own": own.effort_own, "others": own.effort_partner})
     return Summary(
         run=own.run,
         arm=own.arm,
@@ -334,6 +188,6 @@ def _summary(by_partner: Mapping[str, Record]) -> Summary:
         worst=min(rates.values()) if rates else None,
         spread=max(rates.values()) - min(rates.values()) if rates else None,
         effort=own.effort_own,
-        contribution_share=own.effort_own / effort if effort else None,
+        contribution_share=shares["own"] if shares else None,
         reliance=own.solve_rate - rates[LAZY] if LAZY in rates else None,
     )

@@ -1,0 +1,48 @@
+"""Numbers of an evaluation: intervals, comparisons between runs, arms and partners, and planning.
+
+`arms` reads results; all else is pure functions of arrays: `intervals` and `resampling` say how sure a number is,
+`aggregate`, `partners` and `shares` make numbers, `comparisons` tests several, `power` plans. All intervals are
+two-sided.
+"""
+
+from eval.stats.aggregate import interquartile_mean, probability_of_improvement
+from eval.stats.arms import (
+    LAZY,
+    ArmDifference,
+    RunDifference,
+    Summary,
+    compare_arms,
+    compare_runs,
+    summarise,
+)
+from eval.stats.comparisons import PairedTest, holm, paired_test, simultaneous_intervals
+from eval.stats.intervals import LEVEL, Estimate, StatsError, mean_interval, seed_interval, wilson
+from eval.stats.partners import (
+    PartnerCVaR,
+    PartnerSpread,
+    WorstPartner,
+    partner_cvar,
+    partner_spread,
+    worst_partner,
+)
+from eval.stats.power import discordance, power_paired, power_unpaired, problems_paired, problems_unpaired
+from eval.stats.resampling import (
+    RESAMPLES,
+    bootstrap,
+    bootstrap_draws,
+    hierarchical_bootstrap,
+    paired_bootstrap,
+    simultaneous_bootstrap,
+    stratified_bootstrap,
+)
+from eval.stats.shares import PairShapley, contribution_shares, shapley, shapley_pair
+
+__all__ = [
+    "LAZY", "LEVEL", "RESAMPLES", "ArmDifference", "Estimate", "PairShapley", "PairedTest", "PartnerCVaR",
+    "PartnerSpread", "RunDifference", "StatsError", "Summary", "WorstPartner", "bootstrap", "bootstrap_draws",
+    "compare_arms", "compare_runs", "contribution_shares", "discordance", "hierarchical_bootstrap", "holm",
+    "interquartile_mean", "mean_interval", "paired_bootstrap", "paired_test", "partner_cvar", "partner_spread",
+    "power_paired", "power_unpaired", "probability_of_improvement", "problems_paired", "problems_unpaired",
+    "seed_interval", "shapley", "shapley_pair", "simultaneous_bootstrap", "simultaneous_intervals",
+    "stratified_bootstrap", "summarise", "wilson", "worst_partner",
+]  # fmt: skip
