@@ -49,8 +49,9 @@ class Renderer:
         longer_than_one = sorted((text for text in added if len(text) > 1), key=len, reverse=True)
         self._control = re.compile("|".join(f"(?={re.escape(text)})" for text in longer_than_one) or "(?!)")
         self._frame = lru_cache(maxsize=1024)(self._frame_uncached)
+        self.encode_text = lru_cache(maxsize=1024)(self._encode_uncached)  # a group's episodes see the same texts
 
-    def encode_text(self, text: str) -> tuple[int, ...]:
+    def _encode_uncached(self, text: str) -> tuple[int, ...]:
         """Token ids of untrusted text. No added or special token is ever among them (but the unknown token).
 
         Wherever the text spells an added token it is cut after that token's first character, and the pieces are

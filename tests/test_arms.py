@@ -180,7 +180,8 @@ def played(
             for step in range(2)
             for seat in SEATS
         ]
-        rewards = {"first": (Reward(team=1.0, cost=1 - first),), "second": (Reward(team=1.0, cost=1 - second),)}
+        paid = {"first": Reward(team=1.0, cost=1 - first), "second": Reward(team=1.0, cost=1 - second)}
+        rewards = {seat: (Reward(), reward) for seat, reward in paid.items()}
         problem = Problem(f"p{number // group}", None)
         seats = {seat: player.adapter for seat, player in training.players.items()}
         index = number % group

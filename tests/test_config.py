@@ -134,7 +134,7 @@ def test_a_model_must_be_named() -> None:
 
 
 REFUSED = {
-    "arm": ("srppo", "arm must be one of ippo, srpo, got 'srppo'"),
+    "arm": ("srppo", "arm must be one of ippo, srpo, adversary, fcp, untrained, got 'srppo'"),
     "sharing": ("team", "sharing must be one of seat, shared"),
     "kl_direction": ("both", "kl_direction must be one of adversary_partner, partner_adversary"),
     "entropy_reduction": ("max", "entropy_reduction must be one of sum, mean"),

@@ -156,21 +156,21 @@ def test_no_text_breaks_the_rules(first: str, second: str) -> None:
 
 def test_a_seat_sees_the_game_from_its_side() -> None:
     assert text(Effort(game="inspection"), "second") == (
-        "You and your partner each choose one word, at the same time. The points for each pair of choices:\n"
-        "you A, your partner A: -3 for you, 3 for your partner\n"
-        "you A, your partner B: 1 for you, 2 for your partner\n"  # trusts a worker
-        "you B, your partner A: -0.5 for you, 0 for your partner\n"  # inspects a shirker
-        "you B, your partner B: 0.5 for you, 2 for your partner\n"
-        "Answer with exactly one of these words: A, B"
+        "You and your partner each choose a word at once. Yours, theirs: points for you, for them.\n"
+        "A, A: -3, 3\n"
+        "A, B: 1, 2\n"  # trusts a worker
+        "B, A: -0.5, 0\n"  # inspects a shirker
+        "B, B: 0.5, 2\n"
+        "Answer with one word: A, B"
     )
-    assert "you A, your partner B: 0 for you, -0.5 for your partner\n" in text(Effort(game="inspection"), "first")
+    assert "A, B: 0, -0.5\n" in text(Effort(game="inspection"), "first")
 
 
 def test_a_seat_is_asked_for_its_own_words() -> None:
     task = Effort(payoffs=LOPSIDED)
-    assert text(task, "first").endswith("words: A, B")
-    assert text(task, "second").endswith("words: A, B, C")
-    assert "you C, your partner A: 30 for you, 3 for your partner\n" in text(task, "second")
+    assert text(task, "first").endswith("word: A, B")
+    assert text(task, "second").endswith("word: A, B, C")
+    assert "C, A: 30, 3\n" in text(task, "second")
 
 
 @each_game

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from llm_sra.task import ScriptedPartner
 
-ASK = "Answer with exactly one of these words: "  # how the last line of what a seat sees begins
+ASK = "Answer with one word: "  # how the last line of what a seat sees begins
 
 
 def words(messages: list[dict[str, str]]) -> list[str]:

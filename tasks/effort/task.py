@@ -20,7 +20,7 @@ from tasks.effort.partners import ASK, PARTNERS
 SPLITS = ("train", "dev", "test")
 BENEFIT, COST = 1.0, 0.3  # of the known effort game
 AROUND = string.whitespace + string.punctuation  # what may stand around the word of a reply
-INTRODUCTION = "You and your partner each choose one word, at the same time. The points for each pair of choices:"
+INTRODUCTION = "You and your partner each choose a word at once. Yours, theirs: points for you, for them."
 
 Said = tuple[str, ...]  # the replies in seating order, none before the only step
 
@@ -96,8 +96,7 @@ class Effort(Task[Said]):
         mine, theirs = self.game.actions[me], self.game.actions[1 - me]
         paid, partner_paid = self.game.own[me], self.game.own[1 - me].T  # both with this seat's actions as rows
         cells = [
-            f"you {mine[a]}, your partner {theirs[b]}: "
-            f"{_written(paid[a, b])} for you, {_written(partner_paid[a, b])} for your partner"
+            f"{mine[a]}, {theirs[b]}: {_written(paid[a, b])}, {_written(partner_paid[a, b])}"
             for a, b in product(range(len(mine)), range(len(theirs)))
         ]
         return [Message("user", "\n".join([INTRODUCTION, *cells, ASK + ", ".join(mine)]))]

@@ -1,0 +1,163 @@
+"""How near trained agents came to the exact equilibria of their matrix game: `llm-sra oracle`.
+
+The agents' policies are read off their models, with no sampling; the equilibria are those of `llm_sra.games`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from llm_sra.adapters import AdapterBank
+from llm_sra.games import Equilibrium, RiskProfile, equilibria, exploitability, symmetric
+from llm_sra.games.objective import adversary
+from llm_sra.loading import load_task
+from llm_sra.models import load_model
+from llm_sra.render import Renderer
+from llm_sra.runs import Run, RunError
+from llm_sra.trainer.arms import assign_roles
+from tasks.effort import Effort
+
+Array = NDArray[np.float64]
+NEAR = 0.05  # of probabilities
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Trained agents beside the oracle.
+
+    Attributes:
+        run: Name of the run.
+        game: Name of the game.
+        profile: τ and ε that the agents were trained with.
+        algorithm: How they were trained.
+        policies: By seat, the probability of each action.
+        adversaries: By the seat whose adversary it is, the probability of each of the other seat's actions; empty if
+            there are none.
+        nearest: The stable equilibrium that the policies are nearest to; of shared policies, the symmetric one.
+        distance: Largest difference of a probability from that equilibrium, in [0, 1].
+        adversary_distance: Largest difference of an adversary's probability from p ∝ π exp(-τ E R) of the trained
+            policies, in [0, 1]; None if there are none.
+        gain: What either agent could still gain by another policy, in units of the reward.
+    """
+
+    run: str
+    game: str
+    profile: RiskProfile
+    algorithm: str
+    policies: Mapping[str, Array]
+    adversaries: Mapping[str, Array]
+    nearest: Equilibrium
+    distance: float
+    adversary_distance: float | None
+    gain: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether policies and adversaries are within `NEAR`."""
+        return max(self.distance, self.adversary_distance or 0.0) <= NEAR
+
+
+def compare_with_oracle(path: str | Path | Run) -> Comparison:
+    """Hold a run on a matrix game against the exact equilibria.
+
+    Raises:
+        RunError: If the run is not of the task `effort`, or its arm has no equilibrium to be held against.
+    """
+    run = path if isinstance(path, Run) else Run.open(path)
+    config = run.config
+    task = load_task(str(config["task"]), config.get("task_args"))
+    if not isinstance(task, Effort):
+        raise RunError(f"{run.path} is of task {config['task']!r}: only matrix games (task effort) have an oracle")
+    learned = config["arm"] in ("ippo", "srpo") and not config.get("partners")
+    if not learned or config["scale_rewards"] != "none" or config.get("whiten_advantages"):
+        raise RunError(
+            f"{run.path}: the oracle has the equilibria of arms ippo and srpo with advantages in units of the reward"
+        )
+    tau = float(config["tau"]) if config["arm"] == "srpo" else 0.0
+    profile = RiskProfile.same(tau, float(config["entropy_coef"]), config["kl_direction"])
+    policies, adversaries = trained_policies(run, task)
+    mine = [policies[seat] for seat in task.seats]
+    found = [each for each in equilibria(task.game, profile) if each.stable is not False]
+    if config["sharing"] == "shared":
+        found = symmetric(found)
+    nearest = min(found, key=lambda each: _distance(each.policies, mine))
+    gaps = []
+    for me, seat in enumerate(task.seats):
+        if seat in adversaries:
+            logs = np.log(mine[me]), np.log(mine[1 - me])
+            exact = adversary(task.game.own[me], *logs, tau, profile.direction)
+            gaps.append(float(np.abs(adversaries[seat] - exact).max()))
+    return Comparison(
+        run=run.name,
+        game=task.game.name,
+        profile=profile,
+        algorithm=str(config["algorithm"]),
+        policies=policies,
+        adversaries=adversaries,
+        nearest=nearest,
+        distance=_distance(nearest.policies, mine),
+        adversary_distance=max(gaps) if gaps else None,
+        gain=exploitability(task.game, profile, (mine[0], mine[1])),
+    )
+
+
+@torch.no_grad()
+def trained_policies(run: Run, task: Effort) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What a run's agents choose, exactly: by seat its hero's probabilities, and those of its hero's adversary."""
+    config = run.config
+    base, tokenizer = load_model(str(config["model_name_or_path"]), dtype=config.get("dtype"))
+    bank, renderer = AdapterBank(base), Renderer(tokenizer, config.get("chat_template_kwargs"))
+    roles = assign_roles(str(config["arm"]), task.seats, str(config["sharing"]), float(config["tau"]))
+    for name in roles.adapters:
+        bank.load(run.adapters / name, name)
+    ids = list(renderer.single_tokens(task.choices))
+
+    def probabilities(adapter: str, seat: str) -> Array:
+        prompt = torch.tensor([renderer.render(task.view((), seat))])
+        with bank.using(adapter):
+            logits = bank.base(input_ids=prompt).logits[0, -1, ids].double() / float(config["temperature"])
+        words = [task.choices.index(name) for name in task.game.actions[task.seats.index(seat)]]
+        return logits.softmax(dim=-1).numpy()[words]
+
+    policies = {seat: probabilities(roles.heroes[seat], seat) for seat in task.seats}
+    adversaries = {}
+    for hero, other in (task.seats, task.seats[::-1]):
+        name = "adversary" if config["sharing"] == "shared" else f"adversary-of-{hero}"
+        if name in roles.adversaries:
+            adversaries[hero] = probabilities(name, other)
+    return policies, adversaries
+
+
+def oracle_table(compared: Sequence[Comparison]) -> str:
+    """A Markdown table, one row for each run: the probability of each seat's last action beside the exact one."""
+    head = "| run | game | algorithm | τ | ε | trained | exact | off by | adversaries off by | could gain |"
+    rows = [head, "|---" * (head.count("|") - 1) + "|"]
+    for each in compared:
+        exact = _both([policy[-1] for policy in each.nearest.policies])
+        gap = "-" if each.adversary_distance is None else f"{each.adversary_distance:.3f}"
+        cells = [
+            each.run,
+            each.game,
+            each.algorithm,
+            f"{each.profile.tau[0]:g}",
+            f"{each.profile.eps[0]:g}",
+            _both([policy[-1] for policy in each.policies.values()]),
+            exact,
+            f"{each.distance:.3f}",
+            gap,
+            f"{each.gain:.4f}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _both(numbers: Sequence[float]) -> str:
+    return " / ".join(f"{number:.3f}" for number in numbers)
+
+
+def _distance(exact: Sequence[Array], trained: Sequence[Array]) -> float:
+    return max(float(np.abs(one - other).max()) for one, other in zip(exact, trained, strict=True))
