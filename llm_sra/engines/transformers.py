@@ -6,8 +6,9 @@ has a say (up to the float error that another batch shape brings).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,6 @@ from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    PreTrainedModel,
     StoppingCriteriaList,
     StopStringCriteria,
 )
@@ -28,9 +28,11 @@ from llm_sra.engines.replies import completion, end_of_turn_ids
 from llm_sra.render import Renderer
 from llm_sra.task import Sampling
 
+PEFT_BASE = "__base__"  # how PEFT calls a row without an adapter
+
 
 class TransformersEngine:
-    """Generates with `model.generate`, one batch per adapter and kind of sampling.
+    """Generates with `model.generate`, one batch per kind of sampling, whatever the adapters.
 
     Args:
         bank: The model and its adapters.
@@ -63,7 +65,7 @@ class TransformersEngine:
         """One completion per request, in order. See `Engine.generate`."""
         groups: dict[tuple, list[int]] = defaultdict(list)
         for position, request in enumerate(requests):
-            kind = request.adapter or "", request.sampling, request.max_tokens, request.stop, request.choices
+            kind = request.sampling, request.max_tokens, request.stop, request.choices
             groups[kind].append(position)
         completions: dict[int, Completion] = {}
         for positions in groups.values():
@@ -76,7 +78,7 @@ class TransformersEngine:
     @torch.no_grad()
     def _generate_batch(self, requests: Sequence[Request]) -> list[Completion]:
         first = requests[0]
-        model, tokenizer = self.bank.base, self.renderer.tokenizer
+        model, tokenizer = self.bank.model, self.renderer.tokenizer
         width = max(len(request.prompt_ids) for request in requests)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._ends[0]
         input_ids = torch.full((len(requests), width), pad, dtype=torch.long)
@@ -96,8 +98,8 @@ class TransformersEngine:
         was_training = model.training
         model.eval()
         try:
-            with self.bank.using(first.adapter), _plain_generation(model):
-                output = model.generate(
+            with self._adapters(requests) as generate:
+                output = generate(
                     input_ids=input_ids.to(model.device),
                     attention_mask=attention_mask.to(model.device),
                     generation_config=config,
@@ -113,9 +115,22 @@ class TransformersEngine:
             for row_tokens, row_logprobs in zip(tokens, logprobs, strict=True)
         ]
 
+    @contextmanager
+    def _adapters(self, requests: Sequence[Request]) -> Iterator[Callable[..., torch.Tensor]]:
+        """How to generate: with the one adapter of all requests, or, by PEFT, each row with its own."""
+        names = [request.adapter for request in requests]
+        if len(set(names)) == 1:
+            with self.bank.using(names[0]), _plain_generation(self.bank.base):
+                yield self.bank.base.generate
+            return
+        for name in set(names) - {None}:
+            self.bank.revision(str(name))  # says which adapters there are, if this one is not
+        with _plain_generation(self.bank.base), _plain_generation(self.bank.model):
+            yield partial(self.bank.model.generate, adapter_names=[name or PEFT_BASE for name in names])
+
 
 @contextmanager
-def _plain_generation(model: PreTrainedModel) -> Iterator[None]:
+def _plain_generation(model: Any) -> Iterator[None]:
     """Without the penalties and suppressed tokens of the model's own generation config.
 
     They would change the distribution that is sampled from, and `generate` takes them wherever its argument is silent.
