@@ -1,4 +1,4 @@
-"""`make study`: both arms over seeds, and SRPO over τ and ε, each a run folder; then all of them with strangers.
+"""`make study`: all arms over seeds, and SRPO over τ and ε, each a run folder; then all of them with strangers.
 
 Resumable cell by cell: a finished run is not trained again, an interrupted one goes on from its last checkpoint, and
 an evaluation that exists is kept. Prints and writes `runs/study/study.md` and `study.png`.
@@ -17,6 +17,10 @@ ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "recipes" / "worksheet"
 ROSTER = ROOT / "eval" / "rosters" / "worksheet_test.yaml"
 SEEDS = (1, 2, 3, 4, 5)
+ARMS = ("ippo", "srpo")
+# All with the same budget of episodes; fcp's pool are the agents of ippo, and comes on top.
+BASELINES = ("srpo_sampled", "adversary", "best_response", "entropy", "fcp")
+UNTRAINED = "untrained-seed1"  # the base model in both seats; its seed plays no part
 TAUS = (0.0, 0.1, 1.0, 10.0, 100.0)
 WHICH = ("end", "best")  # of an arm's run: its last adapters, and the checkpoint that the dev roster chose
 SWEEP_STEPS = 60
@@ -41,7 +45,13 @@ class Cell:
 
 def arm_cells() -> list[Cell]:
     """Both arms at their chosen settings, over seeds."""
-    return [Cell(f"{arm}-seed{seed}", arm, {"seed": seed}) for seed in SEEDS for arm in ("ippo", "srpo")]
+    return [Cell(f"{arm}-seed{seed}", arm, {"seed": seed}) for seed in SEEDS for arm in ARMS]
+
+
+def baseline_cells() -> list[Cell]:
+    """The other arms over the same seeds; fcp last, as its pool must be there."""
+    untrained = Cell(UNTRAINED, "ippo", {"arm": "untrained"})
+    return [untrained, *(Cell(f"{arm}-seed{seed}", arm, {"seed": seed}) for arm in BASELINES for seed in SEEDS)]
 
 
 def sweep_cells() -> list[Cell]:
@@ -93,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--problems", type=int, default=64, help="held-out problems per partner, seat and decoding")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="trainings at a time")
     parser.add_argument("--arms_only", action="store_true", help="leave out the sweep over τ and ε")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds of the baselines")
     args = parser.parse_args(argv)
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -106,8 +117,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     sweep = [] if args.arms_only else sweep_cells()
     with ThreadPoolExecutor(args.processes) as pool:
         arms = [pool.submit(fill, cell, WHICH) for cell in arm_cells()]
-        rest = [pool.submit(fill, cell, WHICH[:1]) for cell in sweep]
-        for done in (*arms, *rest):
+        for done in arms:  # what comes now may play with them
+            done.result()
+        baselines = [cell for cell in baseline_cells() if int(cell.name.rsplit("seed", 1)[1]) <= args.seeds]
+        rest = [pool.submit(fill, cell, WHICH[:1]) for cell in (*baselines, *sweep)]
+        for done in rest:
             done.result()
         if sweep:
             at = f"checkpoint-{SWEEP_STEPS}"

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from llm_sra.loading import unknown
-from llm_sra.policies.perturbed import HOWS, TEMPERATURE
+from llm_sra.policies.perturbed import HOWS, SAY, TEMPERATURE
 
 SELF_PLAY = "self-play"
 ALWAYS = ("name", "kind", "policy")
@@ -125,6 +125,7 @@ KINDS: Mapping[str, Mapping[str, _Key]] = {
         "probability": _Key("a number in [0, 1]", lambda value: _is_number(value) and 0 <= value <= 1),
         "seed": WHOLE,
         "temperature": _Key("a number above 1", lambda value: _is_number(value) and value > 1),
+        "text": _Key("text", lambda value: isinstance(value, str)),
     },
 }
 SECRET = ("base_url", "key_env")  # a password or a key may stand there by mistake: not to be shown
@@ -198,6 +199,8 @@ def _inner(options: Mapping[str, Any], name: Any, path: Path, where: str) -> Ent
     inner = _entry({"name": name, **options["of"]}, path)
     if (options["how"] == TEMPERATURE) != ("temperature" in options):
         raise RosterError(f"{where}: `temperature` goes with `how: {TEMPERATURE}`, and with no other")
+    if (options["how"] == SAY) != ("text" in options):
+        raise RosterError(f"{where}: `text` goes with `how: {SAY}`, and with no other")
     innermost = inner
     while innermost.kind == "perturbed":
         innermost = innermost.options["of"]

@@ -11,7 +11,7 @@ from support import ROOT
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.parse import ConfigError, parse, read_recipe
 
-RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name != "partners")
 BASE = ["--model_name_or_path", "some/model", "--bf16", "false"]
 
 

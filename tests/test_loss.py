@@ -318,7 +318,9 @@ def test_one_adapters_gradient_norm_does_not_limit_anothers() -> None:
         before = {
             name: torch.cat([p.grad.flatten() for p in trainer.bank.parameters(name)]) for name in (HERO, PARTNER)
         }
-        assert trainer._reduce_and_clip(HERO, trainer.bank.parameters(HERO)) == pytest.approx(before[HERO].norm().item(), rel=1e-5)
+        assert trainer._reduce_and_clip(HERO, trainer.bank.parameters(HERO)) == pytest.approx(
+            before[HERO].norm().item(), rel=1e-5
+        )
         after = {name: torch.cat([p.grad.flatten() for p in trainer.bank.parameters(name)]) for name in (HERO, PARTNER)}
     finally:
         trainer.args.max_grad_norm = 1.0

@@ -654,7 +654,7 @@ def test_the_temperature_of_an_endpoint_is_raised_too_in_few_batches(server: Fak
         ({"how": "temperature", "temperature": 2.0}, r"'says' \(Scripted\) draws no tokens"),
         ({"how": "temperature"}, "`temperature` goes with how: temperature"),
         ({"how": "drop", "temperature": 2.0}, "`temperature` goes with how: temperature"),
-        ({"how": "forget"}, "how must be one of drop, cut, number, repeat, shuffle, temperature"),
+        ({"how": "forget"}, "how must be one of drop, cut, number, repeat, shuffle, say, temperature"),
         ({"how": "drop", "probability": 1.5}, r"probability must lie in \[0, 1\]"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Partners that something happens to: the reply of another policy is dropped, cut, falsified, repeated or shuffled.
+"""Partners that something happens to: another policy's reply is dropped, replaced, cut, falsified, repeated, shuffled.
 
 `play` gets the inner policy's reply, from an engine or as text, and `Perturbed` changes its text. It does not read the
 reply as an answer to anything: a task's own notation is not known here.
@@ -14,7 +14,7 @@ from functools import cached_property
 from llm_sra.policies.base import Decoded, EnginePolicy, Policy, PolicyError, TextPolicy
 from llm_sra.task import Message, Sampling
 
-TEMPERATURE = "temperature"
+TEMPERATURE, SAY = "temperature", "say"
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _BETWEEN = re.compile(r"(\n+|(?<=[.!?]) +)")
 
@@ -65,7 +65,7 @@ def shuffle(text: str, view: Sequence[Message], rng: random.Random) -> str:
 
 
 CHANGES: Mapping[str, Change] = {"drop": drop, "cut": cut, "number": number, "repeat": repeat, "shuffle": shuffle}
-HOWS = (*CHANGES, TEMPERATURE)
+HOWS = (*CHANGES, SAY, TEMPERATURE)
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,15 @@ class Perturbed:
     Attributes:
         name: Shown in transcripts and results.
         inner: Who answers; may itself be perturbed.
-        how: A key of `CHANGES`, or `temperature`: the reply is drawn at `temperature`.
+        how: A key of `CHANGES`; `say`: it says `text`; or `temperature`: the reply is drawn at `temperature`.
         probability: That a reply is changed, in [0, 1]; each turn has a coin of its own.
         seed: Of these coins and of what they decide. Two perturbations of one kind on one partner need two seeds.
         temperature: For `temperature` alone, above 1.
+        text: For `say` alone.
 
     Raises:
-        PolicyError: If `how` is unknown, or `temperature` is asked of a policy that draws no tokens.
+        PolicyError: If `how` is unknown or lacks what goes with it, or `temperature` is asked of a policy that draws no
+            tokens.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Perturbed:
     probability: float = 1.0
     seed: int = 0
     temperature: float | None = None
+    text: str | None = None
 
     def __post_init__(self) -> None:
         if self.how not in HOWS:
@@ -98,6 +101,8 @@ class Perturbed:
             raise PolicyError(f"partner {self.name!r}: probability must lie in [0, 1], got {self.probability}")
         if (self.how == TEMPERATURE) != (self.temperature is not None):
             raise PolicyError(f"partner {self.name!r}: `temperature` goes with how: {TEMPERATURE}, and with no other")
+        if (self.how == SAY) != (self.text is not None):
+            raise PolicyError(f"partner {self.name!r}: `text` goes with how: {SAY}, and with no other")
         if self.temperature is not None and not draws_tokens(self.inner):
             raise PolicyError(
                 f"partner {self.name!r}: {self.inner.name!r} ({type(self.inner).__name__}) draws no tokens: it has "
@@ -133,6 +138,8 @@ class Perturbed:
             text = self.inner.perturb(text, view, turn)
         if self.how == TEMPERATURE or not self._hit(turn):
             return text
+        if self.text is not None:
+            return self.text
         return CHANGES[self.how](text, view, self._rng(turn, "change"))
 
     @cached_property

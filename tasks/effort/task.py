@@ -44,6 +44,8 @@ class Effort(Task[Said]):
             rows; the first seat chooses the row, the second the column.
         actions: The words: a list for both seats, or a list of two lists. By default a known game's own names if they
             are the same for both seats, else `A`, `B`, ... for both.
+        normalise: Whether payoffs are divided by the larger seat's range of them, so that τ and ε mean the same in every
+            game.
 
     Attributes:
         game: What is played; its actions are named by the words.
@@ -64,12 +66,16 @@ class Effort(Task[Said]):
         game: str | None = None,
         payoffs: Mapping[str, Sequence[Sequence[float]]] | None = None,
         actions: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        normalise: bool = False,
     ) -> None:
         if game is not None and payoffs is not None:
             raise ValueError("effort takes one of the options `game` and `payoffs`, got both")
         chosen = known_game("effort" if game is None else game) if payoffs is None else own_game(payoffs)
         names = default_words(chosen) if actions is None else words(actions, chosen.shape)
-        self.game = MatrixGame(chosen.name, chosen.first, chosen.second, names)
+        if not isinstance(normalise, bool):
+            raise TypeError(f"effort option `normalise` must be true or false, got {normalise!r}")
+        scale = chosen.scale if normalise else 1.0
+        self.game = MatrixGame(chosen.name, chosen.first / scale, chosen.second / scale, names)
         self.choices = tuple(dict.fromkeys(names[0] + names[1]))
         self._has_costs = chosen is KNOWN["effort"]
         self._is_shared = np.array_equal(chosen.first, chosen.second)
