@@ -44,8 +44,8 @@ class Effort(Task[Said]):
             rows; the first seat chooses the row, the second the column.
         actions: The words: a list for both seats, or a list of two lists. By default a known game's own names if they
             are the same for both seats, else `A`, `B`, ... for both.
-        normalise: Whether payoffs are divided by the larger seat's range of them, so that τ and ε mean the same in every
-            game.
+        normalise: Whether payoffs are divided by the larger seat's range of them, so that τ and ε mean the same in all
+            games.
 
     Attributes:
         game: What is played; its actions are named by the words.
