@@ -3,6 +3,7 @@
 The agents' policies are read off their models, with no sampling; the equilibria are those of `llm_sra.games`.
 """
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,36 @@ def oracle_table(compared: Sequence[Comparison]) -> str:
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compare runs and print the table; with `--picture`, draw those of the effort game, too."""
+    parser = argparse.ArgumentParser("llm-sra oracle", description="Hold runs against exact equilibria.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder of task effort, arm ippo or srpo")
+    parser.add_argument("--picture", type=Path, help="PNG: the effort game's equilibria over tau, and its runs on them")
+    args = parser.parse_args(argv)
+    compared = [compare_with_oracle(run) for run in args.runs]
+    if args.picture:
+        print(f"picture: {draw(compared, args.picture)}\n")
+    print(oracle_table(compared))
+
+
+def draw(compared: Sequence[Comparison], path: Path) -> Path:
+    """The effort game's equilibria over τ, with the trained agents that played it.
+
+    Raises:
+        RunError: If none of them did, with the tether's usual direction.
+    """
+    from eval.games_plot import effort_figure
+
+    played = [each for each in compared if each.game == "effort" and each.profile.direction == "adversary_partner"]
+    points = []
+    for each in played:
+        first, second = (float(each.policies[seat][-1]) for seat in Effort.seats)
+        points.append((each.profile.tau[0], each.profile.eps[0], first, second))
+    if not points:
+        raise RunError("none of the runs played the effort game: there is nothing to draw")
+    return effort_figure(path, points, sorted({eps for _, eps, *_ in points}))
 
 
 def _both(numbers: Sequence[float]) -> str:

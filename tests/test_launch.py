@@ -33,7 +33,7 @@ DESCENT: dict[str, Any] = {"optim": "sgd", "learning_rate": 0.3, "max_grad_norm"
 RUNS: dict[str, dict[str, Any]] = {
     "tokens": {**UNEVEN, **DESCENT, "loss_type": "dapo", "num_iterations": 2},
     "rows": {**UNEVEN, **DESCENT, "loss_type": "grpo", "kl_direction": "partner_adversary", "scale_rewards": "batch"},
-    "reference": {**UNEVEN, **DESCENT, "loss_type": "bnpo", "beta": 0.01, "max_grad_norm": 0.05},
+    "reference": {**UNEVEN, **DESCENT, "loss_type": "dr_grpo", "beta": 0.01, "max_grad_norm": 0.05},
     "adam": {**UNEVEN, "adversary_updates": 2},
 }
 

@@ -51,7 +51,8 @@ def rows_of(adapter: str) -> list[Sample]:
 
 
 def whole(samples: Sequence[Sample]) -> Share:
-    return Share(len(samples), sum(sample.row.own_tokens for sample in samples), len(samples), processes=1)
+    tokens = sum(sample.row.own_tokens for sample in samples)
+    return Share(len(samples), tokens, len(samples), processes=1, local=tokens)
 
 
 def sizes_of(samples: Sequence[Sample]) -> tuple[int, int, int]:
@@ -182,8 +183,9 @@ def test_rows_that_fill_up_for_another_process_add_nothing(loss_type: str, monke
     trainer, samples = trainer_of(loss_type), rows_of(HERO)
     alone = whole(samples)
     # As one of two processes of which the other has 7 rows more, all of them empty: the mean of both is this half.
-    share = Share(alone.rows, alone.tokens, alone.rows + 7, processes=2)
-    expected = 2 * written_out(trainer, HERO, samples, loss_type)
+    share = Share(alone.rows, alone.tokens, alone.rows + 7, processes=2, local=alone.tokens)
+    # bnpo is a mean over what one process has, and the mean of both a mean of means.
+    expected = (1 if loss_type == "bnpo" else 2) * written_out(trainer, HERO, samples, loss_type)
     for size in sizes_of(samples)[1:]:
         assert close(gradient(trainer, HERO, samples, size, share), expected), size
     assert gradient(trainer, HERO, [], 5, share).abs().max() == 0
@@ -446,7 +448,7 @@ def sample_of(own: Sequence[int], length: int) -> Sample:
 
 def test_processes_run_micro_batches_of_the_same_size_and_number() -> None:
     samples = [sample_of([1], 1) for _ in range(5)]
-    share = Share(rows=13, tokens=13, most=8, processes=2)
+    share = Share(rows=13, tokens=13, most=8, processes=2, local=5)
     for mine in (samples, samples * 2, []):
         batches = micro_batches(mine[:8], size=3, share=share)
         assert [len(batch) for batch in batches] == [3, 3, 3]  # 8 rows in batches of 3
@@ -455,13 +457,13 @@ def test_processes_run_micro_batches_of_the_same_size_and_number() -> None:
 
 def test_one_process_alone_fills_nothing_up() -> None:
     samples = [sample_of([1], 1) for _ in range(5)]
-    assert [len(batch) for batch in micro_batches(samples, 3, Share(5, 5, 5, processes=1))] == [3, 2]
+    assert [len(batch) for batch in micro_batches(samples, 3, Share(5, 5, 5, processes=1, local=5))] == [3, 2]
 
 
 def test_terms_beside_the_policys_are_normalised_like_it() -> None:
     values = torch.tensor([[1.0, 2.0, 9.0], [4.0, 9.0, 9.0]])
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])  # 1 + 2 and 4
-    share = Share(rows=4, tokens=10, most=2, processes=2)  # a half of all rows, and of two processes
+    share = Share(rows=4, tokens=10, most=2, processes=2, local=5)  # a half of all rows, and of two processes
     for loss_type in ("dapo", "bnpo", "cispo", "vespo"):
         assert reduce_tokens(values, mask, share, loss_type, LIMIT).item() == pytest.approx(7 * 2 / 10)
     for loss_type in ("grpo", "sapo"):  # (1.5 + 4) x 2 processes / 4 rows
@@ -473,9 +475,9 @@ def test_terms_beside_the_policys_are_normalised_like_it() -> None:
 
 
 def test_trls_mean_over_a_micro_batch_is_scaled_to_its_part_of_the_whole() -> None:
-    share = Share(rows=12, tokens=60, most=6, processes=2)
-    # bnpo: mean over 5 tokens, which are 5 of 60: x 5 x 2 / 60. Row means: 3 rows of 12: x 3 x 2 / 12.
-    assert accumulation_scale("bnpo", 3, 5, share, 7) == 60 / (5 * 2)
+    share = Share(rows=12, tokens=60, most=6, processes=2, local=40)
+    # bnpo: mean over 5 tokens, which are 5 of the 40 on this process: x 5 / 40. Row means: 3 rows of 12: x 3 x 2 / 12.
+    assert accumulation_scale("bnpo", 3, 5, share, 7) == 40 / 5
     assert accumulation_scale("grpo", 3, 5, share, 7) == accumulation_scale("dr_grpo", 3, 5, share, 7) == 12 / (3 * 2)
     assert accumulation_scale("dapo", 3, 5, share, 7) == 7  # TRL divides by the whole, and by this over this
 

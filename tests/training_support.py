@@ -114,7 +114,9 @@ def make_trainer(out: Path, task: Task | None = None, engine: Engine | None = No
     """
     task = task or Letters()
     _, args = parse(None, overrides={"model_name_or_path": qwen2_folder(), "output_dir": out, **FLAGS, **overrides})
-    arm = build_arm(args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature))
+    arm = build_arm(
+        args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature), live_share=args.adversary_mix
+    )
     if engine is None:
         engine = make_engine(qwen2_folder(), arm.adapters)
     bank: AdapterBank = engine.bank

@@ -2,7 +2,7 @@
 
 TRL normalises a loss by the micro-batch that it sees. Here every micro-batch is given such a scale that the parts add
 up to the loss of all the adapter's rows over all processes, whatever the micro-batch size. Gradients are averaged over
-processes, hence the factor of their number.
+processes, hence the factor of their number. Only bnpo, by its definition, is normalised by what lies on one process.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from llm_sra.trainer.rollout import Sample
 from llm_sra.trainer.rows import Row, collate
 
-TOKEN_SUM = ("dapo", "cispo", "vespo", "bnpo")  # normalised by the number of own tokens
+TOKEN_SUM = ("dapo", "cispo", "vespo", "bnpo")  # normalised by the number of own tokens (bnpo: of its process)
 ROW_MEAN = ("grpo", "sapo")  # mean over a row's tokens, then over rows
 ROW_SUM = ("dr_grpo", "luspo")  # sum over a row's tokens, mean over rows (dr_grpo: by the reply limit, too)
 
@@ -28,12 +28,14 @@ class Share:
         tokens: Number of own tokens, over all processes.
         most: Number of rows of the process that has the most.
         processes: Number of processes.
+        local: Number of own tokens of this process.
     """
 
     rows: int
     tokens: int
     most: int
     processes: int
+    local: int
 
     @classmethod
     def of(cls, samples: Sequence[Sample], accelerator: Accelerator) -> "Share":
@@ -41,7 +43,11 @@ class Share:
         mine = [len(samples), sum(s.row.own_tokens for s in samples)]
         everyone = accelerator.gather(torch.tensor([mine], device=accelerator.device))
         rows, tokens = everyone.sum(dim=0).tolist()
-        return cls(rows, tokens, int(everyone[:, 0].max()), accelerator.num_processes)
+        return cls(rows, tokens, int(everyone[:, 0].max()), accelerator.num_processes, mine[1])
+
+    def normaliser(self, loss_type: str) -> float:
+        """What a sum over the own tokens of this process is divided by, as gradients are averaged over processes."""
+        return max(self.local, 1) if loss_type == "bnpo" else self.tokens / self.processes
 
 
 def micro_batches(samples: Sequence[Sample], size: int, share: Share) -> list[list[Sample]]:
@@ -70,7 +76,7 @@ def accumulation_scale(loss_type: str, rows: int, tokens: int, share: Share, ste
         steps_per_generation: TRL multiplies by the scale and divides by this where the loss is a sum over tokens.
     """
     if loss_type == "bnpo":
-        return share.tokens / (max(tokens, 1) * share.processes)
+        return share.normaliser(loss_type) / max(tokens, 1)
     if loss_type in TOKEN_SUM:
         return steps_per_generation
     return share.rows / (rows * share.processes)
@@ -94,7 +100,7 @@ def reduce_tokens(
     """
     masked = values * mask
     if mean or loss_type in TOKEN_SUM:
-        return masked.sum() * share.processes / share.tokens
+        return masked.sum() / share.normaliser("dapo" if mean else loss_type)
     if loss_type in ROW_MEAN:
         return (masked.sum(-1) / mask.sum(-1).clamp(min=1)).sum() * share.processes / share.rows
     per_row = masked.sum() * share.processes / share.rows
