@@ -115,11 +115,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"done: {cell.name}", flush=True)
 
     sweep = [] if args.arms_only else sweep_cells()
+    baselines = [cell for cell in baseline_cells() if int(cell.name.rsplit("seed", 1)[1]) <= args.seeds]
     with ThreadPoolExecutor(args.processes) as pool:
         arms = [pool.submit(fill, cell, WHICH) for cell in arm_cells()]
         for done in arms:  # what comes now may play with them
             done.result()
-        baselines = [cell for cell in baseline_cells() if int(cell.name.rsplit("seed", 1)[1]) <= args.seeds]
         rest = [pool.submit(fill, cell, WHICH[:1]) for cell in (*baselines, *sweep)]
         for done in rest:
             done.result()
@@ -129,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from benchmarks.study_report import write_report
 
     swept = [f"{name}@checkpoint-{SWEEP_STEPS}" for name in SHARED.values()] + [f"{c.name}@end" for c in sweep]
-    print(write_report(args.out, [cell.name for cell in arm_cells()], swept if sweep else []))
+    names = [cell.name for cell in baselines]
+    print(write_report(args.out, [cell.name for cell in arm_cells()], swept if sweep else [], names))
 
 
 if __name__ == "__main__":

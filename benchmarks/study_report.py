@@ -1,24 +1,46 @@
 """The study's tables and picture, from the evaluations of its cells. Nothing is trained or played here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from eval.plots import study_figure
 from eval.results import Results, merge, read_results
 from eval.stats import ArmDifference, Estimate, Summary, compare_arms, mean_interval, summarise
 from llm_sra.rosters import SELF_PLAY
+from llm_sra.runs import read_metrics
 
 ARMS = ("ippo", "srpo")
 TITLES = {"end": "At the end of training", "best": "Checkpoints chosen by the worst partner of the dev roster"}
 
 
-def write_report(out: Path, arms: Sequence[str], sweep: Sequence[str]) -> str:
+# What of the test roster is like something that an arm met in training.
+RESEMBLES = {
+    "srpo": "lazy, sloppy, saboteur (what its adversary becomes)",
+    "srpo_sampled": "lazy (rested), sloppy and saboteur (corrupted)",
+    "adversary": "saboteur (what its adversary becomes)",
+    "best_response": "lazy (resting half), sloppy and saboteur (corrupted half)",
+    "fcp": "other-ippo (agents of other seeds)",
+}
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a training cost: tokens that its policies generated, and seconds of its steps on a shared machine."""
+
+    tokens: float
+    seconds: float
+
+
+def write_report(out: Path, arms: Sequence[str], sweep: Sequence[str], baselines: Sequence[str] = ()) -> str:
     """Write `study.md` and `study.png`.
 
     Args:
         out: The study's folder.
         arms: Names of the runs of both arms.
         sweep: Names of the evaluations of the sweep.
+        baselines: Names of the runs of the other arms.
 
     Returns:
         The Markdown.
@@ -29,6 +51,10 @@ def write_report(out: Path, arms: Sequence[str], sweep: Sequence[str]) -> str:
         parts.append(f"## {title}\n\n{arm_tables(results)}")
         if which == "end":
             study_figure(results, {arm: _by_seed(results, arm) for arm in ARMS}, out / "study.png")
+    if baselines:
+        results = _results(out, [f"{name}@end" for name in (*arms, *baselines)])
+        names = dict.fromkeys(name.rsplit("-seed", 1)[0] for name in (*arms, *baselines))
+        parts.append(f"## All arms, at the end of training\n\n{arms_table(results, list(names), out)}")
     if sweep:
         parts.append(f"## SRPO over τ and ε, seed 1\n\n{sweep_table(_results(out, sweep))}")
     text = "\n\n".join(parts) + "\n"
@@ -50,6 +76,83 @@ def arm_tables(results: Results) -> str:
         "|---|---|---|---|---|---|"
     )
     return "\n".join([head, *lines]) + "\n\n" + seed_table(results)
+
+
+def arms_table(results: Results, arms: Sequence[str], out: Path) -> str:
+    """One row per arm: how it does with itself and with strangers, and how it differs from IPPO and from SRPO.
+
+    Args:
+        results: Of all arms' runs.
+        arms: Their names.
+        out: The study's folder, for what the trainings cost.
+    """
+    tables = []
+    for decoding in results.decodings:
+        rows = [_arm_row(results, arm, decoding, out) for arm in arms]
+        tables.append(f"{decoding}:\n\n" + "\n".join([_ARMS_HEAD, *rows]))
+    alike = "\n".join(f"- {arm}: {what}" for arm, what in RESEMBLES.items() if arm in arms)
+    return (
+        "Means over seeds and both seats; `worst` is the mean over seats of the worst stranger, `spread` the best less "
+        "the worst, `reliance` self-play less `lazy`. Differences of the mean over strangers are paired by seed and "
+        "problem (95 %, both resampled). `fcp` comes after its pool's trainings, which are not counted.\n\n"
+        + "\n\n".join(tables)
+        + f"\n\nStrangers of the test roster that are like something that the arm met in training:\n\n{alike}"
+    )
+
+
+_ARMS_HEAD = (
+    "| arm | seeds | self-play | strangers | worst | spread | reliance | effort | less ippo | less srpo | M tokens | s |"
+    + "\n"
+    + "|---" * 12
+    + "|"
+)
+
+
+def _arm_row(results: Results, arm: str, decoding: str, out: Path) -> str:
+    runs = _by_seed(results, arm)
+    summaries = [s for s in summarise(results.records) if s.decoding == decoding and s.run in runs.values()]
+
+    def mean(numbers: Sequence[float | None]) -> str:
+        known = [number for number in numbers if number is not None]
+        return f"{fmean(known):.2f}" if known else "-"
+
+    cost = [spent(out / f"{arm}-seed{seed}") for seed in runs]
+    cells = [
+        arm,
+        str(len(runs)),
+        mean([s.self_play for s in summaries]),
+        mean([s.mean for s in summaries]),
+        mean([s.worst for s in summaries]),
+        mean([s.spread for s in summaries]),
+        mean([s.reliance for s in summaries]),
+        mean([s.effort for s in summaries]),
+        *(_less(results, runs, _by_seed(results, other), decoding) if other != arm else "" for other in ARMS),
+        f"{fmean(c.tokens for c in cost) / 1e6:.2f}",
+        f"{fmean(c.seconds for c in cost):.0f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _less(results: Results, runs: Mapping[int, str], other: Mapping[int, str], decoding: str) -> str:
+    """An arm's difference from another over the seeds that both have."""
+    both = sorted(set(runs) & set(other))
+    if not both:
+        return "-"
+    first, later = ({seed: each[seed] for seed in both} for each in (other, runs))
+    return _estimate(compare_arms(results, first, later, decoding).problems_and_seeds, sign="+")
+
+
+def spent(run: Path) -> Spent:
+    """What a training cost, from its log; a policy's seats are taken to have had equally many episodes."""
+    tokens = seconds = 0.0
+    for line in read_metrics(run / "metrics.jsonl"):
+        seconds += sum(value for name, value in line.items() if name.startswith("time/"))
+        by_policy: dict[str, list[float]] = {}
+        for name, value in line.items():
+            if name.startswith("play/") and name.endswith("/tokens"):
+                by_policy.setdefault(name.split("/")[2], []).append(value)
+        tokens += sum(fmean(each) * line[f"policy/{policy}/episodes"] for policy, each in by_policy.items())
+    return Spent(tokens, seconds)
 
 
 def seed_table(results: Results) -> str:

@@ -1,4 +1,4 @@
-"""Objectives through the trainer, on a tiny random model: choices, critics, sampled partners, the adversary's options."""
+"""Objectives through the trainer, on a tiny random model: choices, critics, sampled partners, adversaries."""
 
 import itertools
 from pathlib import Path
@@ -39,7 +39,7 @@ def logged(run: Path) -> list[dict[str, Any]]:
 def test_log_probabilities_and_entropies_are_those_of_the_choices_alone() -> None:
     logits = torch.tensor([[[0.0, 9.0, 1.0, 1.0], [0.0, 9.0, 2.0, 0.0]]]).log_softmax(-1)
     logprobs, entropies = among_choices(logits, torch.tensor([[2, 0]]), torch.tensor([2, 3]))
-    # Two equal choices: log 1/2 each. Then logits 2 and 0: the second was said; what was not a choice counts as the first.
+    # Two equal choices: log 1/2. Then logits 2 and 0; what was said was no choice, and counts as the first.
     assert logprobs[0].tolist() == pytest.approx([-0.693147, -0.126928], abs=1e-5)
     assert entropies[0].tolist() == pytest.approx([0.693147, 0.365334], abs=1e-5)
 
