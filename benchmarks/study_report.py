@@ -101,9 +101,8 @@ def arms_table(results: Results, arms: Sequence[str], out: Path) -> str:
 
 
 _ARMS_HEAD = (
-    "| arm | seeds | self-play | strangers | worst | spread | reliance | effort | less ippo | less srpo | M tokens | s |"
-    + "\n"
-    + "|---" * 12
+    "| arm | seeds | self-play | strangers | worst | spread | reliance | effort | less ippo | less srpo | M tokens "
+    "| s |\n" + "|---" * 12
     + "|"
 )
 
