@@ -1,0 +1,140 @@
+"""What the documentation says can be done as it says: links lead somewhere, snippets are accepted, keys exist."""
+
+import random
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from llm_sra.loading import load_task
+from llm_sra.play import Table, play
+from llm_sra.policies import Match, Scripted
+from llm_sra.rosters import read_roster
+from llm_sra.trainer.config import SRPOConfig
+from llm_sra.trainer.parse import parse
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+MARKS = re.compile(r"`([^`]+)`")
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """Code blocks of a language, each with the page and its number there."""
+    found = []
+    for page in PAGES:
+        here = [text for name, text in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
+        found += [(f"{page.stem}-{number}", text) for number, text in enumerate(here, 1)]
+    return found
+
+
+def named(chosen: list[tuple[str, str]]) -> dict[str, list]:
+    """As arguments of `parametrize`."""
+    return {"argvalues": [text for _, text in chosen], "ids": [name for name, _ in chosen]}
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of a page's headings."""
+    heads = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def key_columns(page: Path) -> list[str]:
+    """All words in backticks that stand in columns of tables headed `keys`."""
+    keys: list[str] = []
+    header: list[str] = []
+    for line in prose(page).splitlines():
+        if not line.startswith("|"):
+            header = []
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not header:
+            header = cells
+        keys += [
+            key for name, cell in zip(header, cells, strict=False) if name == "keys" for key in MARKS.findall(cell)
+        ]
+    return keys
+
+
+ROSTERS = [block for block in blocks("yaml") if block[1].startswith("partners:")]
+RECIPES = [block for block in blocks("yaml") if not block[1].startswith("partners:")]
+TASKS = [block for block in blocks("python") if "(Task):" in block[1]]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+def test_relative_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    links = [link for link in LINK.findall(prose(page)) if "://" not in link]
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_on_the_index() -> None:
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in LINK.findall(prose(DOCS / "index.md"))}
+    assert {page for page in DOCS.rglob("*.md")} - {DOCS / "index.md"} <= linked
+
+
+@pytest.mark.parametrize("text", **named(ROSTERS))
+def test_rosters_are_accepted(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "roster.yaml"
+    path.write_text(text)
+    assert read_roster(path)
+
+
+@pytest.mark.parametrize("text", **named(RECIPES))
+def test_recipes_are_accepted(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{text}model_name_or_path: some/model\nuse_cpu: true\nbf16: false\n")
+    parse(path)
+
+
+def test_keys_in_the_tables_of_objectives_exist() -> None:
+    keys = key_columns(DOCS / "objectives.md")
+    assert {"tau", "loss_type", "adversary_reset_steps"} <= set(keys)  # so that the tables are found at all
+    assert set(keys) - {field.name for field in fields(SRPOConfig)} == set()
+
+
+def test_own_keys_of_the_objective_are_all_in_the_tables() -> None:
+    ours = set(SRPOConfig.__annotations__)
+    elsewhere = {  # on the run, the task, the engine; not on the objective
+        "task", "task_args", "engine", "engine_adapter_dir", "rollout_batch_size", "dev_roster", "dev_problems",
+        "log_episodes", "overwrite_output_dir", "allow_untested_backend", "max_completion_length", "output_dir",
+        "num_generations_eval", "steps_per_generation", "logging_steps", "logging_nan_inf_filter",
+        "metric_for_best_model", "greater_is_better", "vllm_server_host",
+    }  # fmt: skip
+    assert ours - elsewhere - set(key_columns(DOCS / "objectives.md")) == set()
+
+
+@pytest.mark.parametrize("text", **named(TASKS))
+def test_tasks_are_played_to_their_end_whatever_is_said(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    [name] = re.findall(r"class (\w+)\(Task\)", text)
+    task = load_task(f"{path}:{name}")
+    splits = [{problem.id for problem in task.problems(split)} for split in ("train", "dev", "test")]
+    assert len(set.union(*splits)) == sum(map(len, splits)) > 0
+
+    class Babbler:
+        def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+            assert messages[-1]["role"] == "user"
+            return rng.choice(["", "<|im_end|>", messages[-1]["content"], *task.choices])
+
+    match = Match("babble", {seat: Scripted("babbler", Babbler()) for seat in task.seats})
+    for episode in play(task, [Table(problem, match) for problem in task.problems("dev", 8)], {}, seed=1):
+        assert set(episode.rewards) == set(task.seats)
+        assert all(episode.turns_of(seat) for seat in task.seats)
+
+
+def test_the_readmes_task_is_the_one_of_the_page() -> None:
+    assert dict(blocks("python"))["your-task-1"] in (ROOT / "README.md").read_text(encoding="utf-8")
