@@ -4,9 +4,10 @@ The agents' policies are read off their models, with no sampling; the equilibria
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,17 @@ from tasks.effort import Effort
 
 Array = NDArray[np.float64]
 NEAR = 0.05  # of probabilities
+# What a training must be for its game to be the oracle's.
+THEORY: Mapping[str, Callable[[Any], bool]] = {
+    "arm": lambda value: value in ("ippo", "srpo"),
+    "partners": lambda value: not value,
+    "scale_rewards": lambda value: value == "none",
+    "whiten_advantages": lambda value: not value,
+    "adversary_entropy_coef": lambda value: not value,
+    "adversary_mix": lambda value: not value,
+    "beta": lambda value: not value,
+    "tau_schedule": lambda value: value != "target_kl",
+}
 
 
 @dataclass(frozen=True)
@@ -73,10 +85,10 @@ def compare_with_oracle(path: str | Path | Run) -> Comparison:
     task = load_task(str(config["task"]), config.get("task_args"))
     if not isinstance(task, Effort):
         raise RunError(f"{run.path} is of task {config['task']!r}: only matrix games (task effort) have an oracle")
-    learned = config["arm"] in ("ippo", "srpo") and not config.get("partners")
-    if not learned or config["scale_rewards"] != "none" or config.get("whiten_advantages"):
+    if wrong := [key for key, fits in THEORY.items() if key in config and not fits(config[key])]:
         raise RunError(
-            f"{run.path}: the oracle has the equilibria of arms ippo and srpo with advantages in units of the reward"
+            f"{run.path}: the oracle has the equilibria of arms ippo and srpo at one tau, with advantages in units of "
+            f"the reward and nothing else in the objective; not of {', '.join(f'{key} {config[key]}' for key in wrong)}"
         )
     tau = float(config["tau"]) if config["arm"] == "srpo" else 0.0
     profile = RiskProfile.same(tau, float(config["entropy_coef"]), config["kl_direction"])

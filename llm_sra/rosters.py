@@ -199,6 +199,8 @@ def _inner(options: Mapping[str, Any], name: Any, path: Path, where: str) -> Ent
     inner = _entry({"name": name, **options["of"]}, path)
     if (options["how"] == TEMPERATURE) != ("temperature" in options):
         raise RosterError(f"{where}: `temperature` goes with `how: {TEMPERATURE}`, and with no other")
+    if "seeds" in inner.options:
+        raise RosterError(f"{where}: `seeds` goes with a live partner of its own, not with a perturbed one")
     if (options["how"] == SAY) != ("text" in options):
         raise RosterError(f"{where}: `text` goes with `how: {SAY}`, and with no other")
     innermost = inner

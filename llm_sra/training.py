@@ -14,9 +14,9 @@ from llm_sra.engines import EngineOptions, make_engine
 from llm_sra.evaluation import DevEvaluation
 from llm_sra.loading import load_task
 from llm_sra.models import load_model
-from llm_sra.policies import EnginePolicy
+from llm_sra.policies import EnginePolicy, decoded
 from llm_sra.render import Renderer
-from llm_sra.rosters import read_roster
+from llm_sra.rosters import Entry, read_roster
 from llm_sra.runs import Run, RunError
 from llm_sra.studio import Studio
 from llm_sra.task import Sampling, Task
@@ -80,11 +80,12 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)
     engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer(tokenizer, args.chat_template_kwargs))
-    live = {seat: EnginePolicy(name, ENGINE, name, Sampling(args.temperature)) for seat, name in roles.heroes.items()}
+    sampling = Sampling(args.temperature)
+    live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
     studio = Studio(task, max_reply_tokens=args.max_completion_length, live=live)
     studio.lend(ENGINE, engine, bank)
     try:
-        seated = None if partners is None else {entry.name: studio.partner(entry) for entry in partners}
+        seated = None if partners is None else _seat_partners(studio, partners, sampling)
         arm = _arm(args, task, seated)
         check_divides(args.problems_per_step, args.num_generations, arm, args.world_size, args.partners_per_step)
         on_dev = None
@@ -116,6 +117,14 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         studio.close()
         engine.close()
     return Run.open(args.run_dir)
+
+
+def _seat_partners(studio: Studio, entries: Sequence[Entry], sampling: Sampling) -> Partners:
+    """The policies of a roster, with their tokens drawn as those of the agents that are trained."""
+    return {
+        entry.name: {seat: decoded(policy, sampling) for seat, policy in studio.partner(entry).items()}
+        for entry in entries
+    }
 
 
 def _arm(args: SRPOConfig, task: Task, partners: Partners | None = None) -> Arm:

@@ -96,7 +96,7 @@ class Arm(Roles):
 def assign_roles(name: str, seats: Sequence[str], sharing: str, tau: float, sampled: bool = False) -> Roles:
     """The policies that an arm trains; arguments as of `build_arm`, `sampled` if it has partners."""
     heroes = {seat: "hero" if sharing == "shared" else seat for seat in seats}
-    if sampled or tau == 0 or name not in ("srpo", "adversary"):
+    if sampled or name not in ("srpo", "adversary") or tether_strength(name, tau) == 0:
         return Roles(heroes, {})
     adversaries = {
         _adversary_of(seat, sharing): heroes[next(other for other in seats if other != seat)] for seat in seats

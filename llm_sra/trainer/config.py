@@ -1,6 +1,7 @@
 """What a training run is told: TRL's and transformers' flags under their own names, and the method's beside them."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from trl import GRPOConfig, ModelConfig
 
 from llm_sra.engines import ENGINES
-from llm_sra.trainer.arms import ARMS
+from llm_sra.trainer.arms import ARMS, tether_strength
 from llm_sra.trainer.schedule import SCHEDULES
 
 ALGORITHMS = ("grpo", "ppo")
@@ -328,15 +329,28 @@ class SRPOConfig(GRPOConfig):
             raise ValueError("arm fcp is a best response to the pool's mean: set risk to expectation, or arm to srpo")
         if self.partners is None and (self.partners_per_step is not None or self.risk_smoothing):
             raise ValueError("partners_per_step and risk_smoothing need `partners`")
+        if self.partners is not None and self.risk == "entropic" and not math.isfinite(self.tau):
+            raise ValueError(f"risk entropic needs a finite tau, got {self.tau}; worst_case is its limit")
         if self.partners_per_step is not None and self.risk_smoothing:
             raise ValueError("risk_smoothing needs the same partners at every step: leave out partners_per_step")
-        alone = self.partners is None and (self.arm not in ("srpo", "adversary") or self.tau == 0)
+        alone = self.partners is None and (
+            self.arm not in ("srpo", "adversary") or tether_strength(self.arm, self.tau) == 0
+        )
         if alone and (self.adversary_mix or self.adversary_reset_steps):
             raise ValueError(f"adversary_mix and adversary_reset_steps need adversaries; arm {self.arm} has none")
         if self.partners is not None and self.adversary_reset_steps:
             raise ValueError("adversary_reset_steps needs learned adversaries, not `partners`")
         if self.advantage_level == "turn" and self.scale_rewards != "none":
             raise ValueError(f"advantage_level turn takes scale_rewards none, got {self.scale_rewards}")
+        if self.importance_sampling_level == "sequence" and self.level != "episode":
+            raise ValueError(
+                "importance_sampling_level sequence weighs whole rows: it would average the advantages of single "
+                f"{self.level}s away; set advantage_level to episode"
+            )
+        if self.loss_type == "luspo" and self.importance_sampling_level != "sequence":
+            raise ValueError(
+                "loss_type luspo needs importance_sampling_level sequence; by tokens it is dr_grpo, scaled"
+            )
         if self.algorithm == "ppo" and (self.scale_rewards != "none" or self.advantage_baseline != "mean"):
             raise ValueError("scale_rewards and advantage_baseline are grpo's; ppo has whiten_advantages")
         if self.algorithm == "grpo" and self.whiten_advantages:
