@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -263,6 +264,32 @@ def test_the_tokenizers_end_of_turn_counts_beside_the_models(engine: Transformer
         replies = [reply.token_ids for reply in other.generate([ask(engine, seed) for seed in range(300)])]
     assert {ids[-1] for ids in replies if len(ids) < 8} == {end, 200, 201}
     assert not any({end, 200, 201} & set(ids[:-1]) for ids in replies)
+
+
+def test_choices_are_drawn_from_alone_with_the_probabilities_that_they_have_among_themselves(
+    engine: TransformersEngine,
+) -> None:
+    choices = engine.renderer.single_tokens(("a", "1", "="))
+    asked = [replace(ask(engine, seed, max_tokens=1), choices=choices) for seed in range(400)]
+    among = logits(engine, asked[0], [0])[0, list(choices)].log_softmax(dim=-1)
+    counts = dict.fromkeys(choices, 0)
+    for done in engine.generate(asked):
+        (token,) = done.token_ids
+        counts[token] += 1
+        assert done.logprobs[0] == pytest.approx(among[choices.index(token)].item(), abs=1e-5)
+    for token, likely in zip(choices, among.exp().tolist(), strict=True):
+        assert counts[token] / 400 == pytest.approx(likely, abs=0.08)  # three standard errors
+
+
+def test_adapters_that_share_a_batch_say_what_each_says_alone(engine: TransformersEngine) -> None:
+    asked = [ask(engine, seed, prompt=p, adapter=a) for seed in range(3) for p in prompts(engine) for a in ADAPTERS]
+    together = engine.generate(asked)
+    for adapter in ADAPTERS:
+        alone = engine.generate([request for request in asked if request.adapter == adapter])
+        mine = [done for request, done in zip(asked, together, strict=True) if request.adapter == adapter]
+        for one, other in zip(mine, alone, strict=True):
+            assert one.token_ids == other.token_ids
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
 def test_generating_leaves_the_model_as_it_was(engine: TransformersEngine) -> None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,10 @@ def trainer_logprobs(bank: AdapterBank, request: Request, done: Completion) -> t
     with bank.using(request.adapter):
         logits = bank.base(torch.tensor([[*request.prompt_ids, *done.token_ids]])).logits
     logits = logits[0, len(request.prompt_ids) - 1 : -1] / (request.sampling.temperature or 1.0)
+    if request.choices:
+        others = torch.ones(logits.shape[-1], dtype=torch.bool)
+        others[list(request.choices)] = False
+        logits = logits.masked_fill(others, -torch.inf)
     return logits.log_softmax(-1)[torch.arange(len(done.token_ids)), torch.tensor(done.token_ids)]
 
 
@@ -128,6 +133,15 @@ def furthest(bank: AdapterBank, asked: list[Request], done: list[Completion]) ->
 def test_logprobs_are_those_of_the_trainer_for_base_heroes_and_adversaries(engine, temperature):
     asked = requests(engine.renderer, temperature=temperature)
     assert furthest(engine.bank, asked, engine.generate(asked)) < TOLERANCE
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 0.0])
+def test_choices_are_drawn_from_alone_with_the_probabilities_that_they_have_among_themselves(engine, temperature):
+    choices = engine.renderer.single_tokens(("1", "7", "+"))
+    asked = [replace(r, choices=choices, max_tokens=1) for r in requests(engine.renderer, temperature=temperature)]
+    done = engine.generate(asked)
+    assert {d.token_ids[0] for d in done} <= set(choices) and all(len(d.token_ids) == 1 for d in done)
+    assert furthest(engine.bank, asked, done) < TOLERANCE
 
 
 def test_greedy_replies_are_those_of_transformers(engine):
