@@ -301,12 +301,12 @@ def test_the_ratio_to_the_policy_before_the_first_update_is_clipped(
     trainer = trainer_of(num_iterations=2)
     sample = one_row(advantage, -math.log(ratio), trainer)
     spied.clear()
-    trainer._means.reduce(trainer.accelerator)
+    trainer._means.reduce()
     gradient(trainer, HERO, [sample])
     own = torch.tensor(sample.row.own)
     expected = -advantage * factor * own / sample.row.own_tokens
     assert torch.allclose(spied[0].grad[0], expected, rtol=1e-4, atol=1e-9)
-    assert trainer._means.reduce(trainer.accelerator)[f"policy/{HERO}/clip_fraction"] == float(factor == 0)
+    assert trainer._means.reduce()[f"policy/{HERO}/clip_fraction"] == float(factor == 0)
 
 
 def test_one_adapters_gradient_norm_does_not_limit_anothers() -> None:

@@ -60,7 +60,7 @@ def test_replies_are_choices_and_the_trainer_gives_them_the_probabilities_that_t
     trainer.create_optimizer()
     losses = trainer._update(trainer.bank.model, rollout)
     assert all(abs(loss) < 10 for loss in losses.values())
-    means = trainer._means.reduce(trainer.accelerator)
+    means = trainer._means.reduce()
     assert all(0 < value <= 1.0987 for name, value in means.items() if name.endswith("/entropy"))  # at most log 3
 
 
@@ -193,7 +193,7 @@ def test_a_critic_learns_to_foresee_returns(tmp_path: Path) -> None:
     for _ in range(30):
         critic_gradient(trainer, rollout, "left", 64)
         optimizer.step()
-        losses.append(next(iter(trainer._means.reduce(trainer.accelerator).values())))
+        losses.append(next(iter(trainer._means.reduce().values())))
     assert losses[-1] < 0.8 * losses[0]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import training_support
-from accelerate import Accelerator
 from training_support import GRADIENT, Initial, Letters, make_trainer, train_tiny, vectors
 from transformers import TrainerCallback
 
@@ -309,10 +308,21 @@ def test_means_over_tokens_do_not_depend_on_micro_batches() -> None:
         means = TokenMeans()
         for total, tokens in batches:
             means.add("x", torch.tensor(total), torch.tensor(tokens))
-        return means.reduce(Accelerator(cpu=True))["x"]
+        return means.reduce()["x"]
 
     # 12 over 6 tokens; the micro-batches' own means are 1 and 2.2, or 5 and 1.4.
     assert mean((1.0, 1), (11.0, 5)) == mean((5.0, 1), (7.0, 5)) == mean((12.0, 6)) == 2.0
+
+
+def test_divergence_and_entropy_are_logged_by_turn_too(srpo: tuple) -> None:
+    line = steps_of(srpo[0])[0]
+    for adversary in ("adversary-of-left", "adversary-of-right"):
+        turns = [line[f"policy/{adversary}/kl_to_partner_turn{turn}"] for turn in (1, 2)]
+        assert sum(turns) == pytest.approx(line[f"policy/{adversary}/kl_to_partner"], abs=1e-5)
+        assert f"policy/{adversary}/kl_to_partner_turn1_p95" in line
+    for policy in (*HEROES, "adversary-of-left"):
+        entropies = [line[f"policy/{policy}/entropy_turn{turn}"] for turn in (1, 2)]
+        assert min(entropies) - 1e-6 <= line[f"policy/{policy}/entropy"] <= max(entropies) + 1e-6
 
 
 PARTNER = """

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -23,6 +22,7 @@ DEAD_GROUPS = 0.98
 WILD_ENTROPY = 3.0  # times that of the first step
 PERCENTILES = (50, 95)
 PARTS = ("generate", "score", "train", "sync")
+MOST_TURNS = 8  # of a seat that are reported one by one: the rounds of a debate, not the steps of a walk
 
 
 class Clock:
@@ -50,14 +50,16 @@ class TokenMeans:
         part = torch.stack([total.detach().float(), tokens.float()])
         self._sums[name] = self._sums[name] + part if name in self._sums else part
 
-    def reduce(self, accelerator: Accelerator) -> dict[str, float]:
+    def reduce(self) -> dict[str, float]:
         """The means over all processes, which all must call this; begins anew."""
-        means = {}
-        for name, sums in self._sums.items():
-            total, tokens = accelerator.reduce(sums, "sum").tolist()
-            means[name] = total / max(tokens, 1)
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        # As objects: one process may have had a turn that no other came to.
+        for process in gather_object([{name: part.tolist() for name, part in self._sums.items()}]):
+            for name, (total, tokens) in process.items():
+                sums[name][0] += total
+                sums[name][1] += tokens
         self._sums.clear()
-        return means
+        return {name: total / max(tokens, 1) for name, (total, tokens) in sums.items()}
 
 
 def play_metrics(rollout: Rollout) -> dict[str, float]:
@@ -86,6 +88,13 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
     for (_, adapter), nats in rollout.tether_nats().items():
         sums[f"policy/{adapter}/kl_to_partner"].append(nats)
         spread[f"policy/{adapter}/kl_to_partner"].append(nats)
+    for sample in rollout.samples:
+        if sample.nats is not None:
+            which = torch.tensor(sample.row.turns)
+            for turn in _reported(sample.row.turns):
+                nats = sample.nats[which == turn].sum().item()
+                sums[f"policy/{sample.adapter}/kl_to_partner_turn{turn + 1}"].append(nats)
+                spread[f"policy/{sample.adapter}/kl_to_partner_turn{turn + 1}"].append(nats)
     for adapter, share in rollout.dead_groups.items():
         sums[f"policy/{adapter}/dead_groups"].append(share)
     everyone = gather_object([{name: (sum(values), len(values)) for name, values in sums.items()}])
@@ -107,6 +116,31 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
             key = f"policy/{name.split('/')[2]}/episodes"
             numbers[key] = numbers.get(key, 0.0) + count
     return numbers
+
+
+def add_entropies(
+    means: TokenMeans, adapter: str, entropies: torch.Tensor, mask: torch.Tensor, turns: Sequence[Sequence[int]]
+) -> None:
+    """Add a micro-batch's entropies: over all own tokens, and over those of each turn.
+
+    Args:
+        means: Added to.
+        adapter: Whose.
+        entropies: (B, T), in nats.
+        mask: (B, T), 1 on own tokens.
+        turns: Of each row, the turn that a token belongs to; -1 for none.
+    """
+    entropies = entropies.detach() * mask
+    means.add(f"policy/{adapter}/entropy", entropies.sum(), mask.sum())
+    width = mask.size(1)
+    numbers = torch.tensor([[*row, *[-1] * (width - len(row))] for row in turns], device=mask.device)
+    for turn in _reported(numbers.unique().tolist()):
+        there = numbers == turn
+        means.add(f"policy/{adapter}/entropy_turn{turn + 1}", (entropies * there).sum(), (mask * there).sum())
+
+
+def _reported(turns: Sequence[int]) -> list[int]:
+    return sorted({turn for turn in turns if 0 <= turn < MOST_TURNS})
 
 
 def dead_policies(numbers: Mapping[str, float]) -> list[str]:

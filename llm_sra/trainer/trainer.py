@@ -256,7 +256,7 @@ class SRPOTrainer(RowScorer):
         entropies = self._entropies
         assert entropies is not None
         tokens = mask.sum()
-        self._means.add(f"policy/{adapter}/entropy", (entropies.detach() * mask).sum(), tokens)
+        metrics.add_entropies(self._means, adapter, entropies, mask, [sample.row.turns for sample in batch])
         for theirs, ours in FROM_TRL.items():
             for value in reported.get(theirs, ()):
                 self._means.add(f"policy/{adapter}/{ours}", value * tokens, tokens)
@@ -384,7 +384,7 @@ class SRPOTrainer(RowScorer):
 
     def _log_step(self, rollout: Rollout, losses: dict[str, float], clock: metrics.Clock) -> None:
         numbers = metrics.play_metrics(rollout)
-        numbers |= self._means.reduce(self.accelerator)
+        numbers |= self._means.reduce()
         for adversary, partner in self.arm.adversaries.items():
             ours, theirs = (numbers.get(f"policy/{name}/entropy") for name in (adversary, partner))
             if ours is not None and theirs is not None:
