@@ -5,6 +5,7 @@ an evaluation that exists is kept. Prints and writes `runs/study/study.md` and `
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -14,12 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-RECIPES = ROOT / "recipes" / "worksheet"
+RECIPES = ROOT / "recipes"
 ROSTER = ROOT / "eval" / "rosters" / "worksheet_test.yaml"
 SEEDS = (1, 2, 3, 4, 5)
 ARMS = ("ippo", "srpo")
 # All with the same budget of episodes; fcp's pool are the agents of ippo, and comes on top.
 BASELINES = ("srpo_sampled", "adversary", "best_response", "entropy", "fcp")
+# Matrix games held against theory: each by both algorithms.
+GAMES = ("effort", "prisoners_dilemma", "inspection", "battle_of_the_sexes")
+PROFILES = ((1.0, 0.3), (2.0, 0.2), (3.0, 0.2))  # τ and ε, for payoffs that range over 1
+PPO = {"algorithm": "ppo", "advantage_baseline": "mean", "critic_learning_rate": 2e-3}
 UNTRAINED = "untrained-seed1"  # the base model in both seats; its seed plays no part
 TAUS = (0.0, 0.1, 1.0, 10.0, 100.0)
 WHICH = ("end", "best")  # of an arm's run: its last adapters, and the checkpoint that the dev roster chose
@@ -34,7 +39,7 @@ class Cell:
 
     Attributes:
         name: Of its run folder.
-        recipe: Its recipe.
+        recipe: Its recipe, below `recipes/`.
         flags: What differs from the recipe.
     """
 
@@ -45,13 +50,28 @@ class Cell:
 
 def arm_cells() -> list[Cell]:
     """Both arms at their chosen settings, over seeds."""
-    return [Cell(f"{arm}-seed{seed}", arm, {"seed": seed}) for seed in SEEDS for arm in ARMS]
+    return [Cell(f"{arm}-seed{seed}", f"worksheet/{arm}", {"seed": seed}) for seed in SEEDS for arm in ARMS]
 
 
 def baseline_cells() -> list[Cell]:
     """The other arms over the same seeds; fcp last, as its pool must be there."""
-    untrained = Cell(UNTRAINED, "ippo", {"arm": "untrained"})
-    return [untrained, *(Cell(f"{arm}-seed{seed}", arm, {"seed": seed}) for arm in BASELINES for seed in SEEDS)]
+    untrained = Cell(UNTRAINED, "worksheet/ippo", {"arm": "untrained"})
+    trained = [Cell(f"{arm}-seed{seed}", f"worksheet/{arm}", {"seed": seed}) for arm in BASELINES for seed in SEEDS]
+    return [untrained, *trained]
+
+
+def game_cells() -> list[Cell]:
+    """Matrix games, payoffs scaled to range over 1; seed 1."""
+    return [
+        Cell(
+            f"{game}-tau{tau:g}-eps{eps:g}-{algorithm}",
+            "effort/srpo",
+            {"task_args": json.dumps({"game": game, "normalise": True}), "tau": tau, "entropy_coef": eps, **flags},
+        )
+        for game in GAMES
+        for tau, eps in PROFILES
+        for algorithm, flags in (("grpo", {}), ("ppo", PPO))
+    ]
 
 
 def sweep_cells() -> list[Cell]:
@@ -59,11 +79,11 @@ def sweep_cells() -> list[Cell]:
     common = {"seed": 1, "max_steps": SWEEP_STEPS}
     none = {"entropy_coef": 0, "adversary_entropy_coef": 0}
     cells = [
-        Cell(f"tau{tau:g}-{name}", "srpo", {**common, "tau": tau, **flags})
+        Cell(f"tau{tau:g}-{name}", "worksheet/srpo", {**common, "tau": tau, **flags})
         for tau in TAUS
         for name, flags in (("eps", {}), ("noeps", none))
     ]
-    other = Cell("tau10-otherkl", "srpo", {**common, "tau": 10.0, "kl_direction": "partner_adversary"})
+    other = Cell("tau10-otherkl", "worksheet/srpo", {**common, "tau": 10.0, "kl_direction": "partner_adversary"})
     return [*(cell for cell in cells if cell.name not in SHARED), other]
 
 
@@ -102,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--problems", type=int, default=64, help="held-out problems per partner, seat and decoding")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="trainings at a time")
-    parser.add_argument("--arms_only", action="store_true", help="leave out the sweep over τ and ε")
+    parser.add_argument(
+        "--arms_only", action="store_true", help="leave out the matrix games and the sweep over τ and ε"
+    )
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds of the baselines")
     args = parser.parse_args(argv)
     args.out = args.out.resolve()
@@ -121,15 +143,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         for done in arms:  # what comes now may play with them
             done.result()
         rest = [pool.submit(fill, cell, WHICH[:1]) for cell in (*baselines, *sweep)]
-        for done in rest:
+        games = [pool.submit(fill, cell, ()) for cell in ([] if args.arms_only else game_cells())]
+        for done in (*rest, *games):
             done.result()
         if sweep:
             at = f"checkpoint-{SWEEP_STEPS}"
             list(pool.map(lambda name: evaluate(name, at, args.out, args.problems), SHARED.values()))
-    from benchmarks.study_report import write_report
+    from benchmarks.study_report import write_games, write_report
 
     swept = [f"{name}@checkpoint-{SWEEP_STEPS}" for name in SHARED.values()] + [f"{c.name}@end" for c in sweep]
     names = [cell.name for cell in baselines]
+    if games:
+        print(write_games(args.out, [cell.name for cell in game_cells()]))
     print(write_report(args.out, [cell.name for cell in arm_cells()], swept if sweep else [], names))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from eval.oracle import compare_with_oracle, draw, oracle_table
 from eval.plots import study_figure
 from eval.results import Results, merge, read_results
 from eval.stats import ArmDifference, Estimate, Summary, compare_arms, mean_interval, summarise
@@ -62,6 +63,15 @@ def write_report(out: Path, arms: Sequence[str], sweep: Sequence[str], baselines
     return text
 
 
+def write_games(out: Path, names: Sequence[str]) -> str:
+    """Write `games.md`, the trained agents beside the exact equilibria, and `games.png`, those of the effort game."""
+    compared = [compare_with_oracle(out / name) for name in names]
+    draw(compared, out / "games.png")
+    text = f"# Matrix games against theory\n\n{oracle_table(compared)}\n"
+    (out / "games.md").write_text(text, encoding="utf-8")
+    return text
+
+
 def arm_tables(results: Results) -> str:
     """The headline with its intervals, then every seed of both arms."""
     runs = {arm: _by_seed(results, arm) for arm in ARMS}
@@ -102,8 +112,7 @@ def arms_table(results: Results, arms: Sequence[str], out: Path) -> str:
 
 _ARMS_HEAD = (
     "| arm | seeds | self-play | strangers | worst | spread | reliance | effort | less ippo | less srpo | M tokens "
-    "| s |\n" + "|---" * 12
-    + "|"
+    "| s |\n" + "|---" * 12 + "|"
 )
 
 

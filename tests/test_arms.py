@@ -1,5 +1,6 @@
 """Who plays with whom, for what: arms, the step's tables, returns and advantages. No model is run here."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from training_support import advantage_of
 
 from llm_sra.credit import tethered_return
 from llm_sra.play import Table, reply_seed
+from llm_sra.policies import EnginePolicy
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
 from llm_sra.trainer import crediting
-from llm_sra.trainer.arms import Arm, Player, build_arm
+from llm_sra.trainer.arms import Arm, Player, build_arm, tether_strength
 from llm_sra.trainer.metrics import play_metrics
-from llm_sra.trainer.rollout import Rollout, collect, problem_order, seat_tables
+from llm_sra.trainer.rollout import Rollout, check_divides, collect, group_sizes, problem_order, seat_tables
 
 SEATS = ("first", "second")
 SAMPLING = Sampling(temperature=0.7)
@@ -326,3 +328,73 @@ def test_the_tether_that_is_reported_is_the_one_that_is_paid() -> None:
     expected = tethered_return(torch.tensor(1.0), torch.tensor(0.4), torch.tensor(0.0), 2.0)
     returns = player_returns(played(arm_of("srpo"), PAYS, KL), 2.0, True)
     assert returns["adversary-of-first", "second"][0].item() == pytest.approx(expected.item())
+
+
+# -- sampled partners, mixtures --------------------------------------------------------------------------------------
+
+
+def with_partners(count: int, name: str = "srpo", live_share: float = 0.0) -> Arm:
+    lazy = EnginePolicy("lazy", adapter=None)
+    partners = {f"z{number}": dict.fromkeys(SEATS, lazy) for number in range(count)}
+    return build_arm(name, SEATS, "seat", 2.0, SAMPLING, partners, live_share)
+
+
+def test_each_hero_meets_every_sampled_partner_on_the_same_problems_and_alone_is_trained() -> None:
+    arm = with_partners(3)
+    assert (arm.adapters, arm.adversaries) == (SEATS, {})
+    assert [[t.match.name for t in lot.matches] for lot in arm.lots] == [
+        ["first-with-z0", "first-with-z1", "first-with-z2"],
+        ["second-with-z0", "second-with-z1", "second-with-z2"],
+    ]
+    assert all(t.players == {t.match.name.split("-")[0]: Player(t.match.name.split("-")[0], t.match.name.split("-")[0])}
+               for t in arm.matches)  # fmt: skip
+    (tables,) = tables_of(arm, PROBLEMS[:4], group=6)
+    assert len(tables) == 4 * 6  # the budget of every other arm
+    met = {name: {t.problem.id for t in tables if t.match.name == name} for name in {t.match.name for t in tables}}
+    assert met["first-with-z0"] == met["first-with-z1"] == met["first-with-z2"] == {"p0", "p2"}
+    assert Counter(t.match.name for t in tables)["second-with-z1"] == 2 * 2
+
+
+def test_a_step_may_draw_some_of_the_partners_the_same_on_all_processes() -> None:
+    arm = with_partners(5)
+    met = []
+    for step in range(20):
+        whole = {t.match.name for _, t in seat_tables(arm, PROBLEMS, 4, 0, 1, 2, step)}
+        ranks = [{t.match.name for _, t in seat_tables(arm, PROBLEMS, 4, rank, 2, 2, step)} for rank in (0, 1)]
+        assert len([name for name in whole if name.startswith("first")]) == 2
+        assert ranks[0] | ranks[1] == whole
+        met.append(frozenset(whole))
+    assert len(set(met)) > 5
+    assert {name for names in met for name in names} == {t.match.name for t in arm.matches}
+
+
+def test_group_sizes_are_the_parts_of_a_problems_episodes() -> None:
+    assert set(group_sizes(with_partners(3), 6).values()) == {2}
+    assert set(group_sizes(with_partners(5), 6, sampled=3).values()) == {2}
+    assert set(group_sizes(arm_of("srpo"), 6).values()) == {6}
+
+
+def test_the_heroes_play_their_share_of_the_problems_with_each_other() -> None:
+    arm = build_arm("srpo", SEATS, "seat", 2.0, SAMPLING, live_share=0.25)
+    (tables,) = tables_of(arm, PROBLEMS * 2, group=2)
+    assert Counter(t.match.name for t in tables) == {"live": 8, "adversary-of-first": 12, "adversary-of-second": 12}
+    assert arm.lots[-1].matches[0].players == {seat: Player(seat, hero=seat) for seat in SEATS}
+
+
+@pytest.mark.parametrize(
+    ("arm", "problems", "group", "message"),
+    [
+        (with_partners(3), 8, 4, r"num_generations \(4\) must be at least twice the number of partners .* \(3\)"),
+        (with_partners(3), 8, 7, "and a multiple of it"),
+        (with_partners(2), 7, 4, r"problems_per_step \(7\) must be a multiple of matches \(2\)"),
+        (build_arm("srpo", SEATS, "seat", 2.0, SAMPLING, live_share=0.3), 8, 4, "the share of 0.35"),
+    ],
+)
+def test_episodes_that_do_not_divide_are_refused(arm: Arm, problems: int, group: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_divides(problems, group, arm, 1)
+
+
+def test_a_pure_adversary_is_seated_as_srpos_whatever_tau() -> None:
+    assert seated(arm_of("adversary", tau=0)) == seated(arm_of("srpo"))
+    assert tether_strength("adversary", 0) == math.inf and tether_strength("srpo", 3.0) == 3.0

@@ -71,6 +71,6 @@ def test_arms_differ_in_nothing_but_arm_and_the_adversary() -> None:
 def test_a_finished_cell_is_neither_trained_nor_evaluated_again(evaluated: Path, monkeypatch) -> None:
     (evaluated / "ippo-seed1" / "adapters").mkdir(parents=True)
     monkeypatch.setattr(study, "_run", lambda *args: pytest.fail("it was run again"))
-    cell = Cell("ippo-seed1", "ippo", {"seed": 1})
+    cell = Cell("ippo-seed1", "worksheet/ippo", {"seed": 1})
     study.train(cell, evaluated)
     study.evaluate(cell.name, "end", evaluated, problems=4)
