@@ -9,6 +9,7 @@ from benchmarks import study, study_report
 from benchmarks.study import Cell
 from eval.results import merge, read_results
 from llm_sra.evaluation import Record, write_results
+from llm_sra.trainer.parse import read_recipe
 
 PARTNERS = ("self-play", "lazy", "late", "saboteur")
 SEEDS = (1, 2)
@@ -60,12 +61,36 @@ def test_seeds_are_paired_by_number_also_for_chosen_checkpoints(evaluated: Path)
     }
 
 
-def test_arms_differ_in_nothing_but_arm_and_the_adversary() -> None:
-    from llm_sra.trainer.parse import read_recipe
+OBJECTIVE = {"arm", "output_dir", "tau", "entropy_coef", "adversary_entropy_coef", "adversary_learning_rate"}
+SAMPLED = {"partners", "partners_per_step", "risk", "risk_smoothing", "problems_per_step", "num_generations"}
 
-    ippo, srpo = (read_recipe(study.RECIPES / f"{arm}.yaml") for arm in ("ippo", "srpo"))
-    differ = {key for key in ippo.keys() | srpo.keys() if ippo.get(key) != srpo.get(key)}
-    assert differ == {"arm", "output_dir", "tau", "adversary_entropy_coef", "adversary_learning_rate"}
+
+def recipe_of(arm: str) -> dict[str, object]:
+    return read_recipe(study.RECIPES / "worksheet" / f"{arm}.yaml")
+
+
+def differing(one: str, other: str) -> set[str]:
+    first, second = recipe_of(one), recipe_of(other)
+    return {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+
+
+def test_arms_differ_in_nothing_but_the_objective() -> None:
+    assert differing("ippo", "srpo") == OBJECTIVE - {"entropy_coef"}
+    assert differing("ippo", "entropy") == {"entropy_coef", "output_dir"}
+    assert differing("srpo", "adversary") == {"arm", "output_dir", "tau", "adversary_entropy_coef"}
+    for arm in ("srpo_sampled", "best_response", "fcp"):
+        assert differing("srpo", arm) <= OBJECTIVE - {"entropy_coef"} | SAMPLED
+
+
+@pytest.mark.parametrize("arm", [*study.ARMS, *study.BASELINES])
+def test_all_arms_have_the_same_budget_of_episodes(arm: str) -> None:
+    recipe = recipe_of(arm)
+    assert int(recipe["problems_per_step"]) * int(recipe["num_generations"]) * int(recipe["max_steps"]) == 128 * 80
+
+
+def test_every_cells_recipe_is_there() -> None:
+    for cell in (*study.arm_cells(), *study.baseline_cells(), *study.sweep_cells(), *study.game_cells()):
+        assert (study.RECIPES / f"{cell.recipe}.yaml").is_file(), cell
 
 
 def test_a_finished_cell_is_neither_trained_nor_evaluated_again(evaluated: Path, monkeypatch) -> None:
