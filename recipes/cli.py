@@ -10,12 +10,13 @@ from llm_sra.policies import PolicyError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`llm-sra train | eval | oracle | play | export | serve | quickstart`."""
+    """`llm-sra train | eval | report | oracle | play | export | serve | quickstart`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {
         "train": (_train, "train agents: --config RECIPE, and any field as a flag"),
         "eval": (_eval, "play runs with the partners of a roster"),
         "oracle": (_oracle, "hold agents of a matrix game against its exact equilibria"),
+        "report": (_report, "one page on runs that were evaluated, and the same as Markdown"),
         "play": (_play, "show episodes as they are played, or sit down yourself"),
         "export": (_export, "write a trained policy as a PEFT adapter or a merged model"),
         "serve": (_serve, "serve a recipe's model with vLLM: --config RECIPE"),
@@ -60,6 +61,12 @@ def _oracle(argv: Sequence[str]) -> None:
     from eval.oracle import main as oracle
 
     oracle(argv)
+
+
+def _report(argv: Sequence[str]) -> None:
+    from eval.report import main as report
+
+    report(argv)
 
 
 def _play(argv: Sequence[str]) -> None:

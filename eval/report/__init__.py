@@ -1,0 +1,10 @@
+"""`llm-sra report`: one page, and the same as Markdown, that says what runs were compared and what came out.
+
+`gather` reads, `settings`, `headline` and `robustness` say what it means, `figures` draws, `sections` puts it in order,
+`page` and `markdown` write. Episodes go from `episodes` into the page alone.
+"""
+
+from eval.report.command import main, write_report
+from eval.report.gather import Gathered, ReportError, gather
+
+__all__ = ["Gathered", "ReportError", "gather", "main", "write_report"]

@@ -1,0 +1,121 @@
+"use strict";
+// Shows the page's episodes, a few at a time. Everything they hold is put into the page as text, never as markup.
+(() => {
+  const PAGE = 10;
+  const { head, rows } = JSON.parse(document.getElementById("episodes").textContent);
+  const form = document.getElementById("filters");
+  const list = document.getElementById("list");
+  const pages = document.getElementById("pages");
+  let found = rows;
+  let start = 0;
+
+  const add = (parent, tag, className, text) => {
+    const made = document.createElement(tag);
+    if (className) made.className = className;
+    if (text !== undefined) made.textContent = text;
+    parent.append(made);
+    return made;
+  };
+  const runName = (name) => head.labels[name] || name;
+  const number = (value) => (value === null || value === undefined ? "?" : value.toFixed(2));
+
+  const FILTERS = [
+    ["run", "Run", (row) => row.r, runName],
+    ["partner", "Partner", (row) => row.p, String],
+    ["seat", "Agent's seat", (row) => row.s, (seat) => seat || "every seat"],
+    ["decoding", "Played", (row) => row.d, String],
+    ["outcome", "Outcome", (row) => (row.ok ? "solved" : "not solved"), String],
+  ];
+  const chosen = {};
+  for (const [name, title, value, shown] of FILTERS) {
+    const label = add(form, "label", "", title);
+    const select = add(label, "select");
+    select.name = name;
+    add(select, "option", "", "all").value = "all";
+    [...new Set(rows.map(value))].forEach((item, index) => {
+      const option = add(select, "option", "", shown(item));
+      option.value = "is" + index;
+      chosen[name + "/is" + index] = item;
+    });
+    select.addEventListener("change", filter);
+  }
+  const words = add(add(form, "label", "", "Words"), "input");
+  words.type = "search";
+  words.name = "words";
+  words.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+
+  function filter() {
+    const wanted = words.value.toLowerCase();
+    const tests = FILTERS.map(([name, , value]) => [value, form.elements[name].value, name])
+      .filter(([, choice]) => choice !== "all")
+      .map(([value, choice, name]) => (row) => value(row) === chosen[name + "/" + choice]);
+    if (wanted) {
+      const has = (text) => String(text).toLowerCase().includes(wanted);
+      tests.push((row) => has(row.q) || row.t.some((turn) => has(turn[1])));
+    }
+    found = rows.filter((row) => tests.every((test) => test(row)));
+    start = 0;
+    show();
+  }
+
+  function show() {
+    list.replaceChildren();
+    for (const row of found.slice(start, start + PAGE)) episode(row);
+    const end = Math.min(start + PAGE, found.length);
+    const count = found.length.toLocaleString("en");
+    document.getElementById("count").textContent = found.length
+      ? `Episodes ${start + 1} to ${end} of ${count}`
+      : "No episode is like that.";
+    pages.replaceChildren();
+    step("Back", start - PAGE, start <= 0);
+    step("Next", start + PAGE, end >= found.length);
+  }
+
+  function step(text, to, off) {
+    const button = add(pages, "button", "", text);
+    button.type = "button";
+    button.disabled = off;
+    button.addEventListener("click", () => {
+      start = to;
+      show();
+      document.getElementById("count").scrollIntoView();
+    });
+  }
+
+  function episode(row) {
+    const card = add(list, "article");
+    add(card, "h3", "", row.q);
+    const facts = add(card, "p", "facts");
+    add(facts, "span", row.ok ? "solved" : "unsolved", row.ok ? "solved" : "not solved");
+    const step = row.step === undefined ? "" : ` step ${row.step}`;
+    facts.append(` · ${runName(row.r)} · partner ${row.p} · ${row.d}${step}`);
+    const left = row.s || head.seats[0];
+    const others = head.seats.filter((seat) => seat !== left);
+    const talk = add(card, "div", "talk");
+    add(talk, "div", "who", seatLine(row, left, row.s ? "agent" : ""));
+    add(talk, "div", "who", others.map((seat) => seatLine(row, seat, row.s ? row.p : "")).join(" · "));
+    for (const [seat, text, paid] of row.t) {
+      const turn = add(talk, "div", "turn " + (seat === left ? "left" : "right"));
+      if (others.length > 1 && seat !== left) add(turn, "div", "paid", seat);
+      if (text === "") add(turn, "p", "words nothing", "(said nothing)");
+      else add(turn, "p", "words", text);
+      if (paid && paid.some((part) => part)) add(turn, "div", "paid", rewards(paid));
+    }
+  }
+
+  function seatLine(row, seat, who) {
+    const facts = [];
+    if (seat in row.ret) facts.push(`return ${number(row.ret[seat])}`);
+    if (seat in row.eff) facts.push(`effort ${row.eff[seat]}`);
+    return `${seat}${who ? ` (${who})` : ""}${facts.length ? ": " + facts.join(", ") : ""}`;
+  }
+
+  function rewards([team, own, cost]) {
+    const parts = [["team", team], ["own", own], ["cost", cost ? -cost : 0]];
+    return parts.filter(([, value]) => value).map(([name, value]) => `${name} ${value > 0 ? "+" : ""}${number(value)}`).join(", ");
+  }
+
+  show();
+  document.documentElement.dataset.ready = Math.round(performance.now()); // ms since the page was asked for
+})();

@@ -1,0 +1,259 @@
+"""Pictures of a report, each drawn once and kept as SVG for the page and as PNG for Markdown. Computes means only."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from eval.plots import COLOURS, LINES, running_mean
+from eval.report.gather import Gathered
+from eval.report.robustness import Series
+from eval.report.settings import Group
+from eval.table import name_of
+from llm_sra.rosters import SELF_PLAY
+
+DPI = 130
+MOST_ROWS = 48  # of the heat map, else one row per group and seat
+MOST_POINTS = 300  # of a curve
+SMALL = (4.6, 2.9)  # inches; two stand side by side on a desk, one above the other on a phone
+LONGEST_NAME = 28  # characters
+
+Points = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure.
+
+    Attributes:
+        name: Of its file, without the ending.
+        caption: What it shows; also for those who cannot see it.
+        svg: As a file.
+        png: The same.
+        wide: Whether it takes a whole row, and is scrolled on a phone.
+    """
+
+    name: str
+    caption: str
+    svg: bytes
+    png: bytes
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of one run.
+
+    Attributes:
+        group: Index of its group, which is its colour.
+        points: Steps and values.
+    """
+
+    group: int
+    points: Points
+
+
+def colour(index: int) -> str:
+    """Of a group; with many groups colours come again."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def heat_map(gathered: Gathered, decoding: str) -> Picture:
+    """Share solved of every agent with every partner: agents are rows, partners columns."""
+    results, columns = gathered.results, (SELF_PLAY, *gathered.results.partners)
+    rows = [(f"{name_of(results, run)}, {seat}", (run,), seat) for run in results.runs for seat in results.seats]
+    if len(rows) > MOST_ROWS:
+        rows = [
+            (f"{group.label}, {seat}", tuple(gathered.evaluated(group).values()), seat)
+            for group in gathered.groups
+            for seat in results.seats
+            if gathered.evaluated(group)
+        ]
+    rates = np.array([[_mean(gathered, runs, [seat], [p], decoding) for p in columns] for _, runs, seat in rows])
+    figure = Figure(figsize=(3.2 + 0.62 * len(columns), 1.7 + 0.27 * len(rows)), layout="constrained")
+    panel = figure.subplots()
+    panel.imshow(rates, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (row, column), rate in np.ndenumerate(rates):
+        shade = "black" if rate > 0.55 else "white"
+        panel.text(column, row, f"{rate:.2f}", ha="center", va="center", fontsize=8, color=shade)
+    panel.set_xticks(
+        range(len(columns)), [_plain(name) for name in columns], rotation=35, ha="left", rotation_mode="anchor"
+    )
+    panel.xaxis.tick_top()
+    panel.set_yticks(range(len(rows)), [_plain(name, 44) for name, _, _ in rows])
+    panel.tick_params(length=0, labelsize=9)
+    panel.axvline(0.5, color="white", linewidth=3)
+    step = len(results.seats)
+    for edge in range(step, len(rows), step):
+        panel.axhline(edge - 0.5, color="white", linewidth=1.5)
+    panel.spines[:].set_visible(False)
+    return _kept(
+        figure, "cross-play", f"Share of problems solved, {decoding}: each agent (row) with each partner.", wide=True
+    )
+
+
+def ranking(gathered: Gathered, decoding: str, partners: Sequence[str]) -> Picture:
+    """Share solved with each partner: a dot per run and seat, a bar per group's mean."""
+    known = [(i, g) for i, g in enumerate(gathered.groups) if gathered.evaluated(g)]
+    offsets = np.linspace(-0.25, 0.25, len(known)) if len(known) > 1 else np.zeros(1)
+    figure = Figure(figsize=(7.2, 1.3 + len(partners) * max(0.36, 0.17 * len(known))), layout="constrained")
+    panel = figure.subplots()
+    for (index, group), offset in zip(known, offsets, strict=True):
+        runs = tuple(gathered.evaluated(group).values())
+        for row, partner in enumerate(partners):
+            rates = [_mean(gathered, [run], [s], [partner], decoding) for run in runs for s in gathered.results.seats]
+            height = row + offset
+            panel.plot(rates, [height] * len(rates), "o", color=colour(index), markersize=4, alpha=0.45, markeredgewidth=0,
+                       clip_on=False)  # fmt: skip
+            panel.plot(
+                [np.mean(rates)] * 2, [height - 0.16, height + 0.16], color=colour(index), linewidth=3, clip_on=False
+            )
+    for row in range(0, len(partners), 2):
+        panel.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0)
+    panel.set_yticks(range(len(partners)), [_plain(name) for name in partners])
+    panel.set_ylim(len(partners) - 0.5, -0.5)
+    panel.set_xlim(-0.02, 1.02)
+    panel.tick_params(axis="y", length=0)
+    panel.grid(axis="x", color="#DDDDDD", linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.set_xlabel("share of problems solved (dot: a run's agent in one seat; bar: mean)")
+    _legend(figure, [group for _, group in known], gathered.groups)
+    return _kept(figure, "partners", f"Partners from hard to easy, {decoding}.", wide=True)
+
+
+def curves(
+    name: str, title: str, unit: str, panels: Mapping[str, Sequence[Line]], groups: Sequence[Group]
+) -> list[Picture]:
+    """A number over the training: a picture per panel, all with the same axes; thick is each group's mean.
+
+    Args:
+        name: Of the files.
+        title: What the number is.
+        unit: Of it.
+        panels: By what they show (a seat, an adversary), the runs' curves, not all empty.
+        groups: For the colours.
+    """
+    lines = [line for panel in panels.values() for line in panel]
+    values = [value for line in lines for value in line.points[1]]
+    last = max(step for line in lines for step in line.points[0])
+    low, high = min(0.0, *values), max(values)
+    pad = 0.04 * (high - low or 1.0)
+    made = []
+    for index, (shown, drawn) in enumerate(panels.items()):
+        figure = Figure(figsize=SMALL, layout="constrained")
+        panel = figure.subplots()
+        _draw_lines(panel, drawn)
+        panel.set_xlim(0, last)
+        panel.set_ylim(low - pad, high + pad)
+        _finish(panel, f"{title}: {_plain(shown)}", "training step", unit)
+        present = [groups[i] for i in sorted({line.group for line in drawn})]
+        _legend(figure, present, groups)
+        made.append(_kept(figure, f"{name}-{index + 1}", f"{title} ({unit}), {shown}."))
+    return made
+
+
+def robustness(gathered: Gathered, number: int, curve: Series, decoding: str) -> Picture:
+    """Share solved over the probability that a partner's reply is changed, each seat a line style."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    panel = figure.subplots()
+    x = [probability for probability, _ in curve.points]
+    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    for group in known:
+        runs = tuple(gathered.evaluated(group).values())
+        shade = colour(gathered.groups.index(group))
+        for index, seat in enumerate(gathered.results.seats):
+            rates = [_mean(gathered, runs, [seat], [name], decoding) for _, name in curve.points]
+            panel.plot(
+                x, rates, LINES[index % len(LINES)], marker="o", markersize=4, color=shade, linewidth=1.8, clip_on=False
+            )
+    panel.set_ylim(-0.02, 1.02)
+    panel.set_xlim(-0.02, 1.02)
+    _finish(
+        panel, f"{_plain(curve.partner)}: {_plain(curve.how)}", "probability that a reply is changed", "share solved"
+    )
+    styles = [
+        Line2D([], [], color="#555555", linestyle=LINES[i % len(LINES)], label=f"seat {_plain(seat)}")
+        for i, seat in enumerate(gathered.results.seats)
+    ]
+    _legend(figure, known, gathered.groups, styles)
+    caption = f"{curve.partner}, perturbed ({curve.how}), {decoding}: mean over runs."
+    return _kept(figure, f"robustness-{number + 1}", caption)
+
+
+def _draw_lines(panel: Axes, lines: Sequence[Line]) -> None:
+    for index in sorted({line.group for line in lines}):
+        own = [line.points for line in lines if line.group == index]
+        alone = len(own) == 1
+        for steps, values in own:
+            shown = _thinned(steps, values if alone else running_mean(values))
+            panel.plot(*shown, color=colour(index), alpha=0.35 if alone else 0.5, linewidth=0.9)
+        panel.plot(*_thinned(*_group_mean(own)), color=colour(index), linewidth=2.4)
+
+
+def _group_mean(curves_of: Sequence[Points]) -> Points:
+    """Mean over the runs at the steps that all of them have, smoothed."""
+    shared = sorted(set.intersection(*(set(steps) for steps, _ in curves_of)))
+    tables = [dict(zip(steps, values, strict=True)) for steps, values in curves_of]
+    return shared, running_mean([float(np.mean([table[step] for table in tables])) for step in shared])
+
+
+def _thinned(steps: Sequence[float], values: Sequence[float]) -> Points:
+    every = max(1, len(steps) // MOST_POINTS)
+    return steps[::every], values[::every]
+
+
+def _finish(panel: Axes, title: str, x: str, y: str) -> None:
+    panel.set_title(title, loc="left", fontsize=10)
+    panel.set_xlabel(x, fontsize=9)
+    panel.set_ylabel(y, fontsize=9)
+    panel.tick_params(labelsize=8.5)
+    panel.xaxis.set_major_locator(MaxNLocator(6))
+    panel.grid(color="#E3E3E3", linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, shown: Sequence[Group], groups: Sequence[Group], more: Sequence[Line2D] = ()) -> None:
+    handles = [
+        Line2D([], [], color=colour(groups.index(group)), linewidth=4, label=_plain(group.label, 44)) for group in shown
+    ]
+    longest = max((len(str(handle.get_label())) for handle in (*handles, *more)), default=1)
+    figure.legend(
+        handles=[*handles, *more],
+        loc="outside lower center",
+        ncols=max(1, min(4, 48 // longest)),
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _mean(
+    gathered: Gathered, runs: Sequence[str], seats: Sequence[str], partners: Sequence[str], decoding: str
+) -> float:
+    record: Callable[..., float] = lambda *key: gathered.results.record(*key, decoding).solve_rate  # noqa: E731
+    return float(np.mean([record(run, seat, partner) for run in runs for seat in seats for partner in partners]))
+
+
+def _plain(text: str, longest: int = LONGEST_NAME) -> str:
+    """A name as matplotlib draws it: no mathematics, one line, not too long."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split())).replace("$", r"\$")
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def _kept(figure: Figure, name: str, caption: str, wide: bool = False) -> Picture:
+    FigureCanvasAgg(figure)
+    made = {}
+    with mpl.rc_context({"svg.hashsalt": name}):  # the same picture is the same file
+        for kind, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+            made[kind] = buffer.getvalue()
+    return Picture(name, caption, made["svg"], made["png"], wide)

@@ -1,0 +1,151 @@
+"""The difference between settings with its interval, in words; and who of the agents did the work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from eval.report.gather import Gathered
+from eval.report.settings import Group
+from eval.results import ResultsError
+from eval.stats import ArmDifference, StatsError, compare_arms, summarise
+from llm_sra.rosters import SELF_PLAY
+
+REFERENCE, PROPOSED = "ippo", "srpo"
+STRANGERS = "all partners"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One group less another, with some partners.
+
+    Attributes:
+        first: That is compared with.
+        later: The other.
+        what: The partners, as a name.
+        difference: Of the share solved, averaged over seats and partners.
+        paired: Whether each seed met itself; else one run of each was compared, whatever its seed.
+    """
+
+    first: Group
+    later: Group
+    what: str
+    difference: ArmDifference
+    paired: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """Who worked in self-play, in one group.
+
+    Attributes:
+        label: Of the group.
+        least: Mean over its runs of the share of all effort that the seat that did least had, in [0, 1].
+        runs: How many of them made any effort.
+    """
+
+    label: str
+    least: float
+    runs: int
+
+
+def reference(groups: Sequence[Group]) -> Group:
+    """What the others are held against: IPPO if it is there, else the first."""
+    return next((group for group in groups if group.arm == REFERENCE), groups[0])
+
+
+def main_pair(gathered: Gathered) -> tuple[Group, Group] | None:
+    """The two groups of the headline; None with one alone."""
+    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    if len(known) < 2:
+        return None
+    first = reference(known)
+    later = [group for group in known if group is not first]
+    return first, next((group for group in later if group.arm == PROPOSED), later[0])
+
+
+def compare(
+    gathered: Gathered, first: Group, later: Group, decoding: str, partners: Sequence[str], what: str
+) -> Comparison:
+    """One group less another over the seeds that both have; with none in common, one run of each by problem.
+
+    Raises:
+        StatsError: If they have no seed in common and several runs, or played different problems.
+        ResultsError: If they did not meet the same partners.
+    """
+    a, b = gathered.evaluated(first), gathered.evaluated(later)
+    shared = sorted(set(a) & set(b))
+    if not shared and len(a) == len(b) == 1:
+        a, b, shared = {0: next(iter(a.values()))}, {0: next(iter(b.values()))}, [0]
+        paired = False
+    else:
+        paired = True
+    if not shared:
+        raise StatsError(f"{first.label} and {later.label} have no seed in common, so they are not paired")
+    sides = ({seed: side[seed] for seed in shared} for side in (a, b))
+    return Comparison(first, later, what, compare_arms(gathered.results, *sides, decoding, partners), paired)
+
+
+def comparisons(gathered: Gathered, decoding: str) -> tuple[list[Comparison], list[str]]:
+    """Every group less the reference, with strangers and in self-play; and why some could not be made."""
+    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    made: list[Comparison] = []
+    reasons: list[str] = []
+    if len(known) < 2:
+        return made, reasons
+    first = reference(known)
+    kinds = {STRANGERS: gathered.results.partners, SELF_PLAY: (SELF_PLAY,)}
+    for later in (group for group in known if group is not first):
+        for what, partners in kinds.items():
+            if partners:
+                try:
+                    made.append(compare(gathered, first, later, decoding, partners, what))
+                except (StatsError, ResultsError) as error:
+                    reasons.append(str(error))
+    return made, list(dict.fromkeys(reasons))
+
+
+def sentence(comparison: Comparison) -> str:
+    """A difference in plain words, with its interval."""
+    d = comparison.difference
+    e = d.problems_and_seeds
+    later, first = comparison.later.label.upper(), comparison.first.label.upper()
+    whom = "in self-play" if comparison.what == SELF_PLAY else "with partners that it never met in training"
+    points = abs(e.value) * 100
+    if e.low <= 0 <= e.high:
+        opening = f"No clear difference: {later} and {first} solve about as many problems {whom}"
+    else:
+        opening = f"{later} solves {points:.0f} percentage points {'more' if e.value > 0 else 'fewer'} of the problems "
+        opening += f"than {first} {whom}"
+    over = "problems resampled; one seed, so nothing is said about others" if len(d.seeds) == 1 else (
+        f"{len(d.seeds)} paired seeds; problems and seeds resampled"
+    )  # fmt: skip
+    return f"{opening}: {e.value:+.2f}, 95 % interval [{e.low:+.2f}, {e.high:+.2f}] ({d.decoding}; {over})."
+
+
+def work(gathered: Gathered, decoding: str) -> list[Work]:
+    """Who worked in each group; a group without effort in self-play is left out."""
+    by_run: dict[str, list[float]] = {}
+    for summary in summarise(gathered.results.records):
+        if summary.decoding == decoding and summary.contribution_share is not None:
+            by_run.setdefault(summary.run, []).append(summary.contribution_share)
+    made = []
+    for group in gathered.groups:
+        least = [min(by_run[run]) for run in gathered.evaluated(group).values() if run in by_run]
+        if least:
+            made.append(Work(group.label, fmean(least), len(least)))
+    return made
+
+
+def work_sentence(works: Sequence[Work], seats: int) -> str:
+    """Who rode free, in plain words.
+
+    Args:
+        works: Of the groups to be named, one or more.
+        seats: Of the task.
+    """
+    parts = [
+        f"in {w.label.upper()} the seat that worked least did {w.least:.0%} of the work"
+        + f" ({w.runs} runs)" * (w.runs > 1)
+        for w in works
+    ]
+    return f"Who worked, in self-play: {'; '.join(parts)}. An even share is {1 / seats:.0%}."

@@ -1,0 +1,281 @@
+"""What a report says, in order: sections of sentences, tables and pictures, before they are written as HTML or Markdown.
+
+A section without data is left out, with one line that says what would fill it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from eval.report import figures
+from eval.report.curves import training_pictures
+from eval.report.figures import Picture
+from eval.report.gather import Gathered
+from eval.report.headline import STRANGERS, compare, comparisons, main_pair, sentence, work, work_sentence
+from eval.report.robustness import series
+from eval.report.settings import ELSEWHERE, differing, value_of
+from eval.results import ResultsError
+from eval.stats import Estimate, StatsError, summarise
+from eval.table import NOTHING, Grid, name_of
+from llm_sra.rosters import SELF_PLAY
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report.
+
+    Attributes:
+        name: For links.
+        title: Its heading.
+        sentences: Paragraphs, above all else.
+        tables: As text.
+        pictures: Below the tables.
+        missing: If it has no data: what would fill it. All else is empty then.
+        folded: Whether the page shows it only when asked.
+    """
+
+    name: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    tables: tuple[Grid, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    missing: str | None = None
+    folded: bool = False
+
+
+def sections(gathered: Gathered) -> tuple[Section, ...]:
+    """All sections, those without data included."""
+    builders: Sequence[Callable[[Gathered], Section]] = (
+        _headline, _compared, _cross_play, _partners, _training, _robustness, _everything
+    )  # fmt: skip
+    return tuple(build(gathered) for build in builders)
+
+
+def _headline(gathered: Gathered) -> Section:
+    works = work(gathered, gathered.decoding)
+    seats = len(gathered.results.seats)
+    pair = main_pair(gathered)
+    if pair is None:
+        alone = _alone(gathered)
+        said = (*alone, *([work_sentence(works, seats)] if works else []))
+        return Section("headline", "Headline", said, (_effort(gathered),))
+    tables, found, reasons = [], [], []
+    for decoding in sorted(gathered.results.decodings, key=lambda name: name != gathered.decoding):
+        made, why = comparisons(gathered, decoding)
+        found += made
+        reasons += [reason for reason in why if reason not in reasons]
+    if found:
+        tables.append(_differences(found))
+    of_pair = [c for c in found if (c.first, c.later) == pair and c.difference.decoding == gathered.decoding]
+    said = [sentence(c) for c in of_pair]
+    named = [w for w in works if w.label in (pair[0].label, pair[1].label)]
+    if named:
+        said.append(work_sentence(named, seats))
+    said += [f"Not compared: {reason}." for reason in reasons]
+    return Section("headline", "Headline", tuple(said), (*tables, _effort(gathered)))
+
+
+def _alone(gathered: Gathered) -> list[str]:
+    """Of a single setting: what it solves."""
+    said = []
+    for s in summarise(gathered.results.records):
+        if s.decoding == gathered.decoding:
+            strangers = (
+                "" if s.mean is None else f"; with partners {s.mean:.2f} on average, {s.worst:.2f} with the worst"
+            )
+            who = f"{name_of(gathered.results, s.run)} in seat {s.seat}"
+            said.append(f"{who} solves a share of {s.self_play:.2f} in self-play{strangers} ({s.decoding}).")
+    return [*said, "A second setting beside it would give a difference with its interval."]
+
+
+def _differences(found: Sequence) -> Grid:  # type: ignore[type-arg]
+    rows = tuple(
+        (
+            f"{c.later.label} less {c.first.label}",
+            c.what,
+            c.difference.decoding,
+            interval(c.difference.problems_and_seeds),
+            interval(c.difference.over_seeds),
+            ", ".join(f"{value:+.2f}" for value in c.difference.per_seed) if c.paired else NOTHING,
+        )
+        for c in found
+    )
+    return Grid(
+        "Share of problems solved, one setting less another, with 95 % intervals",
+        ("settings", "with", "decoding", "problems and seeds resampled", "Student's t over seeds", "each seed"),
+        (rows,),
+        (f"{STRANGERS}: mean over seats and the roster's partners. Paired by seed and problem.",),
+    )
+
+
+def _effort(gathered: Gathered) -> Grid:
+    seats = gathered.results.seats
+    rows = []
+    for run in gathered.results.runs:
+        own = {
+            s.seat: s for s in summarise(gathered.results.records) if s.run == run and s.decoding == gathered.decoding
+        }
+        share = min((s.contribution_share for s in own.values() if s.contribution_share is not None), default=None)
+        efforts = [f"{own[seat].effort:.2f}" for seat in seats]
+        rows.append((name_of(gathered.results, run), *efforts, NOTHING if share is None else f"{share:.2f}"))
+    return Grid(
+        f"Effort in self-play, {gathered.decoding}",
+        ("run", *seats, "share of the seat that worked least"),
+        (tuple(rows),),
+        (f"Effort is in the task's unit, per episode; an even share is {1 / len(seats):.2f}.",),
+    )
+
+
+def _compared(gathered: Gathered) -> Section:
+    runs, results = gathered.runs, gathered.results
+    keys = [key for key in ("task", "model_name_or_path", "max_steps") if len({value_of(r, key) for r in runs}) == 1]
+    same = [(key, value_of(runs[0], key)) for key in keys if key in runs[0].config]
+    problems = sorted({record.n for record in results.records})
+    same += [(f"evaluation: {key}", str(value)) for key, value in results.settings.items()]
+    same += [
+        ("evaluation: problems with each partner", " or ".join(map(str, problems))),
+        ("evaluation: partners", ", ".join(results.partners) or NOTHING),
+    ]
+    tables = [Grid("The same for all", ("what", "value"), (tuple(same),))]
+    said = [f"{len(runs)} run(s) in {len(gathered.groups)} setting(s): {_listed(gathered)}."]
+    if changed := differing(runs):
+        tables.append(_config(gathered, changed))
+    elif len(runs) > 1:
+        said.append("Their configurations do not differ.")
+    said += [f"Not played: {name}: {reason}" for name, reason in results.missing.items()]
+    if gathered.unevaluated:
+        said.append(f"In no evaluation, so only their training is shown: {', '.join(gathered.unevaluated)}.")
+    return Section("compared", "What was compared", tuple(said), tuple(tables))
+
+
+def _listed(gathered: Gathered) -> str:
+    return ", ".join(
+        f"{group.label} ({len(group.runs)} seed{'s' * (len(group.runs) > 1)})" for group in gathered.groups
+    )
+
+
+def _config(gathered: Gathered, keys: Sequence[str]) -> Grid:
+    """Only what differs; the longer side is the rows."""
+    runs = gathered.runs
+    names = _short(gathered)
+    table = [[value_of(run, key) for key in keys] for run in runs]
+    note = f"Left out, as they say where a run lies and not what it is: {', '.join(sorted(ELSEWHERE))}."
+    if len(keys) <= len(runs):
+        header, rows = ("run", *keys), tuple((names[r.name], *row) for r, row in zip(runs, table, strict=True))
+    else:
+        header = ("setting", *(names[run.name] for run in runs))
+        rows = tuple((key, *column) for key, column in zip(keys, zip(*table, strict=True), strict=True))
+    return Grid("In what the runs' configurations differ", header, (rows,), (note,))
+
+
+def _short(gathered: Gathered) -> dict[str, str]:
+    from eval.results import labels
+
+    return labels([run.name for run in gathered.runs])
+
+
+def _cross_play(gathered: Gathered) -> Section:
+    heat = figures.heat_map(gathered, gathered.decoding)
+    return Section("cross-play", "Cross-play", (heat.caption,), pictures=(heat,))
+
+
+def _partners(gathered: Gathered) -> Section:
+    results, decoding = gathered.results, gathered.decoding
+    if not results.partners:
+        return Section("partners", "Partners, ranked", missing="evaluate with a roster that names partners")
+    mean = {p: fmean(r.solve_rate for r in results.records if (r.partner, r.decoding) == (p, decoding))
+            for p in results.partners}  # fmt: skip
+    ranked = sorted(results.partners, key=lambda name: mean[name])
+    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    pair = main_pair(gathered)
+    header = [
+        "partner",
+        *(group.label for group in known),
+        *([f"{pair[1].label} less {pair[0].label}"] if pair else []),
+    ]
+    rows = []
+    for partner in ranked:
+        rates = [_rate(gathered, list(gathered.evaluated(group).values()), partner) for group in known]
+        difference = [_with_partner(gathered, partner)] if pair else []
+        rows.append((partner, *(f"{rate:.2f}" for rate in rates), *difference))
+    notes = ["Mean over runs and seats; the hardest partner first."]
+    if pair:
+        notes.append(f"Each interval is its own partner's alone: with {len(ranked)} of them, one may miss by chance.")
+    table = Grid(f"Share of problems solved with each partner, {decoding}", tuple(header), (tuple(rows),), tuple(notes))
+    return Section(
+        "partners", "Partners, ranked", tables=(table,), pictures=(figures.ranking(gathered, decoding, ranked),)
+    )
+
+
+def _rate(gathered: Gathered, runs: Sequence[str], partner: str) -> float:
+    seats, decoding = gathered.results.seats, gathered.decoding
+    return fmean(gathered.results.record(run, seat, partner, decoding).solve_rate for run in runs for seat in seats)
+
+
+def _with_partner(gathered: Gathered, partner: str) -> str:
+    pair = main_pair(gathered)
+    assert pair is not None
+    try:
+        made = compare(gathered, *pair, gathered.decoding, [partner], partner)
+    except (StatsError, ResultsError):
+        return NOTHING  # the headline says why
+    return interval(made.difference.problems_and_seeds)
+
+
+def _training(gathered: Gathered) -> Section:
+    pictures = training_pictures(gathered)
+    title = "Training"
+    if not pictures:
+        return Section("training", title, missing="metrics.jsonl in the run folders, as a training writes it")
+    said = [
+        "Thin: each run; thick: the mean over a setting's runs, smoothed. Each agent with its partner of the training."
+    ]
+    return Section("training", title, tuple(said), pictures=tuple(pictures))
+
+
+def _robustness(gathered: Gathered) -> Section:
+    title = "Robustness"
+    if gathered.roster is None:
+        return Section(
+            "robustness", title, missing="--roster ROSTER, the one of the evaluation, if it has perturbed partners"
+        )
+    found = series(gathered.roster, gathered.results.partners)
+    if not found:
+        asked = "an evaluation with a roster in which one partner is perturbed with several probabilities"
+        return Section("robustness", title, missing=asked)
+    pictures = tuple(figures.robustness(gathered, i, curve, gathered.decoding) for i, curve in enumerate(found))
+    rows = []
+    for curve in found:
+        for probability, name in curve.points:
+            rates = [
+                f"{_rate(gathered, list(gathered.evaluated(g).values()), name):.2f}" for g in gathered.groups
+                if gathered.evaluated(g)
+            ]  # fmt: skip
+            rows.append((f"{curve.partner}: {curve.how}", f"{probability:g}", *rates))
+    known = [group.label for group in gathered.groups if gathered.evaluated(group)]
+    table = Grid(
+        "Share of problems solved, mean over runs and seats", ("partner", "probability", *known), (tuple(rows),)
+    )
+    return Section("robustness", title, tables=(table,), pictures=pictures)
+
+
+def _everything(gathered: Gathered) -> Section:
+    results = gathered.results
+    rows = tuple(
+        (
+            name_of(results, r.run), r.seat, r.partner, r.decoding, str(r.n), f"{r.solve_rate:.2f}",
+            f"[{r.solve_rate_ci95[0]:.2f}, {r.solve_rate_ci95[1]:.2f}]", f"{r.team_reward:.2f}", f"{r.own_return:.2f}",
+            f"{r.effort_own:.2f}", f"{r.effort_partner:.2f}",
+        )
+        for r in results.records
+    )  # fmt: skip
+    header = ("run", "seat", "partner", "decoding", "problems", "solved", "95 % interval (Wilson)", "team reward",
+              "own return", "own effort", "partner's effort")  # fmt: skip
+    own = (SELF_PLAY in {r.partner for r in results.records}) * f" {SELF_PLAY}: the run's own partner."
+    grid = Grid("Every agent with every partner", header, (rows,), (f"Means per episode.{own}",))
+    return Section("everything", "Everything", tables=(grid,), folded=True)
+
+
+def interval(value: Estimate | None) -> str:
+    """A number with its interval, or a dash."""
+    return NOTHING if value is None else f"{value.value:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"

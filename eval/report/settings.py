@@ -1,0 +1,85 @@
+"""In what runs differ: the keys of their configurations, and the groups of runs that differ in nothing but the seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_sra.runs import Run
+
+SEED = "seed"
+# Where a run lies, what it is called and who may write there: never what was compared.
+ELSEWHERE = frozenset(
+    ("output_dir", "run_name", "logging_dir", "overwrite_output_dir", "resume_from_checkpoint", "hub_token",
+     "hub_model_id", "vllm_server_base_url", "vllm_server_port", "vllm_group_port", "report_to")
+)  # fmt: skip
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one setting: one per seed.
+
+    Attributes:
+        label: The arm, with what else tells the group from the others of its arm.
+        arm: The objective.
+        runs: Name of the run of each seed, in the order of the seeds.
+    """
+
+    label: str
+    arm: str
+    runs: Mapping[int, str]
+
+
+def differing(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Keys of the configuration whose values are not the same in all runs, but for where a run lies."""
+    keys = sorted({key for run in runs for key in run.config} - ELSEWHERE)
+    return tuple(key for key in keys if len({_seen(run, key) for run in runs}) > 1)
+
+
+def value_of(run: Run, key: str) -> str:
+    """A setting as text; `ABSENT` where the run's configuration does not have the key."""
+    value: Any = run.config.get(key, ABSENT)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def groups(runs: Sequence[Run]) -> tuple[Group, ...]:
+    """Runs by setting, in the order of their first run; runs with the same seed and setting are groups of their own."""
+    keys = [key for key in differing(runs) if key != SEED]
+    found: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        found.setdefault((run.config["arm"], run.checkpoint or "", *(value_of(run, key) for key in keys)), []).append(
+            run
+        )
+    split = [part for members in found.values() for part in _by_seed(members)]
+    made = []
+    for members in split:
+        arm = str(members[0].config["arm"])
+        others = [part[0] for part in split if part[0].config["arm"] == arm]
+        made.append(Group(_label(members[0], others, keys, len(members)), arm, _named(members)))
+    return tuple(made)
+
+
+def _seen(run: Run, key: str) -> str:
+    """A value that compares: 10 and 10.0 are the same."""
+    value = run.config.get(key, ABSENT)
+    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+
+
+def _by_seed(runs: Sequence[Run]) -> list[list[Run]]:
+    """One group, or one per run where two have the same seed."""
+    seeds = [run.config.get(SEED, 0) for run in runs]
+    return [list(runs)] if len(set(seeds)) == len(seeds) else [[run] for run in runs]
+
+
+def _named(runs: Sequence[Run]) -> dict[int, str]:
+    return dict(sorted((int(run.config.get(SEED, 0)), run.name) for run in runs))
+
+
+def _label(run: Run, others: Sequence[Run], keys: Sequence[str], members: int) -> str:
+    """The arm, the checkpoint, and the settings in which it differs from other groups of the arm."""
+    said = [f"{key} {value_of(run, key)}" for key in keys if len({_seen(other, key) for other in others}) > 1]
+    said += [run.checkpoint] if run.checkpoint and any(other.checkpoint != run.checkpoint for other in others) else []
+    same = [o for o in others if o.checkpoint == run.checkpoint and all(_seen(o, k) == _seen(run, k) for k in keys)]
+    said += [run.path.name] if members == 1 and len(same) > 1 else []
+    arm = str(run.config["arm"])
+    return f"{arm} ({', '.join(said)})" if said else arm
