@@ -52,7 +52,7 @@ def _pictures(gathered: Gathered, number: Number) -> list[Picture]:
 
 def _kl_pictures(gathered: Gathered) -> list[Picture]:
     """How far each adversary went from the partner it stands for."""
-    wanted = {}
+    wanted: dict[tuple[str, str], str] = {}
     for run in gathered.runs:
         keys = dict.fromkeys(key for line in gathered.metrics[run.name] for key in line if key.endswith(KL))
         wanted |= {(key.removeprefix("policy/").removesuffix(KL), run.name): key for key in keys}

@@ -64,7 +64,7 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
 
 
 def script_json(value: Any) -> str:
-    r"""JSON without `<`, `>`, `&`, line separators and lone surrogates: each is written `\uXXXX`, which JSON reads back.
+    r"""JSON without `<`, `>`, `&`, line separators and lone surrogates: each is `\uXXXX`, and reads back as it was.
 
     Numbers that JSON does not have (nan, infinities) become null.
     """

@@ -1,7 +1,7 @@
 """Pictures of a report, each drawn once and kept as SVG for the page and as PNG for Markdown. Computes means only."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -68,7 +68,9 @@ def colour(index: int) -> str:
 def heat_map(gathered: Gathered, decoding: str) -> Picture:
     """Share solved of every agent with every partner: agents are rows, partners columns."""
     results, columns = gathered.results, (SELF_PLAY, *gathered.results.partners)
-    rows = [(f"{name_of(results, run)}, {seat}", (run,), seat) for run in results.runs for seat in results.seats]
+    rows: list[tuple[str, tuple[str, ...], str]] = [
+        (f"{name_of(results, run)}, {seat}", (run,), seat) for run in results.runs for seat in results.seats
+    ]
     if len(rows) > MOST_ROWS:
         rows = [
             (f"{group.label}, {seat}", tuple(gathered.evaluated(group).values()), seat)
@@ -110,8 +112,10 @@ def ranking(gathered: Gathered, decoding: str, partners: Sequence[str]) -> Pictu
         for row, partner in enumerate(partners):
             rates = [_mean(gathered, [run], [s], [partner], decoding) for run in runs for s in gathered.results.seats]
             height = row + offset
-            panel.plot(rates, [height] * len(rates), "o", color=colour(index), markersize=4, alpha=0.45, markeredgewidth=0,
-                       clip_on=False)  # fmt: skip
+            panel.plot(
+                rates, [height] * len(rates), "o", color=colour(index), markersize=4, alpha=0.45, markeredgewidth=0,
+                clip_on=False,
+            )  # fmt: skip
             panel.plot(
                 [np.mean(rates)] * 2, [height - 0.16, height + 0.16], color=colour(index), linewidth=3, clip_on=False
             )
@@ -238,8 +242,13 @@ def _legend(figure: Figure, shown: Sequence[Group], groups: Sequence[Group], mor
 def _mean(
     gathered: Gathered, runs: Sequence[str], seats: Sequence[str], partners: Sequence[str], decoding: str
 ) -> float:
-    record: Callable[..., float] = lambda *key: gathered.results.record(*key, decoding).solve_rate  # noqa: E731
-    return float(np.mean([record(run, seat, partner) for run in runs for seat in seats for partner in partners]))
+    rates = [
+        gathered.results.record(run, seat, partner, decoding).solve_rate
+        for run in runs
+        for seat in seats
+        for partner in partners
+    ]
+    return float(np.mean(rates))
 
 
 def _plain(text: str, longest: int = LONGEST_NAME) -> str:

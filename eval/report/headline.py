@@ -24,6 +24,7 @@ class Comparison:
         what: The partners, as a name.
         difference: Of the share solved, averaged over seats and partners.
         paired: Whether each seed met itself; else one run of each was compared, whatever its seed.
+        partners: How many they are.
     """
 
     first: Group
@@ -31,6 +32,7 @@ class Comparison:
     what: str
     difference: ArmDifference
     paired: bool
+    partners: int
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,10 @@ def compare(
         paired = True
     if not shared:
         raise StatsError(f"{first.label} and {later.label} have no seed in common, so they are not paired")
-    sides = ({seed: side[seed] for seed in shared} for side in (a, b))
-    return Comparison(first, later, what, compare_arms(gathered.results, *sides, decoding, partners), paired)
+    ours, theirs = {seed: b[seed] for seed in shared}, {seed: a[seed] for seed in shared}
+    return Comparison(
+        first, later, what, compare_arms(gathered.results, theirs, ours, decoding, partners), paired, len(partners)
+    )
 
 
 def comparisons(gathered: Gathered, decoding: str) -> tuple[list[Comparison], list[str]]:
@@ -108,11 +112,11 @@ def sentence(comparison: Comparison) -> str:
     """A difference in plain words, with its interval."""
     d = comparison.difference
     e = d.problems_and_seeds
-    later, first = comparison.later.label.upper(), comparison.first.label.upper()
-    whom = "in self-play" if comparison.what == SELF_PLAY else "with partners that it never met in training"
+    later, first = _said(comparison.later.label), _said(comparison.first.label)
+    whom = "in self-play" if comparison.what == SELF_PLAY else f"with the roster's {comparison.partners} partners"
     points = abs(e.value) * 100
     if e.low <= 0 <= e.high:
-        opening = f"No clear difference: {later} and {first} solve about as many problems {whom}"
+        opening = f"No clear difference between {later} and {first} in the share of problems solved {whom}"
     else:
         opening = f"{later} solves {points:.0f} percentage points {'more' if e.value > 0 else 'fewer'} of the problems "
         opening += f"than {first} {whom}"
@@ -144,8 +148,14 @@ def work_sentence(works: Sequence[Work], seats: int) -> str:
         seats: Of the task.
     """
     parts = [
-        f"in {w.label.upper()} the seat that worked least did {w.least:.0%} of the work"
+        f"in {_said(w.label)} the seat that worked least did {w.least:.0%} of the work"
         + f" ({w.runs} runs)" * (w.runs > 1)
         for w in works
     ]
     return f"Who worked, in self-play: {'; '.join(parts)}. An even share is {1 / seats:.0%}."
+
+
+def _said(label: str) -> str:
+    """A label as a sentence has it: the arm in capitals."""
+    arm, space, rest = label.partition(" ")
+    return f"{arm.upper()}{space}{rest}"

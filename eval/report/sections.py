@@ -1,4 +1,4 @@
-"""What a report says, in order: sections of sentences, tables and pictures, before they are written as HTML or Markdown.
+"""What a report says, in order: sections of sentences, tables and pictures, before they are HTML or Markdown.
 
 A section without data is left out, with one line that says what would fill it.
 """
@@ -11,10 +11,10 @@ from eval.report import figures
 from eval.report.curves import training_pictures
 from eval.report.figures import Picture
 from eval.report.gather import Gathered
-from eval.report.headline import STRANGERS, compare, comparisons, main_pair, sentence, work, work_sentence
+from eval.report.headline import STRANGERS, Comparison, compare, comparisons, main_pair, sentence, work, work_sentence
 from eval.report.robustness import series
 from eval.report.settings import ELSEWHERE, differing, value_of
-from eval.results import ResultsError
+from eval.results import ResultsError, labels
 from eval.stats import Estimate, StatsError, summarise
 from eval.table import NOTHING, Grid, name_of
 from llm_sra.rosters import SELF_PLAY
@@ -57,15 +57,15 @@ def _headline(gathered: Gathered) -> Section:
     pair = main_pair(gathered)
     if pair is None:
         alone = _alone(gathered)
-        said = (*alone, *([work_sentence(works, seats)] if works else []))
-        return Section("headline", "Headline", said, (_effort(gathered),))
-    tables, found, reasons = [], [], []
+        alone += [work_sentence(works, seats)] if works else []
+        return Section("headline", "Headline", tuple(alone), (_effort(gathered),))
+    found: list[Comparison] = []
+    reasons: list[str] = []
     for decoding in sorted(gathered.results.decodings, key=lambda name: name != gathered.decoding):
         made, why = comparisons(gathered, decoding)
         found += made
         reasons += [reason for reason in why if reason not in reasons]
-    if found:
-        tables.append(_differences(found))
+    tables = [_differences(found)] if found else []
     of_pair = [c for c in found if (c.first, c.later) == pair and c.difference.decoding == gathered.decoding]
     said = [sentence(c) for c in of_pair]
     named = [w for w in works if w.label in (pair[0].label, pair[1].label)]
@@ -88,7 +88,7 @@ def _alone(gathered: Gathered) -> list[str]:
     return [*said, "A second setting beside it would give a difference with its interval."]
 
 
-def _differences(found: Sequence) -> Grid:  # type: ignore[type-arg]
+def _differences(found: Sequence[Comparison]) -> Grid:
     rows = tuple(
         (
             f"{c.later.label} less {c.first.label}",
@@ -137,7 +137,7 @@ def _compared(gathered: Gathered) -> Section:
         ("evaluation: partners", ", ".join(results.partners) or NOTHING),
     ]
     tables = [Grid("The same for all", ("what", "value"), (tuple(same),))]
-    said = [f"{len(runs)} run(s) in {len(gathered.groups)} setting(s): {_listed(gathered)}."]
+    said = [f"{_count(len(runs), 'run')} in {_count(len(gathered.groups), 'setting')}: {_listed(gathered)}."]
     if changed := differing(runs):
         tables.append(_config(gathered, changed))
     elif len(runs) > 1:
@@ -149,9 +149,7 @@ def _compared(gathered: Gathered) -> Section:
 
 
 def _listed(gathered: Gathered) -> str:
-    return ", ".join(
-        f"{group.label} ({len(group.runs)} seed{'s' * (len(group.runs) > 1)})" for group in gathered.groups
-    )
+    return ", ".join(f"{group.label} ({_count(len(group.runs), 'seed')})" for group in gathered.groups)
 
 
 def _config(gathered: Gathered, keys: Sequence[str]) -> Grid:
@@ -169,8 +167,6 @@ def _config(gathered: Gathered, keys: Sequence[str]) -> Grid:
 
 
 def _short(gathered: Gathered) -> dict[str, str]:
-    from eval.results import labels
-
     return labels([run.name for run in gathered.runs])
 
 
@@ -228,7 +224,8 @@ def _training(gathered: Gathered) -> Section:
     if not pictures:
         return Section("training", title, missing="metrics.jsonl in the run folders, as a training writes it")
     said = [
-        "Thin: each run; thick: the mean over a setting's runs, smoothed. Each agent with its partner of the training."
+        "Thin: each run; thick: the mean over a setting's runs, smoothed. Each agent with its partner of the training.",
+        "Where one seat rests in some runs and the other in others, only the thin lines show it.",
     ]
     return Section("training", title, tuple(said), pictures=tuple(pictures))
 
@@ -279,3 +276,7 @@ def _everything(gathered: Gathered) -> Section:
 def interval(value: Estimate | None) -> str:
     """A number with its interval, or a dash."""
     return NOTHING if value is None else f"{value.value:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
