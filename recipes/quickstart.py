@@ -1,4 +1,4 @@
-"""`llm-sra quickstart`: train both arms on the embedded task, evaluate with strangers, export, and show the result."""
+"""`llm-sra quickstart`: train both arms on the embedded task, evaluate with strangers, export, and report."""
 
 import argparse
 import os
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] = ()) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from eval.crossplay import report
+    from eval.report import gather, write_report
     from llm_sra import evaluate, export
 
     disable_progress_bar()  # of loading models that load in a blink
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] = ()) -> None:
     print("\nPlaying with partners that neither was trained with ...\n", flush=True)
     evaluate(runs, ROSTER, args.out / "eval", problems=args.problems)
     figure = report(runs, args.out / "eval")
+    page, *_ = write_report(gather(runs, [args.out / "eval"], ROSTER), args.out / "report", "Quickstart: IPPO and SRPO")
     exported = args.out / "exported"
     shutil.rmtree(exported, ignore_errors=True)
     for run in runs:
@@ -52,7 +54,8 @@ def main(argv: Sequence[str] = ()) -> None:
             export(run, policy, exported / run.path.name / policy)
     print(
         f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n"
-        f"  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n  adapters  {exported}\n"
+        f"  report    {page}\n  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n"
+        f"  adapters  {exported}\n"
         f"Next: sit at the table yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
     )
 
