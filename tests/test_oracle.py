@@ -1,4 +1,4 @@
-"""Agents trained by GRPO against exact equilibria: the whole pipeline (play, credit, trainer, adapters) on matrix games."""
+"""Agents trained by GRPO against exact equilibria: play, credit, trainer and adapters, all of it, on matrix games."""
 
 from pathlib import Path
 from typing import Any
