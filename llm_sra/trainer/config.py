@@ -1,7 +1,6 @@
 """What a training run is told: TRL's and transformers' flags under their own names, and the method's beside them."""
 
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,10 @@ from typing import Any
 from trl import GRPOConfig, ModelConfig
 
 from llm_sra.engines import ENGINES
-from llm_sra.trainer.arms import ARMS, tether_strength
+from llm_sra.trainer.arms import ARMS
+from llm_sra.trainer.objective import ALGORITHMS, LEVELS, RISKS, ObjectiveArguments, check_objective
 from llm_sra.trainer.schedule import SCHEDULES
 
-ALGORITHMS = ("grpo", "ppo")
-RISKS = ("entropic", "cvar", "worst_case", "expectation")
-LEVELS = {"grpo": ("episode", "turn"), "ppo": ("token", "turn")}  # the first is the default
 IMPORTANCE_MODES = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
 
 
@@ -41,7 +38,7 @@ class ModelArguments(ModelConfig):
 
 
 @dataclass
-class SRPOConfig(GRPOConfig):
+class SRPOConfig(ObjectiveArguments, GRPOConfig):
     """Configuration of `SRPOTrainer`.
 
     One step is one rollout of `problems_per_step` problems, `num_generations` episodes each, shared by all matches of
@@ -50,105 +47,6 @@ class SRPOConfig(GRPOConfig):
 
     task: str = field(default="worksheet", metadata={"help": "Folder's name, path/to/file.py:Class or module:Class."})
     task_args: dict[str, Any] | str | None = field(default=None, metadata={"help": "Options of the task (JSON)."})
-    arm: str = field(
-        default="srpo",
-        metadata={
-            "help": "ippo (live partner), srpo (tethered adversary, or with `partners` sampled ones), adversary (no "
-            "tether), fcp (best responses to `partners`) or untrained."
-        },
-    )
-    sharing: str = field(
-        default="seat",
-        metadata={"help": "seat: a hero (and an adversary) per seat; shared: one hero plays every seat."},
-    )
-    tau: float = field(
-        default=10.0, metadata={"help": "Degree of risk aversion; the tether weighs 1/tau. 0 seats the live partner."}
-    )
-    tau_schedule: str = field(
-        default="constant",
-        metadata={
-            "help": "constant; linear (from tau_start to tau in tau_schedule_steps); or target_kl (from tau on, what "
-            "holds the adversaries target_kl nats an episode from their partners)."
-        },
-    )
-    tau_start: float = field(default=0.1, metadata={"help": "Where the linear schedule begins."})
-    tau_schedule_steps: int | None = field(default=None, metadata={"help": "Steps of it; None: the whole training."})
-    target_kl: float | None = field(default=None, metadata={"help": "Nats an episode, for tau_schedule target_kl."})
-    partners: str | None = field(
-        default=None,
-        metadata={
-            "help": "Roster of sampled partners, which take the adversary's place: each problem is played with each of "
-            "them, num_generations episodes in all. A `live` entry is the partner that is trained beside."
-        },
-    )
-    partners_per_step: int | None = field(
-        default=None, metadata={"help": "How many of them a hero meets in a step, drawn at random; None: all."}
-    )
-    risk: str = field(
-        default="entropic",
-        metadata={"help": "Risk measure over sampled partners: entropic (with tau), cvar, worst_case or expectation."},
-    )
-    risk_alpha: float = field(default=0.25, metadata={"help": "cvar: the share of the worst partners that counts."})
-    risk_smoothing: float = field(
-        default=0.0, metadata={"help": "Decay with which the partners' weights are averaged over steps, in [0, 1)."}
-    )
-    kl_direction: str = field(
-        default="adversary_partner",
-        metadata={
-            "help": "adversary_partner: KL(adversary || live partner), sampled, in the reward. partner_adversary: "
-            "KL(live partner || adversary), exact over the vocabulary, in the loss."
-        },
-    )
-    entropy_coef: float = field(default=0.0, metadata={"help": "Entropy bonus of the heroes (epsilon)."})
-    adversary_entropy_coef: float = field(default=0.0, metadata={"help": "Entropy bonus of the adversaries."})
-    entropy_reduction: str = field(
-        default="sum",
-        metadata={
-            "help": "sum: entropies are summed over own tokens under the policy term's normaliser, as in theory. mean: "
-            "mean entropy per token."
-        },
-    )
-    adversary_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of the adversaries; None: that of the heroes."}
-    )
-    adversary_updates: int = field(default=1, metadata={"help": "Optimizer updates of adversaries per hero update."})
-    adversary_mix: float = field(
-        default=0.0,
-        metadata={
-            "help": "Share of the problems that the heroes play with each other, not with adversaries or partners."
-        },
-    )
-    adversary_reset_steps: int | None = field(
-        default=None, metadata={"help": "Make adversaries copies of their live partners again every so many steps."}
-    )
-    algorithm: str = field(
-        default="grpo", metadata={"help": "grpo (group-relative advantages) or ppo (a critic, GAE)."}
-    )
-    advantage_level: str | None = field(
-        default=None,
-        metadata={
-            "help": "What gets one advantage. grpo: episode (default), or turn (against the same turn of the group's "
-            "episodes). ppo: token (default), or turn."
-        },
-    )
-    advantage_baseline: str = field(
-        default="mean", metadata={"help": "grpo: mean of the group, or leave_one_out: of the group's other episodes."}
-    )
-    gamma: float = field(default=1.0, metadata={"help": "ppo: discount from one token, or turn, to the next."})
-    gae_lambda: float = field(default=1.0, metadata={"help": "ppo: lambda of generalised advantage estimation."})
-    critic_learning_rate: float | None = field(
-        default=None, metadata={"help": "ppo: learning rate of the critics; None: learning_rate."}
-    )
-    value_clip: float | None = field(
-        default=None, metadata={"help": "ppo: how far values may move in a step, in units of the reward; None: freely."}
-    )
-    whiten_advantages: bool = field(
-        default=False,
-        metadata={
-            "help": "ppo: centre and scale each policy's advantages over all processes; it changes the game: epsilon "
-            "is then in units of their standard deviation."
-        },
-    )
     problems_per_step: int = field(
         default=16,
         metadata={"help": "Problems per step, over all matches and processes; each is played num_generations times."},
@@ -260,7 +158,7 @@ class SRPOConfig(GRPOConfig):
             value = getattr(self, key)
             if not (isinstance(value, int | float) and value >= least):  # so that NaN is refused too
                 raise ValueError(f"{key} must be {least} or more, got {value!r}")
-        self._check_objective()
+        check_objective(self)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0 (greedy replies teach nothing), got {self.temperature}")
         if self.load_best_model_at_end and not self.dev_roster:
@@ -292,74 +190,6 @@ class SRPOConfig(GRPOConfig):
         for key, (value, why) in fixed.items():
             if getattr(self, key) not in (value, *((0, None) if key == "top_k" else ())):
                 raise ValueError(f"{key} must stay {value!r} ({why}), got {getattr(self, key)!r}")
-
-    def _check_objective(self) -> None:
-        """What the method's own options ask of each other."""
-        optional = {
-            "tau_schedule_steps": 1,
-            "partners_per_step": 1,
-            "adversary_reset_steps": 1,
-        }
-        for key, least in optional.items():
-            value = getattr(self, key)
-            if value is not None and value < least:
-                raise ValueError(f"{key} must be {least} or more, got {value!r}")
-        for key in ("gamma", "gae_lambda"):
-            if getattr(self, key) > 1:
-                raise ValueError(f"{key} must lie in [0, 1], got {getattr(self, key)!r}")
-        for key in ("risk_smoothing", "adversary_mix"):
-            if getattr(self, key) >= 1:
-                raise ValueError(f"{key} must lie in [0, 1), got {getattr(self, key)!r}")
-        if not 0 < self.risk_alpha <= 1:
-            raise ValueError(f"risk_alpha must lie in (0, 1], got {self.risk_alpha!r}")
-        for key in ("value_clip", "target_kl"):
-            if getattr(self, key) is not None and not getattr(self, key) > 0:
-                raise ValueError(f"{key} must be above 0, or left out, got {getattr(self, key)!r}")
-        if (self.tau_schedule == "target_kl") != (self.target_kl is not None):
-            raise ValueError("tau_schedule target_kl and target_kl go together: give both or neither")
-        if self.tau_schedule != "constant" and not (self.arm == "srpo" and self.tau > 0 and self.partners is None):
-            raise ValueError(f"tau_schedule {self.tau_schedule} needs a learned adversary: arm srpo with tau above 0")
-        if self.tau_schedule == "linear" and not self.tau_start > 0:
-            raise ValueError(f"tau_start must be above 0 (at 0 there is no adversary), got {self.tau_start!r}")
-        if self.arm == "fcp" and self.partners is None:
-            raise ValueError("arm fcp needs `partners`: the roster of the pool that best responses are learned to")
-        if self.partners is not None and self.arm not in ("srpo", "fcp"):
-            raise ValueError(f"`partners` go with arm srpo or fcp, not with {self.arm}")
-        if self.arm == "fcp" and self.risk != "expectation":
-            raise ValueError("arm fcp is a best response to the pool's mean: set risk to expectation, or arm to srpo")
-        if self.partners is None and (self.partners_per_step is not None or self.risk_smoothing):
-            raise ValueError("partners_per_step and risk_smoothing need `partners`")
-        if self.partners is not None and self.risk == "entropic" and not math.isfinite(self.tau):
-            raise ValueError(f"risk entropic needs a finite tau, got {self.tau}; worst_case is its limit")
-        if self.partners_per_step is not None and self.risk_smoothing:
-            raise ValueError("risk_smoothing needs the same partners at every step: leave out partners_per_step")
-        alone = self.partners is None and (
-            self.arm not in ("srpo", "adversary") or tether_strength(self.arm, self.tau) == 0
-        )
-        if alone and (self.adversary_mix or self.adversary_reset_steps):
-            raise ValueError(f"adversary_mix and adversary_reset_steps need adversaries; arm {self.arm} has none")
-        if self.partners is not None and self.adversary_reset_steps:
-            raise ValueError("adversary_reset_steps needs learned adversaries, not `partners`")
-        if self.advantage_level == "turn" and self.scale_rewards != "none":
-            raise ValueError(f"advantage_level turn takes scale_rewards none, got {self.scale_rewards}")
-        if self.importance_sampling_level == "sequence" and self.level != "episode":
-            raise ValueError(
-                "importance_sampling_level sequence weighs whole rows: it would average the advantages of single "
-                f"{self.level}s away; set advantage_level to episode"
-            )
-        if self.loss_type == "luspo" and self.importance_sampling_level != "sequence":
-            raise ValueError(
-                "loss_type luspo needs importance_sampling_level sequence; by tokens it is dr_grpo, scaled"
-            )
-        if self.algorithm == "ppo" and (self.scale_rewards != "none" or self.advantage_baseline != "mean"):
-            raise ValueError("scale_rewards and advantage_baseline are grpo's; ppo has whiten_advantages")
-        if self.algorithm == "grpo" and self.whiten_advantages:
-            raise ValueError("whiten_advantages is ppo's; grpo has scale_rewards")
-
-    @property
-    def level(self) -> str:
-        """What gets one advantage."""
-        return self.advantage_level or LEVELS[self.algorithm][0]
 
     @property
     def run_dir(self) -> Path:
