@@ -23,8 +23,9 @@ test: $(INSTALLED) $(VLLM_INSTALLED)  ## run the tests
 	$(PYTEST) -m "not slow and not vllm"
 	$(if $(VLLM_INSTALLED),HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -m "vllm and not slow")
 
-test-slow: $(INSTALLED)  ## run the slow tests
+test-slow: $(INSTALLED) $(VLLM_INSTALLED)  ## run the slow tests
 	$(PYTEST) -m "slow and not vllm"
+	$(if $(VLLM_INSTALLED),HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -m "vllm and slow")
 
 lint: $(INSTALLED)  ## check style and types
 	.venv/bin/ruff check .

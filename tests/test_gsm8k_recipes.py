@@ -94,11 +94,20 @@ def test_a_recipe_runs_on_transformers(recipe: Path, models: dict[str, Path], da
     check(run_recipe(recipe, "transformers", models, data, tmp_path / "run"), recipe.stem)
 
 
+IN_CI = ("qwen2.5-0.5b-instruct/srpo", "qwen3-0.6b/srpo")  # one of each architecture; vLLM starts anew for each
+
+
 @pytest.mark.vllm
-@pytest.mark.parametrize("name", ["qwen2.5-0.5b-instruct", "qwen3-0.6b"])
-def test_a_recipe_runs_on_vllm(name: str, models: dict[str, Path], data: Path, tmp_path: Path) -> None:
-    recipe = ROOT / "recipes" / "gsm8k" / name / "srpo.yaml"
-    check(run_recipe(recipe, "vllm", models, data, tmp_path / "run"), "srpo")
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(path, id=name, marks=() if name in IN_CI else pytest.mark.slow)
+        for path in RECIPES
+        for name in [f"{path.parent.name}/{path.stem}"]
+    ],
+)
+def test_a_recipe_runs_on_vllm(recipe: Path, models: dict[str, Path], data: Path, tmp_path: Path) -> None:
+    check(run_recipe(recipe, "vllm", models, data, tmp_path / "run"), recipe.stem)
 
 
 def test_the_arms_of_a_model_differ_in_nothing_but_the_objective() -> None:
