@@ -20,7 +20,7 @@ from llm_sra.loading import load_task
 from llm_sra.models import load_model
 from llm_sra.render import Renderer
 from llm_sra.runs import Run, RunError
-from llm_sra.trainer.arms import assign_roles
+from llm_sra.trainer.arms import adversary_of, assign_roles
 from tasks.effort import Effort
 
 Array = NDArray[np.float64]
@@ -139,7 +139,7 @@ def trained_policies(run: Run, task: Effort) -> tuple[dict[str, Array], dict[str
     policies = {seat: probabilities(roles.heroes[seat], seat) for seat in task.seats}
     adversaries = {}
     for hero, other in (task.seats, task.seats[::-1]):
-        name = "adversary" if config["sharing"] == "shared" else f"adversary-of-{hero}"
+        name = adversary_of(hero, str(config["sharing"]))
         if name in roles.adversaries:
             adversaries[hero] = probabilities(name, other)
     return policies, adversaries

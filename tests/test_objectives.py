@@ -15,7 +15,7 @@ from llm_sra.rosters import RosterError
 from llm_sra.runs import read_metrics
 from llm_sra.studio import Studio
 from llm_sra.trainer import SRPOTrainer
-from llm_sra.trainer.loss import Share, among_choices
+from llm_sra.trainer.loss import Share, among_choices, by_length
 from llm_sra.trainer.parse import ConfigError
 from llm_sra.trainer.rollout import Rollout, Sample
 
@@ -168,7 +168,8 @@ def critic_gradient(trainer: Any, rollout: Rollout, adapter: str, size: int) -> 
     trainer.args.per_device_train_batch_size = size
     trainer.bank.model.zero_grad(set_to_none=True)
     trainer.critics.heads.zero_grad(set_to_none=True)
-    trainer._fit_critic(trainer.critics, adapter, [s for s in rollout.samples if s.adapter == adapter])
+    samples = by_length([s for s in rollout.samples if s.adapter == adapter])
+    trainer._fit_critic(trainer.critics, adapter, samples, Share.of(samples, trainer.accelerator))
     return torch.cat([p.grad.flatten() for p in trainer.critics.parameters(adapter)])
 
 

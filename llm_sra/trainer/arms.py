@@ -58,6 +58,11 @@ class Lot:
     share: float
 
     @property
+    def hero(self) -> str:
+        """Seat of the hero whose partners are sampled; of other lots the first seat that is trained."""
+        return next(iter(self.matches[0].players))
+
+    @property
     def sampled(self) -> bool:
         """Whether its matches are those of a hero with sampled partners."""
         return self.matches[0].partner is not None
@@ -96,10 +101,10 @@ class Arm(Roles):
 def assign_roles(name: str, seats: Sequence[str], sharing: str, tau: float, sampled: bool = False) -> Roles:
     """The policies that an arm trains; arguments as of `build_arm`, `sampled` if it has partners."""
     heroes = {seat: "hero" if sharing == "shared" else seat for seat in seats}
-    if sampled or name not in ("srpo", "adversary") or tether_strength(name, tau) == 0:
+    if not has_adversaries(name, tau, sampled):
         return Roles(heroes, {})
     adversaries = {
-        _adversary_of(seat, sharing): heroes[next(other for other in seats if other != seat)] for seat in seats
+        adversary_of(seat, sharing): heroes[next(other for other in seats if other != seat)] for seat in seats
     }
     return Roles(heroes, adversaries)
 
@@ -155,7 +160,7 @@ def build_arm(
     else:
         lots = []
         for hero in seats:
-            adversary = _adversary_of(hero, sharing)
+            adversary = adversary_of(hero, sharing)
             players = {
                 seat: Player(roles.heroes[seat], hero)
                 if seat == hero
@@ -174,5 +179,11 @@ def tether_strength(name: str, tau: float) -> float:
     return math.inf if name == "adversary" else tau
 
 
-def _adversary_of(hero: str, sharing: str) -> str:
+def has_adversaries(name: str, tau: float, sampled: bool) -> bool:
+    """Whether an arm learns adversaries; `sampled` if it has partners."""
+    return not sampled and name in ("srpo", "adversary") and tether_strength(name, tau) != 0
+
+
+def adversary_of(hero: str, sharing: str) -> str:
+    """Adapter of the adversary of the hero in a seat; arguments as of `build_arm`."""
     return "adversary" if sharing == "shared" else f"adversary-of-{hero}"

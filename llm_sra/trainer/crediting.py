@@ -266,7 +266,7 @@ def weigh_partners(
     for lot in arm.lots:
         if not lot.sampled:
             continue
-        hero = next(iter(lot.matches[0].players))
+        hero = lot.hero
         met = [training for training in lot.matches if any((training.match.name, hero) in one for one in sums)]
         if not met:
             continue

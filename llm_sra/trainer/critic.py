@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llm_sra.adapters import AdapterBank, AdapterError
+from llm_sra.trainer.rows import joined
 
 HEADS = "value_heads.safetensors"
 
@@ -51,13 +52,9 @@ class Critics:
             policy: Whose critic.
             inputs: What `collate` gives.
         """
-        width = inputs["completion_ids"].size(1)
+        ids, mask, width = joined(inputs)
         self.bank.activate(critic_of(policy))
-        hidden = self.bank.base.base_model(
-            input_ids=torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
-            attention_mask=torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
-            use_cache=False,
-        ).last_hidden_state
+        hidden = self.bank.base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         return self.heads[policy](hidden[:, -width - 1 : -1].float()).squeeze(-1)
 
     def save(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llm_sra.trainer.arms import tether_strength
+from llm_sra.trainer.arms import has_adversaries
 
 if TYPE_CHECKING:
     from llm_sra.trainer.config import SRPOConfig
@@ -171,9 +171,7 @@ def check_objective(config: "SRPOConfig") -> None:
         raise ValueError(f"risk entropic needs a finite tau, got {config.tau}; worst_case is its limit")
     if config.partners_per_step is not None and config.risk_smoothing:
         raise ValueError("risk_smoothing needs the same partners at every step: leave out partners_per_step")
-    alone = config.partners is None and (
-        config.arm not in ("srpo", "adversary") or tether_strength(config.arm, config.tau) == 0
-    )
+    alone = config.partners is None and not has_adversaries(config.arm, config.tau, sampled=False)
     if alone and (config.adversary_mix or config.adversary_reset_steps):
         raise ValueError(f"adversary_mix and adversary_reset_steps need adversaries; arm {config.arm} has none")
     if config.partners is not None and config.adversary_reset_steps:

@@ -76,6 +76,13 @@ def rows_of(episode: Episode, position: int, seat: str, mask_truncated: bool = F
     return rows
 
 
+def joined(inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Whole rows of a batch that `collate` made: (B, P + T) token ids, their attention mask, and T."""
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    return ids, mask, inputs["completion_ids"].size(1)
+
+
 def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Rows as the tensors that TRL's loss takes.
 

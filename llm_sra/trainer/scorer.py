@@ -17,7 +17,7 @@ from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.keeper import AdapterKeeper
 from llm_sra.trainer.loss import among_choices, by_length, chunks, importance_ratios
 from llm_sra.trainer.rollout import Rollout, Sample
-from llm_sra.trainer.rows import collate
+from llm_sra.trainer.rows import collate, joined
 
 
 class RowScorer(AdapterKeeper):
@@ -85,14 +85,9 @@ class RowScorer(AdapterKeeper):
 
     def _logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:
         """(B, T) log-probabilities of the completions under an adapter, or under the base."""
-        inputs = self._inputs(batch)
+        rows = joined(self._inputs(batch))
         with self.bank.using(adapter):
-            logprobs, _, _ = self._get_per_token_logps_and_entropies(
-                self.bank.model,
-                torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
-                torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
-                inputs["completion_ids"].size(1),
-            )
+            logprobs, _, _ = self._get_per_token_logps_and_entropies(self.bank.model, *rows)
         return logprobs
 
     @torch.no_grad()
@@ -109,12 +104,7 @@ class RowScorer(AdapterKeeper):
 
     def _completion_logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """(B, T, V) logits of the completion tokens under the active adapter; (B, T, C) where there are C choices."""
-        logits = self._logits(
-            self.bank.model,
-            torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1),
-            torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1),
-            inputs["completion_ids"].size(1),
-        )
+        logits = self._logits(self.bank.model, *joined(inputs))
         return logits if self._choices is None else logits[..., self._choices]
 
     def _logits(

@@ -109,7 +109,7 @@ class SRPOTrainer(RowScorer):
         self._schedule = TauSchedule(
             args.tau_schedule, tether_strength(args.arm, args.tau), args.tau_start, steps, args.target_kl
         )
-        heroes = [next(iter(lot.matches[0].players)) for lot in arm.lots if lot.sampled]
+        heroes = [lot.hero for lot in arm.lots if lot.sampled]
         self._smoothed = {hero: risk.SmoothedWeights(args.risk_smoothing) for hero in heroes if args.risk_smoothing}
         self._means = metrics.TokenMeans()
         self._grad_norms: dict[str, float] = {}
@@ -219,7 +219,7 @@ class SRPOTrainer(RowScorer):
                 losses[adapter] = self._accumulate(model, adapter, samples, share)
                 self._grad_norms[adapter] = self._reduce_and_clip(adapter, self.bank.parameters(adapter))
                 if self.critics:
-                    self._fit_critic(self.critics, adapter, mine)
+                    self._fit_critic(self.critics, adapter, samples, share)
         self.optimizer.step()
         self.bank.touch(*losses)
         self.optimizer.zero_grad(set_to_none=True)
@@ -268,11 +268,9 @@ class SRPOTrainer(RowScorer):
             loss = loss + reduce_tokens(kl, mask, share, self.loss_type, self._reply_limit) / self.tau
         return loss
 
-    def _fit_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample]) -> None:
+    def _fit_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample], share: Share) -> None:
         """Gradients of a critic's loss, the mean over all the decisions that it is to value."""
         args, name = self.args, critic_of(adapter)
-        samples = by_length(samples)
-        share = Share.of(samples, self.accelerator)
         known = torch.tensor([sum(int((~s.targets.isnan()).sum()) for s in samples if s.targets is not None)])
         count = self.accelerator.reduce(known.to(args.device), "sum").item()
         for batch in micro_batches(samples, args.per_device_train_batch_size, share):
