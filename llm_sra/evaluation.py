@@ -16,6 +16,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from llm_sra.diagnostics import reply_numbers
 from llm_sra.engines import ENGINES, Engine, EngineOptions
 from llm_sra.loading import load_task, unknown
 from llm_sra.play import Table, play
@@ -48,7 +49,7 @@ class Record:
         own_return: Mean return of the agent: shared and own rewards less its private cost.
         effort_own: Mean effort of the agent, in the task's unit.
         effort_partner: Mean effort of all other seats together.
-        metrics: Means of the task's own numbers, each over the episodes that have it.
+        metrics: Means of the task's own numbers, each over the episodes that have it; and what `reply_numbers` counts.
     """
 
     run: str
@@ -287,7 +288,7 @@ def summarise(cell: Cell, episodes: Sequence[Episode]) -> Record:
         effort_partner=fmean(
             sum(effort for seat, effort in episode.outcome.effort.items() if seat != cell.seat) for episode in episodes
         ),
-        metrics={name: fmean(values) for name, values in counted.items()},
+        metrics={name: fmean(values) for name, values in counted.items()} | reply_numbers(episodes),
     )
 
 

@@ -16,7 +16,7 @@ from llm_sra.task import Message, Outcome, Problem, Reward
 from tasks.gsm8k import GSM8K
 from tasks.gsm8k.answers import final_answer
 from tasks.gsm8k.data import DataError
-from tasks.gsm8k.debate import repetition
+from tasks.gsm8k.repetition import repetition
 
 RNG = random.Random(0)
 PENS = Problem("pens", {"question": "Ada has 3 boxes with 14 pens each. How many pens?", "answer": "42"})
@@ -111,10 +111,20 @@ def test_what_is_counted() -> None:
     assert [counted[f"accuracy/{r}/first"] for r in range(3)] == [1, 0, 1]
     assert [counted[f"accuracy/{r}/second"] for r in range(3)] == [0, 0, 1]
     assert [counted[f"agreement/{r}"] for r in range(3)] == [0, 1, 1]
-    assert counted["flips/first"] == 1 and counted["flips/second"] == 0.5
+    assert [counted[f"flips/{r}/first"] for r in (1, 2)] == [1, 1]
+    assert [counted[f"flips/{r}/second"] for r in (1, 2)] == [0, 1]
     assert counted["recovered/second"] == 1 and "recovered/first" not in counted
     assert counted["corrupted/first"] == 0 and "corrupted/second" not in counted
+    assert counted["corrupted/1/first"] == counted["recovered/2/first"] == 1
+    assert (counted["recovered/1/second"], counted["recovered/2/second"]) == (0, 1)
+    assert not {"flips/0/first", "recovered/1/first", "corrupted/2/first", "corrupted/1/second"} & counted.keys()
     assert outcome.effort == {"first": 0.21, "second": 0.06}
+
+
+def test_a_reply_that_repeats_itself_is_told_by_round_and_seat() -> None:
+    outcome, _ = debate(GSM8K(rounds=2), ("a a a a a", "42"), ("a b c d", "a b c d a b c d"))
+    counted = [outcome.metrics[f"repetition/{r}/{seat}"] for r in range(2) for seat in ("first", "second")]
+    assert counted == pytest.approx([0.5, 0, 0, 1 / 5])
 
 
 def test_no_answer_is_no_agreement() -> None:

@@ -142,7 +142,16 @@ def test_one_seat_goes_on_and_the_other_finishes(task: GSM8K) -> None:
         "finished/second": 1,
         "steps/first": 1,
         "steps/second": 2,
+        "repetition/0/first": 0,
+        "repetition/0/second": 0,
+        "repetition/1/first": 0,
+        "repetition/1/second": 0,
     }
+
+
+def test_a_step_that_repeats_itself_is_told_by_turn_and_seat(task: GSM8K) -> None:
+    outcome, _ = play(task, ["x", "y y y y y", "x", "#### 42"])
+    assert (outcome.metrics["repetition/0/second"], outcome.metrics["repetition/1/second"]) == (0.5, 0)
 
 
 def test_the_first_reply_with_an_answer_ends_the_episode(task: GSM8K) -> None:

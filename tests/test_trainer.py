@@ -314,8 +314,13 @@ def test_means_over_tokens_do_not_depend_on_micro_batches() -> None:
     assert mean((1.0, 1), (11.0, 5)) == mean((5.0, 1), (7.0, 5)) == mean((12.0, 6)) == 2.0
 
 
-def test_divergence_and_entropy_are_logged_by_turn_too(srpo: tuple) -> None:
+def test_divergence_entropy_its_gap_and_lengths_are_logged_by_turn_too(srpo: tuple) -> None:
     line = steps_of(srpo[0])[0]
+    for name in ("entropy", "entropy_turn1", "entropy_turn2"):
+        gap = line[f"policy/adversary-of-left/{name}"] - line[f"policy/right/{name}"]
+        assert line[f"policy/adversary-of-left/{name.replace('entropy', 'entropy_gap')}"] == pytest.approx(gap)
+    for hero in HEROES:
+        assert 1 <= line[f"play/{hero}/{hero}/reply_tokens_turn2_p50"] <= line[f"play/{hero}/{hero}/reply_tokens_p95"]
     for adversary in ("adversary-of-left", "adversary-of-right"):
         turns = [line[f"policy/{adversary}/kl_to_partner_turn{turn}"] for turn in (1, 2)]
         assert sum(turns) == pytest.approx(line[f"policy/{adversary}/kl_to_partner"], abs=1e-5)

@@ -9,20 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from llm_sra.diagnostics import percentiles, reported
 from llm_sra.task import Episode
 from llm_sra.trainer.rollout import Rollout
 
 DEAD_ENTROPY = 0.02  # nats per token
 DEAD_GROUPS = 0.98
 WILD_ENTROPY = 3.0  # times that of the first step
-PERCENTILES = (50, 95)
 PARTS = ("generate", "score", "train", "sync")
-MOST_TURNS = 8  # of a seat that are reported one by one: the rounds of a debate, not the steps of a walk
 
 
 class Clock:
@@ -66,7 +64,7 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
     """Means over all processes' episodes, by seat and policy, and over all episodes; all processes must call this.
 
     Beside them, numbers of episodes: of all, and of each policy, counted once for each seat that it had; and
-    percentiles of the lengths of replies and of the adversaries' KL.
+    percentiles of the lengths of replies and of the adversaries' KL, over all and by turn.
     """
     sums: dict[str, list[float]] = defaultdict(list)
     spread: dict[str, list[float]] = defaultdict(list)
@@ -80,8 +78,11 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
             sums[f"{prefix}/cost"].append(episode.cost(seat))
             sums[f"{prefix}/solve_rate"].append(float(episode.outcome.solved))
             sums[f"{prefix}/effort"].append(episode.outcome.effort.get(seat, 0.0))
-            sums[f"{prefix}/tokens"].append(float(sum(len(turn.reply.token_ids) for turn in turns)))
-            spread[f"{prefix}/reply_tokens"].extend(float(len(turn.reply.token_ids)) for turn in turns)
+            lengths = [float(len(turn.reply.token_ids)) for turn in turns]
+            sums[f"{prefix}/tokens"].append(sum(lengths))
+            spread[f"{prefix}/reply_tokens"].extend(lengths)
+            for number in reported(range(len(turns))):
+                spread[f"{prefix}/reply_tokens_turn{number + 1}"].append(lengths[number])
             sums["replies_cut"].extend(float(turn.reply.finish != "stop") for turn in turns)
         for name, value in episode.outcome.metrics.items():
             sums[f"task/{name}"].append(value)
@@ -91,7 +92,7 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
     for sample in rollout.samples:
         if sample.nats is not None:
             which = torch.tensor(sample.row.turns)
-            for turn in _reported(sample.row.turns):
+            for turn in reported(sample.row.turns):
                 nats = sample.nats[which == turn].sum().item()
                 sums[f"policy/{sample.adapter}/kl_to_partner_turn{turn + 1}"].append(nats)
                 spread[f"policy/{sample.adapter}/kl_to_partner_turn{turn + 1}"].append(nats)
@@ -105,10 +106,8 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
             totals[name][0] += total
             totals[name][1] += count
     numbers = {name: total / count for name, (total, count) in totals.items() if count}
-    for name in {name for process in spreads for name in process}:
-        values = [value for process in spreads for value in process.get(name, ())]
-        for percent in PERCENTILES:
-            numbers[f"{name}_p{percent}"] = float(np.percentile(values, percent))
+    names = {name for process in spreads for name in process}
+    numbers |= percentiles({name: [value for process in spreads for value in process.get(name, ())] for name in names})
     numbers |= rollout.notes
     numbers["episodes"] = totals["solve_rate"][1]
     for name, (_, count) in totals.items():
@@ -134,13 +133,21 @@ def add_entropies(
     means.add(f"policy/{adapter}/entropy", entropies.sum(), mask.sum())
     width = mask.size(1)
     numbers = torch.tensor([[*row, *[-1] * (width - len(row))] for row in turns], device=mask.device)
-    for turn in _reported(numbers.unique().tolist()):
+    for turn in reported(numbers.unique().tolist()):
         there = numbers == turn
         means.add(f"policy/{adapter}/entropy_turn{turn + 1}", (entropies * there).sum(), (mask * there).sum())
 
 
-def _reported(turns: Sequence[int]) -> list[int]:
-    return sorted({turn for turn in turns if 0 <= turn < MOST_TURNS})
+def entropy_gaps(numbers: Mapping[str, float], adversary: str, partner: str) -> dict[str, float]:
+    """By how much an adversary's entropy is above its partner's: over all, and for each turn that both have."""
+    prefix = f"policy/{partner}/entropy"
+    gaps = {}
+    for name, theirs in numbers.items():
+        suffix = name.removeprefix(prefix)
+        ours = numbers.get(f"policy/{adversary}/entropy{suffix}")
+        if name.startswith(prefix) and ours is not None:
+            gaps[f"policy/{adversary}/entropy_gap{suffix}"] = ours - theirs
+    return gaps
 
 
 def dead_policies(numbers: Mapping[str, float]) -> list[str]:

@@ -384,9 +384,7 @@ class SRPOTrainer(RowScorer):
         numbers = metrics.play_metrics(rollout)
         numbers |= self._means.reduce()
         for adversary, partner in self.arm.adversaries.items():
-            ours, theirs = (numbers.get(f"policy/{name}/entropy") for name in (adversary, partner))
-            if ours is not None and theirs is not None:
-                numbers[f"policy/{adversary}/entropy_gap"] = ours - theirs
+            numbers |= metrics.entropy_gaps(numbers, adversary, partner)
         if self.arm.adversaries:
             numbers["tau"] = self.tau
             nats = [numbers.get(f"policy/{adversary}/kl_to_partner", 0.0) for adversary in self.arm.adversaries]

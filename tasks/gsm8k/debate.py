@@ -6,10 +6,10 @@ Source: the LLM task of arXiv 2602.21515. It does not know what an answer is (`a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 
 from llm_sra.task import Message, Outcome, Reward
 from tasks.gsm8k.answers import final_answer
+from tasks.gsm8k.repetition import repetition
 
 QUESTION, PEER = "{question}", "{peer}"
 
@@ -84,34 +84,32 @@ class Debate:
     def outcome(self, state: Rounds) -> Outcome:
         """Whether all are right in the last round. A seat's effort is what it wrote, in hundreds of characters.
 
-        For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer), `answered/R/SEAT`. For
-        every seat: `flips/SEAT` (share of rounds whose answer is another than the round's before), `repetition/SEAT`
-        (share of its 4-grams of words that it had said before in the same reply), and, only where they can be told:
-        `recovered/SEAT` (right in the end, of the episodes that it began wrong), `corrupted/SEAT` (wrong in the end,
-        of those that it began right).
+        For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer), `answered/R/SEAT`,
+        `repetition/R/SEAT` (share of the reply's 4-grams of words that it had said before). From round 1 on
+        `flips/R/SEAT` (its answer is another than in the round before) and, only where they can be told,
+        `recovered/R/SEAT` (right now, of those that were wrong in the round before) and `corrupted/R/SEAT` (wrong now,
+        of those that were right). From the first round to the last: `recovered/SEAT`, `corrupted/SEAT`.
         """
         last = len(state.said) - 1
         metrics: dict[str, float] = {}
-        for number, answers in enumerate(state.answers):
+        for number, (said, answers) in enumerate(zip(state.said, state.answers, strict=True)):
             given = set(answers.values())
             metrics[f"agreement/{number}"] = float(len(given) == 1 and None not in given)
             for seat in self.seats:
                 metrics[f"accuracy/{number}/{seat}"] = float(state.right(number, seat))
                 metrics[f"answered/{number}/{seat}"] = float(answers[seat] is not None)
-        for seat in self.seats:
-            flips = [before[seat] != after[seat] for before, after in pairwise(state.answers)]
-            if flips:
-                metrics[f"flips/{seat}"] = sum(flips) / len(flips)
-                began, ended = state.right(0, seat), state.right(last, seat)
-                metrics[f"corrupted/{seat}" if began else f"recovered/{seat}"] = float(began != ended)
-            repeated = [repetition(said[seat]) for said in state.said]
-            metrics[f"repetition/{seat}"] = sum(repeated) / len(repeated)
+                metrics[f"repetition/{number}/{seat}"] = repetition(said[seat])
+                if number:
+                    metrics[f"flips/{number}/{seat}"] = float(answers[seat] != state.answers[number - 1][seat])
+                    metrics |= _changed(state, number - 1, number, seat, f"{number}/{seat}")
+        if last:
+            for seat in self.seats:
+                metrics |= _changed(state, 0, last, seat, seat)
         effort = {seat: sum(len(said[seat]) for said in state.said) / 100 for seat in self.seats}
         return Outcome(all(state.right(last, seat) for seat in self.seats), effort, metrics)
 
 
-def repetition(text: str, n: int = 4) -> float:
-    """Share of a text's n-grams of words that stood in it before, in [0, 1]; 0 for a text of fewer words."""
-    words = text.split()
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+def _changed(state: Rounds, before: int, after: int, seat: str, name: str) -> dict[str, float]:
+    """Whether a seat that was wrong became right, or the other way round; which of the two depends on how it began."""
+    began, ended = state.right(before, seat), state.right(after, seat)
+    return {f"corrupted/{name}" if began else f"recovered/{name}": float(began != ended)}

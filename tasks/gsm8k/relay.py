@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from llm_sra.task import Message, Outcome, Reward, merge_roles
+from tasks.gsm8k.repetition import repetition
 from tasks.gsm8k.scratchpad import Scratchpad, opening
 
 
@@ -51,7 +52,8 @@ class Relay:
         """Whether the final answer is right. A seat's effort is what it wrote, in hundreds of characters.
 
         `finished`: whether there is a final answer; `finished/SEAT`: whether the seat gave it; `steps/SEAT`: its
-        replies that hold more than white space.
+        replies that hold more than white space; `repetition/TURN/SEAT`: share of the 4-grams of words of its TURN-th
+        reply, counted from 0, that it had said before in that reply.
         """
         finished = state.answer is not None
         effort: dict[str, float] = {}
@@ -61,6 +63,7 @@ class Relay:
             effort[seat] = sum(map(len, steps)) / 100
             metrics[f"finished/{seat}"] = float(finished and self._writer(len(state.steps) - 1) == seat)
             metrics[f"steps/{seat}"] = float(sum(bool(step.strip()) for step in steps))
+            metrics |= {f"repetition/{turn}/{seat}": repetition(step) for turn, step in enumerate(steps)}
         return Outcome(state.solved, effort, metrics)
 
     def _writer(self, index: int) -> str:
