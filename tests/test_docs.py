@@ -1,5 +1,6 @@
 """What the documentation says can be done as it says: links lead somewhere, snippets are accepted, keys exist."""
 
+import inspect
 import random
 import re
 from dataclasses import fields
@@ -47,8 +48,8 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def key_columns(page: Path) -> list[str]:
-    """All words in backticks that stand in columns of tables headed `keys`."""
+def key_columns(page: Path, head: str = "keys") -> list[str]:
+    """All words in backticks that stand in a page's table columns with this head."""
     keys: list[str] = []
     header: list[str] = []
     for line in prose(page).splitlines():
@@ -58,9 +59,7 @@ def key_columns(page: Path) -> list[str]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not header:
             header = cells
-        keys += [
-            key for name, cell in zip(header, cells, strict=False) if name == "keys" for key in MARKS.findall(cell)
-        ]
+        keys += [key for name, cell in zip(header, cells, strict=False) if name == head for key in MARKS.findall(cell)]
     return keys
 
 
@@ -114,6 +113,12 @@ def test_own_keys_of_the_objective_are_all_in_the_tables() -> None:
         "metric_for_best_model", "greater_is_better", "vllm_server_host",
     }  # fmt: skip
     assert ours - elsewhere - set(key_columns(DOCS / "objectives.md")) == set()
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "tasks").glob("*.md")), ids=lambda page: page.stem)
+def test_a_tasks_page_names_all_of_its_options(page: Path) -> None:
+    task = type(load_task(page.stem))
+    assert set(key_columns(page, "option")) == set(inspect.signature(task).parameters)
 
 
 @pytest.mark.parametrize("text", **named(TASKS))
