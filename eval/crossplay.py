@@ -1,21 +1,26 @@
-"""`llm-sra eval`: play runs with the partners of a roster, then write and show the result.
+"""`llm-sra eval`: play runs with the partners of a roster and with each other, then write and show the result.
 
-`llm_sra.evaluate` plays and writes `results.json` and `episodes.jsonl`; this adds `table.md` and `figure.png`.
+`llm_sra.evaluate` plays and writes `results.json`, `episodes.jsonl` and `store/`; this adds `table.md` and
+`figure.png`.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from eval.matrix import cross_play_grids
 from eval.plots import COLOURS, quickstart_figure
 from eval.results import read_results
+from eval.settings import groups
 from eval.table import markdown, print_tables
 from llm_sra import evaluate
 from llm_sra.engines import ENGINES, EngineOptions
 from llm_sra.evaluation import DECODINGS
+from llm_sra.filling import CHUNK
 from llm_sra.loading import unknown
 from llm_sra.rosters import RosterError
 from llm_sra.runs import Run, RunError
@@ -37,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.problems < 1:
         raise ValueError(f"--problems must be 1 or more, got {args.problems}")
     runs = open_runs(args.run)
-    roster = find_roster(args.roster)
+    if args.roster is None and not args.cross_play:
+        raise ValueError("nobody to play with: name a --roster, or let the runs play with each other by --cross_play")
+    roster = None if args.roster is None else find_roster(args.roster)
     decodings = list(dict.fromkeys(args.decoding))
     engine = {
         "engine": args.engine,
@@ -53,7 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         decodings=decodings,
         seed=args.seed,
         engine=EngineOptions.of({**runs[0].config, **engine}),
+        cross_play=args.cross_play,
+        chunk=args.chunk,
+        disable_tqdm=args.disable_tqdm or None,
     )
+    if int(os.environ.get("RANK", "0")):
+        return  # the first process of several shows and writes
     figure = report(runs, args.out)
     written = [args.out / name for name in ("results.json", "episodes.jsonl", "table.md")]
     print("Written:", *written, *([figure] if figure else []), sep="\n  ")
@@ -71,9 +83,10 @@ def report(runs: Sequence[Run], folder: str | Path) -> Path | None:
     """
     folder = Path(folder)
     results = read_results(folder)
-    print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
+    among = cross_play_grids(results, groups(runs)) if results.cross_play else []
+    print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=among)
     partial = folder / ".table.md.partial"
-    partial.write_text(markdown(results), encoding="utf-8")
+    partial.write_text(markdown(results, more=among), encoding="utf-8")
     partial.replace(folder / "table.md")
     if len(runs) > len(COLOURS):
         print(f"no picture: it shows at most {len(COLOURS)} runs, not {len(runs)}")
@@ -120,14 +133,19 @@ def find_roster(name: str) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "llm-sra eval",
-        description="Play each run's agents, in each seat, with each partner of a roster, on the same problems.",
+        description="Play each run's agents, in each seat, with each partner of a roster, on the same problems. What "
+        "--out holds already is not played again.",
     )
     parser.add_argument(
         "--run", action="extend", nargs="+", required=True, metavar="RUN",
         help="run folder, or RUN@checkpoint-30 or RUN@best; the first is compared with the later ones",
     )  # fmt: skip
-    parser.add_argument("--roster", required=True, help="YAML file, or a shipped roster's name (worksheet_test)")
+    parser.add_argument("--roster", help="YAML file, or a shipped roster's name (worksheet_test)")
     parser.add_argument("--out", required=True, type=Path, help="folder for the results")
+    parser.add_argument(
+        "--cross_play", action="store_true",
+        help="play every run's agents with those of every other run, too: the work grows with the square of the runs",
+    )  # fmt: skip
     parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
     parser.add_argument(
@@ -140,5 +158,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_model_length", type=int, help="tokens of prompt and reply in vLLM (default: the model's)"
     )
+    parser.add_argument(
+        "--chunk", type=int, default=CHUNK,
+        help="most episodes at a time: what a kill can lose, never the results (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--disable_tqdm", action="store_true", help="no progress bar (default: in a terminal only)")
     parser.add_argument("--seed", type=int, default=0, help="of the problems and replies (default %(default)s)")
     return parser

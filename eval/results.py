@@ -29,6 +29,7 @@ class Results:
         solved: By the same key, whether each was solved: booleans of shape (problems,).
         settings: Of the evaluation: `split`, `seed`, `roster`.
         missing: By name, why a partner of the roster was not played.
+        cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
     """
 
     records: tuple[Record, ...]
@@ -36,6 +37,7 @@ class Results:
     solved: Mapping[Key, NDArray[np.bool_]]
     settings: Mapping[str, Any]
     missing: Mapping[str, str] = field(default_factory=dict)
+    cross_play: tuple[Record, ...] = ()
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -67,6 +69,13 @@ class Results:
             if (record.run, record.seat, record.partner, record.decoding) == (run, seat, partner, decoding):
                 return record
         raise ResultsError(f"no record of run {run!r}, seat {seat!r}, partner {partner!r}, decoding {decoding!r}")
+
+    def between(self, run: str, seat: str, other: str, decoding: str) -> Record | None:
+        """A run with another, or with itself: None if they did not play."""
+        if run == other:
+            return self.record(run, seat, SELF_PLAY, decoding)
+        wanted = run, seat, other, decoding
+        return next((r for r in self.cross_play if (r.run, r.seat, r.partner, r.decoding) == wanted), None)
 
     def per_problem(self, run: str, decoding: str, partners: Sequence[str]) -> NDArray[np.float64]:
         """Of each problem, the share of seats and partners with whom a run solved it.
@@ -116,6 +125,7 @@ def read_results(folder: str | Path) -> Results:
             raise ResultsError(f"no {path}: expected an evaluation's folder, as `llm-sra eval --out` writes it")
     loaded = json.loads(paths[0].read_text(encoding="utf-8"))
     records = tuple(_record(item) for item in loaded["records"])
+    cross_play = tuple(_record(item) for item in loaded.get("cross_play", ()))
     played: dict[Key, list[tuple[str, bool]]] = {}
     with paths[1].open(encoding="utf-8") as lines:
         for line in lines:
@@ -123,7 +133,7 @@ def read_results(folder: str | Path) -> Results:
                 item = json.loads(line)
                 key = item["run"], item["seat"], item["partner"], item["decoding"]
                 played.setdefault(key, []).append((item["problem"], item["solved"]))
-    for record in records:
+    for record in (*records, *cross_play):
         key = record.run, record.seat, record.partner, record.decoding
         found = played.get(key, [])
         if (len(found), sum(solved for _, solved in found)) != (record.n, round(record.n * record.solve_rate)):
@@ -131,7 +141,7 @@ def read_results(folder: str | Path) -> Results:
     problems = {key: tuple(problem for problem, _ in pairs) for key, pairs in played.items()}
     solved = {key: np.array([solved for _, solved in pairs], dtype=np.bool_) for key, pairs in played.items()}
     missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
-    return Results(records, problems, solved, loaded.get("settings", {}), missing)
+    return Results(records, problems, solved, loaded.get("settings", {}), missing, cross_play)
 
 
 def merge(parts: Sequence[Results]) -> Results:
@@ -154,6 +164,7 @@ def merge(parts: Sequence[Results]) -> Results:
         {key: flags for part in parts for key, flags in part.solved.items()},
         parts[0].settings,
         {partner: reason for part in parts for partner, reason in part.missing.items()},
+        tuple(record for part in parts for record in part.cross_play),
     )
 
 

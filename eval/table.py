@@ -35,16 +35,17 @@ class Grid:
     notes: tuple[str, ...] = ()
 
 
-def print_tables(results: Results, console: Console | None = None, seed: int = 0) -> None:
+def print_tables(results: Results, console: Console | None = None, seed: int = 0, more: Sequence[Grid] = ()) -> None:
     """Print results in the terminal.
 
     Args:
         results: Of an evaluation.
         console: Where to; standard output if None.
         seed: Of the bootstrap.
+        more: Further tables, after these.
     """
     console = console or Console()
-    for grid in grids(results, seed):
+    for grid in (*grids(results, seed), *more):
         table = Table(box=box.SIMPLE_HEAD)
         for index, head in enumerate(grid.header):
             table.add_column(Text(_folded(head)), justify="right" if index else "left", no_wrap=True, vertical="bottom")
@@ -61,14 +62,15 @@ def print_tables(results: Results, console: Console | None = None, seed: int = 0
         console.print(note, style="bold red", highlight=False, markup=False)
 
 
-def markdown(results: Results, seed: int = 0) -> str:
+def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
     """The same as Markdown.
 
     Args:
         results: Of an evaluation.
         seed: Of the bootstrap.
+        more: Further tables, after these.
     """
-    parts = [_markdown(grid) for grid in grids(results, seed)]
+    parts = [_markdown(grid) for grid in (*grids(results, seed), *more)]
     parts += ["\n".join(f"- {_escaped(note)}" for note in _missing(results))] if results.missing else []
     return "\n\n".join(parts) + "\n"
 

@@ -185,6 +185,18 @@ class AdapterBank:
         self._check(name)
         return self._revisions[name]
 
+    def digest(self, name: str) -> str:
+        """A short hash of an adapter's present weights."""
+        digest = hashlib.blake2b(digest_size=8)
+        for key, tensor in sorted(self.state(name).items()):
+            digest.update(key.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def shape(self, name: str) -> dict[str, Any]:
+        """What an adapter's weights mean nothing without: its rank, its scale, how it is applied."""
+        self._check(name)
+        return {key: getattr(self.model.peft_config[name], key) for key in _SHAPE}
+
     def copy(self, source: str, target: str) -> None:
         """Make `target` equal to `source`."""
         self.set_state(target, {key: value.detach().clone() for key, value in self.state(source).items()})

@@ -1,86 +1,40 @@
-"""Plays agents with partners that they were never trained with, and counts.
+"""Plays agents with partners that they were never trained with, and with each other.
 
-`evaluate` opens runs, loads every model once and plays all matches; `DevEvaluation` does the same with adapters that
-are being trained, for the development roster. Statistics over several runs and pictures are not made here.
+`evaluate` opens runs, loads every model once and has played what no earlier evaluation left in the same folder;
+`DevEvaluation` plays adapters that are being trained with the development roster. Statistics over several runs and
+pictures are not made here.
 """
 
-import json
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from scipy.stats import binomtest
-
-from llm_sra.diagnostics import reply_numbers
 from llm_sra.engines import ENGINES, Engine, EngineOptions
+from llm_sra.filling import CHUNK, Processes, fill, play_tables
+from llm_sra.identity import source_digest
 from llm_sra.loading import load_task, unknown
-from llm_sra.play import Table, play
-from llm_sra.policies import EnginePolicy, Match, Policy, UnavailableError, decoded
-from llm_sra.rosters import SELF_PLAY, Entry, read_roster
+from llm_sra.matrix import DECODINGS, Cell, cells, cross_cells
+from llm_sra.play import Table
+from llm_sra.policies import Policy, UnavailableError
+from llm_sra.records import Record, episode_line, summarise, write_results
+from llm_sra.rosters import SELF_PLAY, Entry, RosterError, read_roster
 from llm_sra.runs import Run, RunError
+from llm_sra.store import Played, Store, episode_key
 from llm_sra.studio import CANNOT_BE_HAD, Agents, Studio
-from llm_sra.task import Episode, Problem, Sampling, Task
+from llm_sra.task import Problem, Task
 
-__all__ = ["DECODINGS", "Agents", "Cell", "DevEvaluation", "Record", "Studio", "evaluate"]
+__all__ = ["DECODINGS", "Agents", "Cell", "DevEvaluation", "Record", "Studio", "evaluate", "write_results"]
+STORE = "store"  # folder of the episodes, below that of the results
 LONGEST_REASON = 1000  # characters
 logger = logging.getLogger(__name__)
-DECODINGS = {"greedy": Sampling(temperature=0.0), "sampled": Sampling(temperature=1.0)}
-
-
-@dataclass(frozen=True)
-class Record:
-    """How one agent did with one partner.
-
-    Attributes:
-        run: The agent's run.
-        arm: Its objective.
-        seat: Where the agent sat; the partner had all other seats.
-        partner: `self-play` for the agent's own partner.
-        decoding: `greedy` or `sampled`, of every model at the table.
-        n: Number of problems.
-        solve_rate: Share of problems solved, in [0, 1].
-        solve_rate_ci95: Wilson score interval of `solve_rate`.
-        team_reward: Mean shared reward.
-        own_return: Mean return of the agent: shared and own rewards less its private cost.
-        effort_own: Mean effort of the agent, in the task's unit.
-        effort_partner: Mean effort of all other seats together.
-        metrics: Means of the task's own numbers, each over the episodes that have it; and what `reply_numbers` counts.
-    """
-
-    run: str
-    arm: str
-    seat: str
-    partner: str
-    decoding: str
-    n: int
-    solve_rate: float
-    solve_rate_ci95: tuple[float, float]
-    team_reward: float
-    own_return: float
-    effort_own: float
-    effort_partner: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One agent, one partner, one decoding: a row of results."""
-
-    agents: Agents
-    seat: str
-    partner: str
-    decoding: str
-    match: Match
 
 
 def evaluate(
     run_paths: Sequence[str | Path | Run],
-    roster: str | Path,
+    roster: str | Path | None,
     out: str | Path | None = None,
     *,
     problems: int = 64,
@@ -88,55 +42,100 @@ def evaluate(
     decodings: Sequence[str] = tuple(DECODINGS),
     seed: int = 0,
     engine: EngineOptions | str = "transformers",
+    cross_play: bool = False,
+    chunk: int = CHUNK,
+    disable_tqdm: bool | None = None,
 ) -> list[Record]:
     """Play the agents of runs with every partner of a roster, in each seat, on the same problems for everyone.
 
+    Each episode is kept in `out` as soon as it is played, under a hash of all that it depends on. What is there is not
+    played again: after a kill, or with another run, partner or problem, only what is missing is. Under `accelerate
+    launch` every process plays a share of it, and the first one writes the results.
+
     Args:
         run_paths: Run folders of one task.
-        roster: YAML file; see `llm_sra.rosters`.
-        out: Folder for `results.json` and `episodes.jsonl`; nothing is written if None. `missing` in `results.json`
-            names the partners that could not be had, or not to the end, and why: they have no records.
+        roster: YAML file; see `llm_sra.rosters`. None: no partners.
+        out: Folder for `results.json`, `episodes.jsonl` and the episodes in `store/`; nothing is written if None.
+            `missing` in `results.json` names the partners that could not be had, or not to the end, and why: they have
+            no records.
         problems: How many.
         split: `dev` or `test`.
         decodings: `greedy`, `sampled` or both.
         seed: Chooses the problems and every reply's chance.
         engine: What plays the runs' agents and all adapters on their base; other models are played by transformers.
+        cross_play: Whether to play each run's agents with those of every other run, too.
+        chunk: Most episodes at a time; changes what a kill can lose, not the results.
+        disable_tqdm: Whether to do without the progress bar; None: where the output is not a terminal.
 
     Returns:
-        One record per run, seat, partner that could be had, and decoding.
+        One record per run, seat, partner that could be had, and decoding; with `cross_play`, after them, one per run,
+        seat, other run and decoding.
 
     Raises:
         RunError: If a folder is not a run, or the runs do not compare, or two have the same name.
         RosterError: If the roster cannot be used.
-        ValueError: If a decoding or the engine is unknown, or there are no problems.
+        StoreError: If `out` holds episodes of another task, or another evaluation writes there now.
+        ValueError: If a decoding, the engine or the chunk is unknown, or there are no problems.
         EngineError: If the engine cannot be had.
         PolicyError: If a scripted partner fails.
     """
     options = EngineOptions(kind=engine) if isinstance(engine, str) else engine
-    if options.kind not in ENGINES:
-        raise unknown("engine", options.kind, ENGINES)
     opened = [path if isinstance(path, Run) else Run.open(path) for path in run_paths]
-    entries = read_roster(roster)
-    for decoding in decodings:
-        if decoding not in DECODINGS:
-            raise unknown("decoding", decoding, DECODINGS)
+    entries = [] if roster is None else read_roster(roster)
+    _check(options.kind, decodings, chunk, opened, entries, cross_play)
     task = _task_of(opened)
     chosen = task.problems(split, problems, seed)
     if not chosen:
         raise ValueError(f"no problems to play: asked for {problems} of the {split} split")
-    records, episodes = [], []
+    processes = Processes()
+    if processes.count > 1 and out is None:
+        raise ValueError("several processes share their episodes in a folder: name it in `out`")
     limit = opened[0].config["max_completion_length"]
     with Studio(task, options, limit) as studio:
         agents = [studio.agents(run) for run in opened]
         partners, missing = _partners(studio, entries)
         todo = cells(task, agents, partners, decodings)
-        for cell, played in play_cells(task, todo, chosen, studio.engines, seed, limit, missing):
-            records.append(summarise(cell, played))
-            episodes += [_episode_line(cell, episode) for episode in played]
-    if out is not None:
-        settings = {"split": split, "seed": seed, "roster": str(roster)}
-        write_results(Path(out), records, episodes, settings, missing)
-    return records
+        crossed = cross_cells(task, agents, decodings) if cross_play else []
+        setting = {**_setting(task, opened[0]), "split": split, "seed": seed}
+        keys, wanted = _plan([*todo, *crossed], chosen, setting, studio)
+
+        def on_lost(policy: Policy, error: UnavailableError) -> None:
+            for cell in todo:
+                if policy in cell.match.seats.values() and cell.partner not in missing:
+                    _miss(missing, cell.partner, error)
+
+        name = str(opened[0].config["task"]).rsplit("/", 1)[-1]
+        store = None if out is None else Store(Path(out) / STORE, name, processes.rank)
+        try:
+            played = store.read(wanted) if store else {}
+            fill(
+                task,
+                wanted,
+                played,
+                studio.engines,
+                seed=seed,
+                max_reply_tokens=limit,
+                chunk=chunk,
+                processes=processes,
+                on_lost=on_lost,
+                store=store,
+                disable_tqdm=disable_tqdm,
+            )
+            missing = processes.joined(missing)
+            if store and processes.count > 1:
+                played = store.read(wanted)
+        finally:
+            if store:
+                store.close()
+    found = [(cell, [played[key] for key in keys[id(cell.match)]]) for cell in todo if cell.partner not in missing]
+    among = [(cell, [played[key] for key in keys[id(cell.match)]]) for cell in crossed]
+    records, crossing = ([summarise(cell, episodes) for cell, episodes in part] for part in (found, among))
+    if out is not None and processes.rank == 0:
+        lines = [episode_line(cell, episode) for cell, episodes in (*found, *among) for episode in episodes]
+        write_results(
+            Path(out), records, lines, {"split": split, "seed": seed, "roster": str(roster or "")}, missing, crossing
+        )
+    return [*records, *crossing]
 
 
 class DevEvaluation:
@@ -179,8 +178,16 @@ class DevEvaluation:
         """
         numbers: dict[str, float] = {}
         strangers = []
-        for cell, played in play_cells(self._task, self._cells, self._problems, self._engines, self._seed, self._limit):
-            record = summarise(cell, played)
+        tables = {
+            (cell.match.name, problem.id): Table(problem, cell.match)
+            for cell in self._cells
+            for problem in self._problems
+        }
+        played: dict[tuple[str, str], Played] = {}
+        for part, _ in play_tables(self._task, tables, self._engines, self._seed, self._limit):
+            played |= part
+        for cell in self._cells:
+            record = summarise(cell, [played[cell.match.name, problem.id] for problem in self._problems])
             if cell.partner == SELF_PLAY:
                 numbers["self_play"] = record.solve_rate
                 numbers[f"effort/{cell.seat}"] = record.effort_own
@@ -192,142 +199,43 @@ class DevEvaluation:
         return numbers
 
 
-def cells(
-    task: Task,
-    agents: Iterable[Agents],
-    partners: Mapping[str, Mapping[str, Policy]],
-    decodings: Sequence[str],
-) -> list[Cell]:
-    """Every agent in every seat with itself and with every partner.
-
-    Args:
-        task: Names the seats.
-        agents: Of the runs.
-        partners: By name, the policy for each seat.
-        decodings: Keys of `DECODINGS`.
-    """
-    made = []
-    for team in agents:
-        for decoding in decodings:
-            own = {
-                seat: EnginePolicy(f"{team.run}:{adapter or 'base'}", team.engine, adapter, DECODINGS[decoding])
-                for seat, adapter in team.heroes.items()
-            }
-            # Match names leave the run out: replies of all runs then have the same seeds, and differences are paired.
-            together = Match(f"{SELF_PLAY}/{decoding}", own)
-            for seat in task.seats:
-                made.append(Cell(team, seat, SELF_PLAY, decoding, together))
-                for name, policies in partners.items():
-                    others = {other: decoded(policies[other], DECODINGS[decoding]) for other in task.seats}
-                    match = Match(f"{seat}/{name}/{decoding}", {**others, seat: own[seat]})
-                    made.append(Cell(team, seat, name, decoding, match))
-    return made
+def _plan(
+    todo: Sequence[Cell], problems: Sequence[Problem], setting: Mapping[str, Any], studio: Studio
+) -> tuple[dict[int, list[str]], dict[str, Table]]:
+    """The keys of each match's episodes, by the match's `id`; and by key what is played, equal episodes once."""
+    identity: Any = cache(studio.identity)
+    keys: dict[int, list[str]] = {}
+    tables: dict[str, Table] = {}
+    for match in (cell.match for cell in todo):
+        if id(match) not in keys:
+            seats = {seat: identity(match.seats[seat]) for seat in studio.task.seats}
+            keys[id(match)] = [episode_key(setting, match.name, seats, problem) for problem in problems]
+            for key, problem in zip(keys[id(match)], problems, strict=True):
+                tables.setdefault(key, Table(problem, match))
+    return keys, tables
 
 
-def play_cells(
-    task: Task,
-    todo: Sequence[Cell],
-    problems: Sequence[Problem],
-    engines: Mapping[str, Engine],
-    seed: int,
-    max_reply_tokens: int | None = None,
-    missing: dict[str, str] | None = None,
-) -> Iterator[tuple[Cell, list[Episode]]]:
-    """Play every cell on all problems, all at once; a match that several seats share, as in self-play, only once.
-
-    Args:
-        task: The rules.
-        todo: What is played.
-        problems: The same for every cell.
-        engines: By name.
-        seed: Of every reply's chance.
-        max_reply_tokens: Token limit of a reply; the task's own if None.
-        missing: Where a partner that is lost on the way is put, with its reason; its cells are left out then. None
-            raises the error.
-    """
-    matches = {id(cell.match): cell.match for cell in todo}
-    tables = [Table(problem, match) for match in matches.values() for problem in problems]
-    lost: list[Policy] = []
-
-    def on_lost(policy: Policy, error: UnavailableError) -> None:
-        assert missing is not None
-        lost.append(policy)
-        for cell in todo:
-            if policy in cell.match.seats.values() and cell.partner not in missing:
-                _miss(missing, cell.partner, error)
-
-    losing = None if missing is None else on_lost
-    episodes = iter(play(task, tables, engines, seed=seed, max_reply_tokens=max_reply_tokens, on_lost=losing))
-    whole = [key for key, match in matches.items() if not any(p in lost for p in match.seats.values())]
-    played = {key: list(islice(episodes, len(problems))) for key in whole}
-    for cell in todo:
-        if cell.partner not in (missing or ()):
-            yield cell, played[id(cell.match)]
+def _setting(task: Task, run: Run) -> dict[str, Any]:
+    """What all episodes of a task depend on, apart from who plays."""
+    named = {"class": type(task).__qualname__, "source": source_digest(type(task)), "args": run.config["task_args"]}
+    return {"task": named, "max_reply_tokens": run.config["max_completion_length"]}
 
 
-def summarise(cell: Cell, episodes: Sequence[Episode]) -> Record:
-    """Count a cell's episodes."""
-    solved = sum(episode.outcome.solved for episode in episodes)
-    counted: dict[str, list[float]] = defaultdict(list)
-    for episode in episodes:
-        for name, value in episode.outcome.metrics.items():
-            counted[name].append(value)
-    interval = binomtest(solved, len(episodes)).proportion_ci(0.95, method="wilson")
-    return Record(
-        run=cell.agents.run,
-        arm=cell.agents.arm,
-        seat=cell.seat,
-        partner=cell.partner,
-        decoding=cell.decoding,
-        n=len(episodes),
-        solve_rate=solved / len(episodes),
-        solve_rate_ci95=(float(interval.low), float(interval.high)),
-        team_reward=fmean(episode.team_reward(cell.seat) for episode in episodes),
-        own_return=fmean(episode.total(cell.seat) for episode in episodes),
-        effort_own=fmean(episode.outcome.effort.get(cell.seat, 0.0) for episode in episodes),
-        effort_partner=fmean(
-            sum(effort for seat, effort in episode.outcome.effort.items() if seat != cell.seat) for episode in episodes
-        ),
-        metrics={name: fmean(values) for name, values in counted.items()} | reply_numbers(episodes),
-    )
-
-
-def write_results(
-    out: Path,
-    records: Sequence[Record],
-    episodes: Sequence[dict[str, Any]],
-    settings: Mapping[str, Any],
-    missing: Mapping[str, str] | None = None,
+def _check(
+    engine: str, decodings: Sequence[str], chunk: int, opened: Sequence[Run], entries: Sequence[Entry], cross_play: bool
 ) -> None:
-    """Write `results.json` and `episodes.jsonl`; earlier files are replaced only once the new ones are whole."""
-    out.mkdir(parents=True, exist_ok=True)
-    results = {
-        "records": [asdict(record) for record in records],
-        "missing": [{"partner": partner, "reason": reason} for partner, reason in (missing or {}).items()],
-        "settings": dict(settings),
-    }
-    for name, text in (
-        ("results.json", json.dumps(results, indent=1)),
-        ("episodes.jsonl", "\n".join(json.dumps(line, ensure_ascii=False) for line in episodes)),
-    ):
-        partial = out / f".{name}.partial"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(out / name)
-
-
-def _episode_line(cell: Cell, episode: Episode) -> dict[str, Any]:
-    return {
-        "run": cell.agents.run,
-        "arm": cell.agents.arm,
-        "seat": cell.seat,
-        "partner": cell.partner,
-        "decoding": cell.decoding,
-        "problem": episode.problem.id,
-        "solved": episode.outcome.solved,
-        "own_return": round(episode.total(cell.seat), 6),
-        "effort": dict(episode.outcome.effort),
-        "said": [[turn.seat, turn.reply.text] for turn in episode.turns],
-    }
+    if engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    for decoding in decodings:
+        if decoding not in DECODINGS:
+            raise unknown("decoding", decoding, DECODINGS)
+    if chunk < 1:
+        raise ValueError(f"a chunk has 1 episode or more, got {chunk}")
+    if cross_play and len(opened) < 2:
+        raise RunError(f"cross-play needs two runs or more, got {len(opened)}")
+    names = {run.name for run in opened} if cross_play else set()
+    if both := sorted(names & {entry.name for entry in entries}):
+        raise RosterError(f"a partner and a run have one name, so results would not tell them apart: {', '.join(both)}")
 
 
 def _partners(studio: Studio, entries: Sequence[Entry]) -> tuple[dict[str, dict[str, Policy]], dict[str, str]]:

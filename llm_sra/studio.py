@@ -15,6 +15,7 @@ import torch
 
 from llm_sra.adapters import AdapterBank, AdapterError, fingerprint, read_card, read_config
 from llm_sra.engines import Engine, EngineOptions, make_engine
+from llm_sra.identity import Facts, describe, digest
 from llm_sra.loading import NoFileError, load_partner
 from llm_sra.models import ModelError, load_model
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted, UnavailableError
@@ -64,6 +65,7 @@ class Studio:
         self.engines: dict[str, Engine] = {}
         self._max_reply_tokens = max_reply_tokens or task.max_reply_tokens
         self._banks: dict[str, AdapterBank] = {}
+        self._facts: dict[str, Facts] = {}
         self._lent: set[str] = set()
         self._clients: list[ChatClient] = []
 
@@ -113,6 +115,20 @@ class Studio:
             inner = self.partner(entry.options["of"])
             return {seat: Perturbed(entry.name, policy, **how) for seat, policy in inner.items()}
         return dict.fromkeys(self.task.seats, self._for_any_seat(entry))
+
+    def identity(self, policy: Policy) -> str:
+        """A short hash of what a policy is: the same for equal weights, scripts and settings, wherever they lie."""
+        return digest(describe(policy, self._on_engine))
+
+    def _on_engine(self, policy: EnginePolicy) -> Facts:
+        """What a policy plays on: the base's weights and template, the engine, and the adapter's weights."""
+        bank = self._banks[policy.engine]
+        if policy.adapter is None:
+            return self._facts[policy.engine]
+        key = f"{policy.engine}\x1f{policy.adapter}"
+        if key not in self._facts:
+            self._facts[key] = {"weights": bank.digest(policy.adapter), **bank.shape(policy.adapter)}
+        return {**self._facts[policy.engine], "adapter": self._facts[key]}
 
     def _for_any_seat(self, entry: Entry) -> Policy:
         if entry.kind == "scripted":
@@ -171,4 +187,11 @@ class Studio:
             if generates_here:
                 options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
             self.engines[name], self._banks[name] = make_engine(options, bank, renderer), bank
+            self._facts[name] = {
+                "base": fingerprint(bank.base),
+                "dtype": str(bank.base.dtype),
+                "template": [tokenizer.chat_template, config.get("chat_template_kwargs"), len(tokenizer)],
+                "engine": options.kind,
+                "context": self.engines[name].context_length,
+            }
         return name

@@ -20,7 +20,7 @@ from support import (
     scramble,
 )
 
-import llm_sra.evaluation
+import llm_sra.filling
 from llm_sra import evaluate, export
 from llm_sra.adapters import CARD, AdapterError
 from llm_sra.engines.transformers import TransformersEngine
@@ -110,7 +110,7 @@ def test_what_is_written_is_what_is_returned_with_exactly_the_documented_fields(
     written = json.loads((out / "results.json").read_text())["records"]
     assert {tuple(record) for record in written} == {FIELDS}
     assert [Record(**{**record, "solve_rate_ci95": tuple(record["solve_rate_ci95"])}) for record in written] == records
-    assert sorted(path.name for path in out.iterdir()) == ["episodes.jsonl", "results.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["episodes.jsonl", "results.json", "store"]
 
 
 def test_rates_rewards_and_efforts_with_scripted_partners_are_those_counted_by_hand(
@@ -193,7 +193,7 @@ def test_self_play_is_played_once_and_counted_for_each_seat(
         matches.update(table.match.name for table in tables)
         return play(task, tables, *args, **kwargs)
 
-    monkeypatch.setattr(llm_sra.evaluation, "play", counted)
+    monkeypatch.setattr(llm_sra.filling, "play", counted)
     records = evaluate([run], roster(tmp_path, *scripted("lazy")), problems=2, decodings=["sampled"])
     assert matches == {"self-play/sampled": 2, "first/lazy/sampled": 2, "second/lazy/sampled": 2}
     first, second = (pick(records, seat=seat, partner="self-play") for seat in ("first", "second"))
@@ -360,11 +360,11 @@ def test_a_partner_that_cannot_play_is_an_error_and_earlier_results_stay(
 ) -> None:
     out = tmp_path / "out"
     evaluate([run], roster(tmp_path, *scripted("lazy")), out, problems=2, decodings=["greedy"])
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {path.name: path.read_bytes() for path in out.glob("*.json*")}
     spec = partner if isinstance(partner, str) else partner(tmp_path)
     with pytest.raises(error, match=message):
         evaluate([run], roster(tmp_path, *scripted("lazy"), f"name: x, {spec}"), out, problems=2)
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in out.glob("*.json*")} == before
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def test_development_plays_the_weights_as_they_are_now(
         seen.update(episode.problem.id for episode in episodes)
         return episodes
 
-    monkeypatch.setattr(llm_sra.evaluation, "play", heard)
+    monkeypatch.setattr(llm_sra.filling, "play", heard)
     heroes = {"first": "first", "second": "second"}
     dev = DevEvaluation(Worksheet(), heroes, engine, roster(tmp_path), problems=2, seed=0, max_reply_tokens=4)
     dev()

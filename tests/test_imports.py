@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "llm_sra.task": (),
     "llm_sra.adapters": (),
     "llm_sra.risk": (),
-    "llm_sra.diagnostics": ("llm_sra.task",),
+    "llm_sra.diagnostics": (),
     "llm_sra.games": ("llm_sra.risk",),
     "llm_sra.models": (),
     "llm_sra.runs": ("llm_sra.task",),

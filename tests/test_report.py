@@ -13,8 +13,8 @@ from eval.report import ReportError, gather, main, write_report
 from eval.report.episodes import sample, script_json
 from eval.report.markdown import escaped
 from eval.report.robustness import series
-from eval.report.settings import differing, groups
 from eval.results import ResultsError
+from eval.settings import differing, groups
 from eval.stats import wilson
 from llm_sra.evaluation import Record, write_results
 from llm_sra.rosters import read_roster

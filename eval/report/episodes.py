@@ -111,7 +111,7 @@ def _order(cell: Cell, count: int) -> list[int]:
 def _row(line: Mapping[str, Any], cell: Cell, seats: Sequence[str]) -> dict[str, Any]:
     """An episode as the page reads it; short keys, since there are thousands."""
     run, seat, partner, decoding = cell
-    turns = _training_turns(line) if decoding == TRAINING else [[who, _cut(text)] for who, text in line["said"]]
+    turns = _training_turns(line) if decoding == TRAINING else _evaluated_turns(line)
     returns = line["returns"] if decoding == TRAINING else {seat: line["own_return"]}
     return {
         "r": run,
@@ -133,6 +133,14 @@ def _training_turns(line: Mapping[str, Any]) -> list[list[Any]]:
     for turn in line["turns"]:
         at = line["rewards"].get(turn["seat"], [])
         made.append([turn["seat"], _cut(turn["text"]), *at[turn["step"] : turn["step"] + 1]])
+    return made
+
+
+def _evaluated_turns(line: Mapping[str, Any]) -> list[list[Any]]:
+    """The same; without rewards where the evaluation is too old to have them."""
+    made = []
+    for (seat, text), step in zip(line["said"], line.get("steps") or [0] * len(line["said"]), strict=True):
+        made.append([seat, _cut(text), *line.get("rewards", {}).get(seat, [])[step : step + 1]])
     return made
 
 

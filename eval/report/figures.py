@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from eval.plots import COLOURS, LINES, running_mean
 from eval.report.gather import Gathered
 from eval.report.robustness import Series
-from eval.report.settings import Group
+from eval.settings import Group
 from eval.table import name_of
 from llm_sra.rosters import SELF_PLAY
 
@@ -66,39 +66,51 @@ def colour(index: int) -> str:
 
 
 def heat_map(gathered: Gathered, decoding: str) -> Picture:
-    """Share solved of every agent with every partner: agents are rows, partners columns."""
-    results, columns = gathered.results, (SELF_PLAY, *gathered.results.partners)
-    rows: list[tuple[str, tuple[str, ...], str]] = [
-        (f"{name_of(results, run)}, {seat}", (run,), seat) for run in results.runs for seat in results.seats
-    ]
-    if len(rows) > MOST_ROWS:
-        rows = [
-            (f"{group.label}, {seat}", tuple(gathered.evaluated(group).values()), seat)
-            for group in gathered.groups
-            for seat in results.seats
-            if gathered.evaluated(group)
-        ]
-    rates = np.array([[_mean(gathered, runs, [seat], [p], decoding) for p in columns] for _, runs, seat in rows])
+    """Share solved of every agent with every partner: agents are rows, partners columns; last the runs, if they met."""
+    results, partners = gathered.results, (SELF_PLAY, *gathered.results.partners)
+    whole = len(results.runs) * len(results.seats) > MOST_ROWS
+    teams = (
+        [(group.label, tuple(known.values())) for group in gathered.groups if (known := gathered.evaluated(group))]
+        if whole
+        else [(name_of(results, run), (run,)) for run in results.runs]
+    )
+    rows = [(f"{label}, {seat}", runs, seat) for label, runs in teams for seat in results.seats]
+    rates = np.array([[_mean(gathered, runs, [seat], [p], decoding) for p in partners] for _, runs, seat in rows])
+    columns = list(partners)
+    if results.cross_play:
+        columns += [label for label, _ in teams]
+        met = [[_between(gathered, runs, seat, others, decoding) for _, others in teams] for _, runs, seat in rows]
+        rates = np.hstack([rates, met])
     figure = Figure(figsize=(3.2 + 0.62 * len(columns), 1.7 + 0.27 * len(rows)), layout="constrained")
     panel = figure.subplots()
     panel.imshow(rates, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), rate in np.ndenumerate(rates):
-        shade = "black" if rate > 0.55 else "white"
-        panel.text(column, row, f"{rate:.2f}", ha="center", va="center", fontsize=8, color=shade)
+        if not np.isnan(rate):
+            shade = "black" if rate > 0.55 else "white"
+            panel.text(column, row, f"{rate:.2f}", ha="center", va="center", fontsize=8, color=shade)
     panel.set_xticks(
         range(len(columns)), [_plain(name) for name in columns], rotation=35, ha="left", rotation_mode="anchor"
     )
     panel.xaxis.tick_top()
     panel.set_yticks(range(len(rows)), [_plain(name, 44) for name, _, _ in rows])
     panel.tick_params(length=0, labelsize=9)
-    panel.axvline(0.5, color="white", linewidth=3)
+    for edge in {1, len(partners)} - {len(columns)}:
+        panel.axvline(edge - 0.5, color="white", linewidth=3)
     step = len(results.seats)
     for edge in range(step, len(rows), step):
         panel.axhline(edge - 0.5, color="white", linewidth=1.5)
     panel.spines[:].set_visible(False)
-    return _kept(
-        figure, "cross-play", f"Share of problems solved, {decoding}: each agent (row) with each partner.", wide=True
-    )
+    caption = f"Share of problems solved, {decoding}: each agent (row) with each partner"
+    caption += (" and, on the right, with the agents of each run." if not whole else
+                " and, on the right, with other runs of each setting.") if results.cross_play else "."  # fmt: skip
+    return _kept(figure, "cross-play", caption, wide=True)
+
+
+def _between(gathered: Gathered, runs: Sequence[str], seat: str, others: Sequence[str], decoding: str) -> float:
+    """Mean of some runs' agents in a seat with other runs; with itself only where there is no other; nan if unmet."""
+    pairs = [(run, other) for run in runs for other in others if run != other or (runs == others and len(runs) == 1)]
+    met = [gathered.results.between(run, seat, other, decoding) for run, other in pairs]
+    return float(np.mean([record.solve_rate for record in met if record is not None] or [np.nan]))
 
 
 def ranking(gathered: Gathered, decoding: str, partners: Sequence[str]) -> Picture:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.report.settings import Group, groups
 from eval.results import Results, ResultsError, merge, read_results
+from eval.settings import Group, groups
 from llm_sra.rosters import Entry, read_roster
 from llm_sra.runs import Run, read_metrics
 
@@ -127,6 +127,7 @@ def _only(results: Results, run: str) -> Results:
         {key: flags for key, flags in results.solved.items() if key[0] == run},
         results.settings,
         results.missing,
+        tuple(record for record in results.cross_play if record.run == run),
     )
 
 

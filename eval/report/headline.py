@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from eval.report.gather import Gathered
-from eval.report.settings import Group
 from eval.results import ResultsError
+from eval.settings import Group
 from eval.stats import ArmDifference, StatsError, compare_arms, summarise
 from llm_sra.rosters import SELF_PLAY
 

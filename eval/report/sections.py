@@ -13,8 +13,8 @@ from eval.report.figures import Picture
 from eval.report.gather import Gathered
 from eval.report.headline import STRANGERS, Comparison, compare, comparisons, main_pair, sentence, work, work_sentence
 from eval.report.robustness import series
-from eval.report.settings import ELSEWHERE, differing, value_of
 from eval.results import ResultsError, labels
+from eval.settings import ELSEWHERE, differing, value_of
 from eval.stats import Estimate, StatsError, summarise
 from eval.table import NOTHING, Grid, name_of
 from llm_sra.rosters import SELF_PLAY

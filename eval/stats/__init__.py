@@ -1,8 +1,8 @@
 """Numbers of an evaluation: intervals, comparisons between runs, arms and partners, and planning.
 
 `arms` reads results; all else is pure functions of arrays: `intervals` and `resampling` say how sure a number is,
-`aggregate`, `partners` and `shares` make numbers, `comparisons` tests several, `power` plans. All intervals are
-two-sided.
+`aggregate`, `crossplay`, `partners`, `shares` make numbers, `comparisons` tests several, `power` plans. All intervals
+are two-sided.
 """
 
 from eval.stats.aggregate import interquartile_mean, probability_of_improvement
@@ -16,6 +16,7 @@ from eval.stats.arms import (
     summarise,
 )
 from eval.stats.comparisons import PairedTest, holm, paired_test, simultaneous_intervals
+from eval.stats.crossplay import CrossPlay, cross_play
 from eval.stats.intervals import LEVEL, Estimate, StatsError, mean_interval, seed_interval, wilson
 from eval.stats.partners import (
     PartnerCVaR,
@@ -38,10 +39,10 @@ from eval.stats.resampling import (
 from eval.stats.shares import PairShapley, contribution_shares, shapley, shapley_pair
 
 __all__ = [
-    "LAZY", "LEVEL", "RESAMPLES", "ArmDifference", "Estimate", "PairShapley", "PairedTest", "PartnerCVaR",
+    "LAZY", "LEVEL", "RESAMPLES", "ArmDifference", "CrossPlay", "Estimate", "PairShapley", "PairedTest", "PartnerCVaR",
     "PartnerSpread", "RunDifference", "StatsError", "Summary", "WorstPartner", "bootstrap", "bootstrap_draws",
-    "compare_arms", "compare_runs", "contribution_shares", "discordance", "hierarchical_bootstrap", "holm",
-    "interquartile_mean", "mean_interval", "paired_bootstrap", "paired_test", "partner_cvar", "partner_spread",
+    "compare_arms", "compare_runs", "contribution_shares", "cross_play", "discordance", "hierarchical_bootstrap",
+    "holm", "interquartile_mean", "mean_interval", "paired_bootstrap", "paired_test", "partner_cvar", "partner_spread",
     "power_paired", "power_unpaired", "probability_of_improvement", "problems_paired", "problems_unpaired",
     "seed_interval", "shapley", "shapley_pair", "simultaneous_bootstrap", "simultaneous_intervals",
     "stratified_bootstrap", "summarise", "wilson", "worst_partner",

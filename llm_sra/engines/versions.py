@@ -5,7 +5,6 @@ an engine that is given a name can neither serve older weights under it nor reus
 others. Folders lie in memory where the system has such a place, and are removed with the object.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -72,10 +71,7 @@ class Versions:
         return version
 
     def _write(self, adapter: str, before: Version | None) -> Version:
-        digest = hashlib.blake2b(digest_size=8)
-        for key, tensor in sorted(self.bank.state(adapter).items()):
-            digest.update(key.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        name = f"{adapter}@{digest.hexdigest()}"
+        name = f"{adapter}@{self.bank.digest(adapter)}"
         if before and before.name == name:
             return before
         self.bank.save(self._folder / name, [adapter])

@@ -40,30 +40,30 @@ class Recorded:
     ) -> None:
         self.name, self._path = name, Path(path)
         patterns = [(re.compile(old), new) for old, new in (rewrite or {}).items()]
-        self._replies: dict[str, str] = {}
+        self.recorded: dict[str, str] = {}
         for place, row in _rows(self._path, name):
             question, text = _text(row, key, place), _text(row, field, place)
             if not question.strip():
                 raise UnavailableError(f"{place}: the question is empty")
             for pattern, new in patterns:
                 text = pattern.sub(new, text)
-            if self._replies.setdefault(question, text) != text:
+            if self.recorded.setdefault(question, text) != text:
                 raise UnavailableError(
                     f"{place}: the question was recorded before with another reply: {question[:80]!r}"
                 )
-        if not self._replies:
+        if not self.recorded:
             raise UnavailableError(f"partner {name!r}: {self._path} holds no recorded reply")
 
     def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
         """What was recorded for this problem, at every turn the same."""
         first = next((message.content for message in messages if message.role == "user"), "")
-        found = [(at, -len(question), question) for question in self._replies if (at := first.find(question)) >= 0]
+        found = [(at, -len(question), question) for question in self.recorded if (at := first.find(question)) >= 0]
         if not found:
             raise UnavailableError(
-                f"partner {self.name!r}: none of the {len(self._replies)} questions in {self._path} stands in what the "
+                f"partner {self.name!r}: none of the {len(self.recorded)} questions in {self._path} stands in what the "
                 f"seat was shown: {first[:300]!r}. Evaluate on the split that was recorded"
             )
-        return self._replies[min(found)[2]]
+        return self.recorded[min(found)[2]]
 
 
 def _rows(path: Path, name: str) -> list[tuple[str, Mapping[str, Any]]]:

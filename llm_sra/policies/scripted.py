@@ -17,17 +17,17 @@ class Scripted:
 
     def __init__(self, name: str, partner: ScriptedPartner) -> None:
         self.name = name
-        self._partner = partner
+        self.partner = partner
 
     def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
         """What the partner says; see `ScriptedPartner.reply`."""
         try:
-            text = self._partner.reply([message.as_dict() for message in messages], rng)
+            text = self.partner.reply([message.as_dict() for message in messages], rng)
         except UnavailableError:
             raise
         except Exception as error:
             raise PolicyError(
-                f"scripted partner {self.name!r} ({type(self._partner).__name__}) failed on {len(messages)} messages, "
+                f"scripted partner {self.name!r} ({type(self.partner).__name__}) failed on {len(messages)} messages, "
                 f"the last being {messages[-1].content[-200:]!r}: {error!r}"
             ) from error
         if not isinstance(text, str):

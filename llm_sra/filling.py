@@ -1,0 +1,151 @@
+"""Plays the episodes that are wanted and not there yet: in chunks that are kept as they end, shared by processes.
+
+Who plays with whom, what an episode is kept under and what comes of it are decided elsewhere.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from llm_sra.engines import Engine
+from llm_sra.play import Table, play
+from llm_sra.policies import Endpoint, Perturbed, Policy, UnavailableError
+from llm_sra.store import Played, Store
+from llm_sra.task import Task
+
+CHUNK = 1024  # episodes that are played at a time: full batches for an engine, minutes for a kill to lose
+PATIENCE = timedelta(days=30)  # with which processes wait for the slowest
+Key = TypeVar("Key")
+Lost = Callable[[Policy, UnavailableError], None]
+
+
+class Processes:
+    """The processes that `accelerate launch` started; one if it did not.
+
+    Attributes:
+        rank: Of this one.
+        count: How many.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", "1"))
+        if self.count > 1:
+            state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+            self.rank, joined = state.process_index, state.num_processes
+            if joined != self.count:
+                raise RuntimeError(f"{self.count} processes were launched, but this one counts {joined}")
+
+    def plays(self, key: str, table: Table) -> bool:
+        """Whether an episode is this process's: by its key alone, so that all agree, whatever each finds there.
+
+        Hosted partners are the first process's: their limits and budgets hold for one client.
+        """
+        if any(_hosted(policy) for policy in table.match.seats.values()):
+            return self.rank == 0
+        return int(key, 16) % self.count == self.rank
+
+    def joined(self, mine: Mapping[str, str]) -> dict[str, str]:
+        """Every process's mapping in one; waits for all of them."""
+        everyone: list[Mapping[str, str]] = gather_object([dict(mine)]) if self.count > 1 else [mine]
+        return {key: value for each in everyone for key, value in each.items()}
+
+
+def fill(
+    task: Task,
+    wanted: Mapping[str, Table],
+    kept: dict[str, Played],
+    engines: Mapping[str, Engine],
+    *,
+    seed: int,
+    max_reply_tokens: int | None,
+    chunk: int,
+    processes: Processes,
+    on_lost: Lost,
+    store: Store | None = None,
+    disable_tqdm: bool | None = None,
+) -> None:
+    """Play this process's share of what is wanted and not kept.
+
+    Args:
+        task: The rules.
+        wanted: Tables by the keys of their episodes.
+        kept: Episodes by key; those that are played join them.
+        engines: By name.
+        seed: Of every reply's chance.
+        max_reply_tokens: Token limit of a reply; the task's own if None.
+        chunk: Most episodes at a time.
+        processes: That share the work.
+        on_lost: Called for a partner that cannot be had any longer; its episodes are left out.
+        store: Takes each chunk as it ends.
+        disable_tqdm: Whether to do without the bar; None: where the output is not a terminal.
+    """
+    share = {key: table for key, table in wanted.items() if processes.plays(key, table)}
+    todo = {key: table for key, table in share.items() if key not in kept}
+    of = f" (process 1 of {processes.count})" if processes.count > 1 else ""
+    with tqdm(
+        total=len(share),
+        initial=len(share) - len(todo),
+        desc=f"episodes{of}",
+        unit=" episodes",
+        disable=True if processes.rank else disable_tqdm,
+    ) as bar:
+        for played, passed in play_tables(task, todo, engines, seed, max_reply_tokens, chunk, on_lost):
+            if store is not None:
+                store.append(played)
+            kept.update(played)
+            bar.update(passed)
+
+
+def play_tables(
+    task: Task,
+    tables: Mapping[Key, Table],
+    engines: Mapping[str, Engine],
+    seed: int,
+    max_reply_tokens: int | None = None,
+    chunk: int = CHUNK,
+    on_lost: Lost | None = None,
+) -> Iterator[tuple[dict[Key, Played], int]]:
+    """Play tables, a chunk at a time, all of it at once.
+
+    Args:
+        task: The rules.
+        tables: By any key.
+        engines: By name.
+        seed: Of every reply's chance.
+        max_reply_tokens: Token limit of a reply; the task's own if None.
+        chunk: Most tables at a time.
+        on_lost: Called for a partner that is lost on the way; None raises the error.
+
+    Yields:
+        A chunk's episodes by the keys of their tables, and how many tables it had. Tables of lost partners have none.
+    """
+    lost: list[Policy] = []
+
+    def lose(policy: Policy, error: UnavailableError) -> None:
+        assert on_lost is not None
+        lost.append(policy)
+        on_lost(policy, error)
+
+    def is_whole(table: Table) -> bool:
+        return not any(policy in lost for policy in table.match.seats.values())
+
+    todo = list(tables.items())
+    options: dict[str, Any] = {"seed": seed, "max_reply_tokens": max_reply_tokens}
+    for start in range(0, len(todo), chunk):
+        part = todo[start : start + chunk]
+        seated = [(key, table) for key, table in part if is_whole(table)]
+        episodes = play(
+            task, [table for _, table in seated], engines, on_lost=None if on_lost is None else lose, **options
+        )
+        keys = [key for key, table in seated if is_whole(table)]
+        yield {key: Played.of(episode) for key, episode in zip(keys, episodes, strict=True)}, len(part)
+
+
+def _hosted(policy: Policy) -> bool:
+    return _hosted(policy.inner) if isinstance(policy, Perturbed) else isinstance(policy, Endpoint)
