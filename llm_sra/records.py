@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from scipy.stats import binomtest
 
 from llm_sra.diagnostics import percentiles, reported
@@ -100,7 +99,7 @@ def reply_numbers(episodes: Iterable[Played]) -> dict[str, float]:
                     lengths[f"reply_chars/{name}"].append(float(len(turn.text)))
                     if turn.logprob is not None:
                         surprise[f"surprise/{name}"].append((-turn.logprob, turn.tokens))
-    means = {name: float(np.average(*zip(*nats, strict=True))) for name, nats in surprise.items()}  # weighed by tokens
+    means = {name: sum(nats * n for nats, n in said) / sum(n for _, n in said) for name, said in surprise.items()}
     return percentiles(lengths) | means
 
 
