@@ -16,6 +16,7 @@ from eval.results import Results, ResultsError, read_results
 from eval.stats import wilson
 from eval.table import grids, markdown, print_tables
 from llm_sra.evaluation import Record, write_results
+from llm_sra.filling import CHUNK
 from llm_sra.rosters import RosterError
 from llm_sra.runs import Run, RunError
 
@@ -188,13 +189,21 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
     assert asked.pop("engine").kind == "transformers"
     assert asked == {
         "problems": 64, "split": "test", "decodings": ["greedy"], "seed": 0, "runs": ["q/ippo", "q/srpo"],
-        "roster": roster,
+        "roster": roster, "cross_play": False, "chunk": CHUNK, "disable_tqdm": None,
     }  # fmt: skip
     assert sorted(file.name for file in out.iterdir()) == ["episodes.jsonl", "figure.png", "results.json", "table.md"]
     assert (out / "table.md").read_text() == markdown(read_results(out))
     shown = capsys.readouterr().out
     for name in ("results.json", "episodes.jsonl", "table.md", "figure.png"):
         assert str(out / name) in shown.replace("\n", "")
+
+
+def test_only_the_first_of_several_processes_shows_and_writes(tmp_path, monkeypatch, capsys):
+    run = run_folder(tmp_path / "q" / "ippo", "ippo")
+    monkeypatch.setattr(crossplay, "evaluate", lambda *args, **options: [])
+    monkeypatch.setenv("RANK", "1")
+    crossplay.main(["--run", str(run.path), "--roster", "worksheet_dev", "--out", str(tmp_path / "out")])
+    assert capsys.readouterr().out == "" and not (tmp_path / "out").exists()
 
 
 def test_a_shipped_roster_is_found_by_its_name():

@@ -7,13 +7,15 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from eval.report import ReportError, gather, main, write_report
+from eval.report import ReportError, figures, gather, main, write_report
 from eval.report.episodes import sample, script_json
+from eval.report.figures import Picture
 from eval.report.markdown import escaped
 from eval.report.robustness import series
-from eval.results import ResultsError
+from eval.results import ResultsError, read_results
 from eval.settings import differing, groups
 from eval.stats import wilson
 from llm_sra.evaluation import Record, write_results
@@ -160,6 +162,50 @@ def test_every_picture_of_the_markdown_is_there_and_the_page_has_as_many(tmp_pat
 
 def test_the_same_input_makes_the_same_files(tmp_path, runs):
     assert report(tmp_path / "a", runs) == report(tmp_path / "b", runs)
+
+
+def test_runs_that_met_are_columns_of_the_heat_map(tmp_path, runs, monkeypatch):
+    drawn = {}
+
+    def kept(figure, name, caption, wide=False):
+        if name == "cross-play":
+            drawn["columns"] = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+            drawn["rates"] = np.asarray(figure.axes[0].images[0].get_array())
+            drawn["caption"] = caption
+        return Picture(name, caption, b"<svg/>", b"", wide)
+
+    names = [run.name for run in runs]
+    records, lines = [], []
+    for number, run in enumerate(names):
+        for seat in SEATS:
+            for other in (name for name in names if name != run):
+                share = wilson(number, 4)
+                numbers = (4, share.value, (share.low, share.high), share.value, share.value, 1.0, 1.0)
+                records.append(Record(run, "x", seat, other, "sampled", *numbers))
+                key = {"run": run, "seat": seat, "partner": other, "decoding": "sampled"}
+                rest = {"own_return": 0.5, "effort": {}, "said": [[SEATS[0], "hm"]], "steps": [1]}
+                rest["rewards"] = {SEATS[0]: [[0, 0, 0], [1, 0, 0.25]]}
+                lines += [{**key, "problem": f"p{i}", "solved": i < number, **rest} for i in range(4)]
+    parts = [read_results(run.path / "report") for run in runs]
+    old = [json.loads(line) for r in runs for line in (r.path / "report" / "episodes.jsonl").read_text().splitlines()]
+    own = [record for part in parts for record in part.records]
+    write_results(tmp_path / "all", own, [*old, *lines], {}, cross_play=records)
+    monkeypatch.setattr(figures, "_kept", kept)
+    monkeypatch.setattr(figures, "MOST_ROWS", 8)
+    gathered = gather(runs, [tmp_path / "all"])
+    figures.heat_map(gathered, "sampled")
+    width = 1 + len(PARTNERS)
+    assert drawn["columns"][width:] == ["ippo-seed1", "ippo-seed2", "srpo-seed1", "srpo-seed2"]
+    # Rows: two seats of each run. On the diagonal self-play, where all is solved; run k solves k of 4 with others.
+    expected = [[1 if column == row else row / 4 for column in range(4)] for row in range(4) for _ in SEATS]
+    assert drawn["rates"][:, width:].tolist() == expected
+    assert "with the agents of each run" in drawn["caption"]
+    monkeypatch.setattr(figures, "MOST_ROWS", 7)
+    figures.heat_map(gathered, "sampled")
+    # Settings: ippo's runs solve 0 and 1 of 4 with each other and with srpo's; srpo's 2 and 3.
+    assert drawn["rates"][:, width:].tolist() == [[0.125, 0.125]] * 2 + [[0.625, 0.625]] * 2
+    rows = json.loads(sample(gathered).json)["rows"]
+    assert next(row["t"] for row in rows if row["p"] == names[1]) == [[SEATS[0], "hm", [1, 0, 0.25]]]
 
 
 # -- what is missing -------------------------------------------------------------------------------------------------

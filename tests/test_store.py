@@ -1,0 +1,225 @@
+"""The store of episodes: what is kept, what a key depends on, and what kills, full disks and other users do to it."""
+
+import errno
+import json
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support import make_bank, qwen2_folder, scramble
+
+from llm_sra.identity import describe, digest, source_digest
+from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted
+from llm_sra.rosters import Entry
+from llm_sra.store import Played, Said, Store, StoreError, episode_key
+from llm_sra.studio import Studio
+from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
+from tasks.worksheet import Worksheet
+from tasks.worksheet.partners import Late, Lazy
+
+PLAYED = Played(
+    problem="1+2+3",
+    players={"first": "study/one:first", "second": "lazy"},
+    solved=False,
+    effort={"first": 2, "second": 0.0},
+    metrics={"wrong": 0.1},
+    turns=(Said("first", 0, "1+2=3\u2028é", 5, -0.25, "stop"), Said("second", 1, "pass", 0, None, "stop")),
+    rewards={"first": (Reward(cost=0.1), Reward(team=1.0)), "second": (Reward(), Reward(team=1.0))},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A store with two episodes."""
+    store = Store(tmp_path / "store", "worksheet")
+    store.append({"aa": PLAYED, "bb": replace(PLAYED, solved=True)})
+    store.close()
+    return tmp_path / "store"
+
+
+def read(folder: Path, *keys: str) -> dict[str, Played]:
+    store = Store(folder, "worksheet")
+    try:
+        return store.read(keys)
+    finally:
+        store.close()
+
+
+def test_what_is_read_is_exactly_what_was_appended(folder: Path) -> None:
+    assert read(folder, "aa", "bb", "cc") == {"aa": PLAYED, "bb": replace(PLAYED, solved=True)}
+    assert read(folder, "bb") == {"bb": replace(PLAYED, solved=True)}
+
+
+def test_an_episode_is_kept_with_its_words_rewards_and_mean_log_probabilities() -> None:
+    reply = Reply("1+2=3", (7, 8), (-0.5, -0.25001), "length")
+    turn = Turn("first", "agent", 0, (), (1, 2, 3), reply)
+    rewards = {"first": (Reward(1.0, 0.5, 0.1),), "second": (Reward(1.0),)}
+    policies = {"first": "agent", "second": "lazy"}
+    episode = Episode(Problem("p", 1), "m", 0, policies, (turn,), rewards, Outcome(True, {"first": 1}, {"x": 2}))
+    played = Played.of(episode)
+    assert played.turns == (Said("first", 0, "1+2=3", 2, -0.375, "length"),)  # (-0.5 - 0.25001) / 2, four digits
+    assert played.earned() == {"first": [[1.0, 0.5, 0.1]], "second": [[1.0, 0.0, 0.0]]}
+    assert (played.total("first"), played.team_reward("first")) == (1.4, 1.0)
+    assert (played.total("first"), played.team_reward("first")) == (
+        episode.total("first"),
+        episode.team_reward("first"),
+    )
+
+
+def test_a_line_that_a_kill_cut_off_is_noted_skipped_and_never_joined(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "process-0.jsonl"
+    torn = path.read_bytes()[:-20]
+    path.write_bytes(torn)
+    store = Store(folder, "worksheet")
+    with caplog.at_level(logging.WARNING):
+        assert set(store.read(["aa", "bb"])) == {"aa"}
+    assert "1 unreadable (line 2)" in caplog.text
+    store.append({"bb": PLAYED})
+    store.append({"cc": PLAYED})
+    store.close()
+    assert path.read_bytes().startswith(torn + b"\n")  # appended to, not rewritten
+    assert read(folder, "aa", "bb", "cc") == {"aa": PLAYED, "bb": PLAYED, "cc": PLAYED}
+
+
+@pytest.mark.parametrize("line", ["[]", '"text"', "{}", '{"key": "zz"}', '{"key": 3}', "{" * 9999, "\x00\x00", "null"])
+def test_lines_that_are_no_episodes_are_noted_and_cost_no_other(
+    folder: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "process-0.jsonl"
+    path.write_bytes(line.encode() + b"\n" + path.read_bytes())
+    assert set(read(folder, "aa", "bb", "zz")) == {"aa", "bb"}
+    if line != '{"key": 3}':  # of no key that is wanted: it is passed over
+        assert "unreadable (line 1)" in caplog.text
+
+
+def test_a_full_disk_loses_no_whole_line_and_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, write = Store(folder, "worksheet"), os.write
+
+    def full(file: int, content: bytes) -> int:
+        if len(content) < 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, content[:-50])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(OSError, match=r"No space left.*every whole line is kept.*process-0") as error:
+            store.append({"cc": PLAYED})
+    assert error.value.errno == errno.ENOSPC
+    store.append({"dd": PLAYED})
+    store.close()
+    assert set(read(folder, "aa", "bb", "cc", "dd")) == {"aa", "bb", "dd"}
+
+
+def test_a_folder_of_another_task_is_refused(folder: Path) -> None:
+    with pytest.raises(StoreError, match=r'"task": "worksheet".*"task": "gsm8k".*choose another'):
+        Store(folder, "gsm8k")
+    (folder / "about.json").write_text("{")
+    with pytest.raises(StoreError, match="is not JSON"):
+        Store(folder, "worksheet")
+
+
+def test_two_evaluations_at_a_time_are_refused_and_two_processes_of_one_are_not(folder: Path) -> None:
+    one, two = Store(folder, "worksheet"), Store(folder, "worksheet", process=1)
+    with pytest.raises(StoreError, match="another evaluation writes"):
+        Store(folder, "worksheet")
+    two.append({"cc": PLAYED})
+    assert set(one.read(["aa", "cc"])) == {"aa", "cc"}
+    one.close()
+    two.close()
+    Store(folder, "worksheet").close()
+
+
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_depends_on_everything_that_is_in_it() -> None:
+    setting, seats, problem = {"seed": 0, "split": "test"}, {"first": "aa", "second": "bb"}, Problem("p", {"a": [1]})
+    key = episode_key(setting, "m", seats, problem)
+    assert key == episode_key(dict(reversed(setting.items())), "m", dict(seats), Problem("p", {"a": (1,)}))
+    others = [
+        episode_key({**setting, "seed": 1}, "m", seats, problem),
+        episode_key(setting, "n", seats, problem),
+        episode_key(setting, "m", {"first": "bb", "second": "aa"}, problem),
+        episode_key(setting, "m", seats, Problem("q", problem.data)),
+        episode_key(setting, "m", seats, Problem("p", {"a": [2]})),
+    ]
+    assert len({key, *others}) == 6
+
+
+def nothing(policy: EnginePolicy) -> dict[str, str]:
+    return {"adapter": str(policy.adapter)}
+
+
+def client(url: str = "http://127.0.0.1:9/v1", **options: float) -> ChatClient:
+    return ChatClient(url, **options)  # type: ignore[arg-type]
+
+
+def test_policies_are_told_apart_by_what_they_would_say_and_not_by_their_names(tmp_path: Path) -> None:
+    for name, reply in (("a", "1"), ("b", "2"), ("c", "1")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"question": "q", "reply": reply}))
+    hot, lazy = Sampling(2.0), Scripted("x", Lazy())
+    unlike: list[Policy] = [
+        EnginePolicy("x", adapter="a"),
+        EnginePolicy("x", adapter="b"),
+        EnginePolicy("x", adapter="a", sampling=hot),
+        EnginePolicy("x", adapter="a", luck=1),
+        lazy,
+        Scripted("x", Late()),
+        Scripted("x", Late(4)),
+        Recorded("x", tmp_path / "a.jsonl", field="reply"),
+        Recorded("x", tmp_path / "b.jsonl", field="reply"),
+        Perturbed("x", lazy, "drop", 0.5),
+        Perturbed("x", lazy, "drop", 0.6),
+        Perturbed("x", Scripted("x", Late()), "drop", 0.5),
+        Endpoint("x", "m", client()),
+        Endpoint("x", "n", client()),
+        Endpoint("x", "m", client("http://127.0.0.1:8/v1")),
+        Endpoint("x", "m", client(), sampling=hot),
+    ]
+    found = [digest(describe(policy, nothing)) for policy in unlike]
+    assert len(set(found)) == len(unlike)
+    alike: list[Policy] = [
+        EnginePolicy("y", adapter="a"),
+        Scripted("y", Lazy()),
+        Recorded("y", tmp_path / "c.jsonl", field="reply"),
+        Endpoint("y", "m", client(timeout=3.0, retries=0)),
+    ]
+    assert [digest(describe(policy, nothing)) for policy in alike] == [found[0], found[4], found[7], found[12]]
+
+
+def test_a_users_script_is_another_once_its_file_is(tmp_path: Path) -> None:
+    def identity(text: str, folder: str = "a") -> str:
+        path = tmp_path / folder / "mine.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"class Shout:\n    def reply(self, messages, rng):\n        return {text!r}\n")
+        studio = Studio(Worksheet())
+        return studio.identity(studio.partner(Entry("x", "scripted", f"{path}:Shout"))["first"])
+
+    assert identity("NO") == identity("NO", "b") != identity("YES")
+
+
+def test_what_has_no_file_has_no_source() -> None:
+    assert source_digest(int) == ""
+
+
+def test_an_adapter_is_told_by_its_weights_and_its_scale(tmp_path: Path) -> None:
+    bank = make_bank(qwen2_folder(), ["agent"])
+    for name in ("one", "moved"):
+        bank.save(tmp_path / name)
+    config = tmp_path / "moved" / "agent" / "adapter_config.json"
+    bank.save(tmp_path / "louder")
+    louder = tmp_path / "louder" / "agent" / "adapter_config.json"
+    louder.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 99}))
+    scramble(bank, "agent", seed=5)
+    bank.save(tmp_path / "trained")
+    studio = Studio(Worksheet())
+    found = {}
+    for name in ("one", "moved", "louder", "trained"):
+        policy = studio.partner(Entry(name, "adapter", str(tmp_path / name / "agent")))["first"]
+        found[name] = studio.identity(policy)
+    assert found["one"] == found["moved"]
+    assert len(set(found.values())) == 3
