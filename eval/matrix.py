@@ -47,7 +47,7 @@ def _settings(results: Results, groups: Sequence[Group], decoding: str) -> Grid:
         (tuple(rows),),
         (
             "cross-play: mean over all pairs of different seeds, in both seatings. 95 % intervals over seeds: "
-            "Student's t, of jackknife pseudo-values for cross-play (3 seeds or more).",
+            "Student's t, of jackknife pseudo-values for cross-play (3 seeds or more); cut at 0 and 1.",
         ),
     )
 
@@ -56,8 +56,8 @@ def _row(label: str, found: CrossPlay) -> tuple[str, ...]:
     return (
         label,
         str(found.runs),
-        _with_interval(found.self_play, found.self_play_interval),
-        _with_interval(found.cross_play, found.cross_play_interval),
+        _with_interval(found.self_play, _share(found.self_play_interval)),
+        _with_interval(found.cross_play, _share(found.cross_play_interval)),
         _with_interval(found.gap, found.gap_interval, "+"),
     )
 
@@ -84,6 +84,11 @@ def _matrix(results: Results, decoding: str) -> list[Grid]:
 def _rate(results: Results, run: str, seat: str, other: str, decoding: str) -> str:
     found = results.between(run, seat, other, decoding)
     return NOTHING if found is None else f"{found.solve_rate:.2f}"
+
+
+def _share(ends: Estimate | None) -> Estimate | None:
+    """An interval of a share, where Student's t knows no bounds."""
+    return ends and Estimate(ends.value, max(ends.low, 0.0), min(ends.high, 1.0))
 
 
 def _with_interval(value: float | None, ends: Estimate | None, sign: str = "") -> str:

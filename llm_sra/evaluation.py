@@ -6,7 +6,8 @@ pictures are not made here.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -94,47 +95,33 @@ def evaluate(
     with Studio(task, options, limit) as studio:
         agents = [studio.agents(run) for run in opened]
         partners, missing = _partners(studio, entries)
-        todo = cells(task, agents, partners, decodings)
+        own = cells(task, agents, partners, decodings)
         crossed = cross_cells(task, agents, decodings) if cross_play else []
         setting = {**_setting(task, opened[0]), "split": split, "seed": seed}
-        keys, wanted = _plan([*todo, *crossed], chosen, setting, studio)
+        keys, wanted = _plan([*own, *crossed], chosen, setting, studio)
 
         def on_lost(policy: Policy, error: UnavailableError) -> None:
-            for cell in todo:
+            for cell in own:
                 if policy in cell.match.seats.values() and cell.partner not in missing:
                     _miss(missing, cell.partner, error)
 
-        name = str(opened[0].config["task"]).rsplit("/", 1)[-1]
-        store = None if out is None else Store(Path(out) / STORE, name, processes.rank)
-        try:
+        with _opened_store(out, opened[0], processes) as store:
             played = store.read(wanted) if store else {}
-            fill(
-                task,
-                wanted,
-                played,
-                studio.engines,
-                seed=seed,
-                max_reply_tokens=limit,
-                chunk=chunk,
-                processes=processes,
-                on_lost=on_lost,
-                store=store,
-                disable_tqdm=disable_tqdm,
-            )
+            processes.joined({})  # before one of them writes
+            how = {"seed": seed, "max_reply_tokens": limit, "chunk": chunk, "disable_tqdm": disable_tqdm}
+            fill(task, wanted, played, studio.engines, processes=processes, on_lost=on_lost, store=store, **how)
             missing = processes.joined(missing)
             if store and processes.count > 1:
                 played = store.read(wanted)
-        finally:
-            if store:
-                store.close()
-    found = [(cell, [played[key] for key in keys[id(cell.match)]]) for cell in todo if cell.partner not in missing]
-    among = [(cell, [played[key] for key in keys[id(cell.match)]]) for cell in crossed]
-    records, crossing = ([summarise(cell, episodes) for cell, episodes in part] for part in (found, among))
+    found = [
+        [(cell, [played[key] for key in keys[id(cell.match)]]) for cell in part if cell.partner not in missing]
+        for part in (own, crossed)
+    ]
+    records, crossing = ([summarise(*pair) for pair in part] for part in found)
     if out is not None and processes.rank == 0:
-        lines = [episode_line(cell, episode) for cell, episodes in (*found, *among) for episode in episodes]
-        write_results(
-            Path(out), records, lines, {"split": split, "seed": seed, "roster": str(roster or "")}, missing, crossing
-        )
+        lines = [episode_line(cell, episode) for part in found for cell, episodes in part for episode in episodes]
+        settings = {"split": split, "seed": seed, "roster": str(roster or "")}
+        write_results(Path(out), records, lines, settings, missing, crossing)
     return [*records, *crossing]
 
 
@@ -197,6 +184,19 @@ class DevEvaluation:
         if strangers:
             numbers |= {"mean_partner": fmean(strangers), "worst_partner": min(strangers)}
         return numbers
+
+
+@contextmanager
+def _opened_store(out: str | Path | None, run: Run, processes: Processes) -> Iterator[Store | None]:
+    """The store of an evaluation's folder; None without a folder."""
+    if out is None:
+        yield None
+        return
+    store = Store(Path(out) / STORE, str(run.config["task"]).rsplit("/", 1)[-1], processes.rank)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _plan(

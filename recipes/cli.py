@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {
         "train": (_train, "train agents: --config RECIPE, and any field as a flag"),
-        "eval": (_eval, "play runs with the partners of a roster"),
+        "eval": (_eval, "play runs with the partners of a roster, and with each other"),
         "oracle": (_oracle, "hold agents of a matrix game against its exact equilibria"),
         "report": (_report, "one page on runs that were evaluated, and the same as Markdown"),
         "play": (_play, "show episodes as they are played, or sit down yourself"),
