@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from eval.contributions import contribution_grids
 from eval.matrix import cross_play_grids
 from eval.plots import COLOURS, quickstart_figure
 from eval.results import read_results
@@ -42,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.problems < 1:
         raise ValueError(f"--problems must be 1 or more, got {args.problems}")
     runs = open_runs(args.run)
-    if args.roster is None and not args.cross_play:
-        raise ValueError("nobody to play with: name a --roster, or let the runs play with each other by --cross_play")
+    if args.roster is None and not (args.cross_play or args.contributions):
+        raise ValueError("nobody to play with: name a --roster, or ask for --cross_play or --contributions")
     roster = None if args.roster is None else find_roster(args.roster)
     decodings = list(dict.fromkeys(args.decoding))
     engine = {
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=args.seed,
         engine=EngineOptions.of({**runs[0].config, **engine}),
         cross_play=args.cross_play,
+        contributions=args.contributions,
         chunk=args.chunk,
         disable_tqdm=args.disable_tqdm or None,
     )
@@ -83,10 +85,11 @@ def report(runs: Sequence[Run], folder: str | Path) -> Path | None:
     """
     folder = Path(folder)
     results = read_results(folder)
-    among = cross_play_grids(results, groups(runs)) if results.cross_play else []
-    print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=among)
+    more = cross_play_grids(results, groups(runs)) if results.cross_play else []
+    more += contribution_grids(results)
+    print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=more)
     partial = folder / ".table.md.partial"
-    partial.write_text(markdown(results, more=among), encoding="utf-8")
+    partial.write_text(markdown(results, more=more), encoding="utf-8")
     partial.replace(folder / "table.md")
     if len(runs) > len(COLOURS):
         print(f"no picture: it shows at most {len(COLOURS)} runs, not {len(runs)}")
@@ -145,6 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cross_play", action="store_true",
         help="play every run's agents with those of every other run, too: the work grows with the square of the runs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--contributions", action="store_true",
+        help="play each run's team with others in its seats, too: what does each of its agents contribute?",
     )  # fmt: skip
     parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")

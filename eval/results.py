@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_sra.evaluation import Record
+from llm_sra.records import TeamRecord
 from llm_sra.rosters import SELF_PLAY
 
 Key = tuple[str, str, str, str]  # run, seat, partner, decoding
@@ -30,6 +31,7 @@ class Results:
         settings: Of the evaluation: `split`, `seed`, `roster`.
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
+        teams: Records of runs' teams with others in some of their seats.
     """
 
     records: tuple[Record, ...]
@@ -38,6 +40,7 @@ class Results:
     settings: Mapping[str, Any]
     missing: Mapping[str, str] = field(default_factory=dict)
     cross_play: tuple[Record, ...] = ()
+    teams: tuple[TeamRecord, ...] = ()
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -126,6 +129,10 @@ def read_results(folder: str | Path) -> Results:
     loaded = json.loads(paths[0].read_text(encoding="utf-8"))
     records = tuple(_record(item) for item in loaded["records"])
     cross_play = tuple(_record(item) for item in loaded.get("cross_play", ()))
+    teams = tuple(
+        TeamRecord(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})
+        for item in loaded.get("teams", ())
+    )
     played: dict[Key, list[tuple[str, bool]]] = {}
     with paths[1].open(encoding="utf-8") as lines:
         for line in lines:
@@ -141,7 +148,7 @@ def read_results(folder: str | Path) -> Results:
     problems = {key: tuple(problem for problem, _ in pairs) for key, pairs in played.items()}
     solved = {key: np.array([solved for _, solved in pairs], dtype=np.bool_) for key, pairs in played.items()}
     missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
-    return Results(records, problems, solved, loaded.get("settings", {}), missing, cross_play)
+    return Results(records, problems, solved, loaded.get("settings", {}), missing, cross_play, teams)
 
 
 def merge(parts: Sequence[Results]) -> Results:
@@ -165,6 +172,7 @@ def merge(parts: Sequence[Results]) -> Results:
         parts[0].settings,
         {partner: reason for part in parts for partner, reason in part.missing.items()},
         tuple(record for part in parts for record in part.cross_play),
+        tuple(record for part in parts for record in part.teams),
     )
 
 

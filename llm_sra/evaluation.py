@@ -17,10 +17,10 @@ from llm_sra.engines import ENGINES, Engine, EngineOptions
 from llm_sra.filling import CHUNK, Processes, fill, play_tables
 from llm_sra.identity import source_digest
 from llm_sra.loading import load_task, unknown
-from llm_sra.matrix import DECODINGS, Cell, cells, cross_cells
+from llm_sra.matrix import DECODINGS, IDLE, Cell, Coalition, cells, coalitions, cross_cells
 from llm_sra.play import Table
 from llm_sra.policies import Policy, UnavailableError
-from llm_sra.records import Record, episode_line, summarise, write_results
+from llm_sra.records import Record, episode_line, summarise, team_record, write_results
 from llm_sra.rosters import SELF_PLAY, Entry, RosterError, read_roster
 from llm_sra.runs import Run, RunError
 from llm_sra.store import Played, Store, episode_key
@@ -44,6 +44,7 @@ def evaluate(
     seed: int = 0,
     engine: EngineOptions | str = "transformers",
     cross_play: bool = False,
+    contributions: bool = False,
     chunk: int = CHUNK,
     disable_tqdm: bool | None = None,
 ) -> list[Record]:
@@ -65,6 +66,8 @@ def evaluate(
         seed: Chooses the problems and every reply's chance.
         engine: What plays the runs' agents and all adapters on their base; other models are played by transformers.
         cross_play: Whether to play each run's agents with those of every other run, too.
+        contributions: Whether to play each run's team with others in some of its seats, too: `teams` in `results.json`,
+            from which follows what each agent contributes.
         chunk: Most episodes at a time; changes what a kill can lose, not the results.
         disable_tqdm: Whether to do without the progress bar; None: where the output is not a terminal.
 
@@ -97,8 +100,9 @@ def evaluate(
         partners, missing = _partners(studio, entries)
         own = cells(task, agents, partners, decodings)
         crossed = cross_cells(task, agents, decodings) if cross_play else []
+        teams = list(coalitions(task, agents, _idle(studio), decodings)) if contributions else []
         setting = {**_setting(task, opened[0]), "split": split, "seed": seed}
-        keys, wanted = _plan([*own, *crossed], chosen, setting, studio)
+        keys, wanted = _plan([*own, *crossed, *teams], chosen, setting, studio)
 
         def on_lost(policy: Policy, error: UnavailableError) -> None:
             for cell in own:
@@ -118,10 +122,11 @@ def evaluate(
         for part in (own, crossed)
     ]
     records, crossing = ([summarise(*pair) for pair in part] for part in found)
+    counted = [team_record(team, [played[key] for key in keys[id(team.match)]]) for team in teams]
     if out is not None and processes.rank == 0:
         lines = [episode_line(cell, episode) for part in found for cell, episodes in part for episode in episodes]
         settings = {"split": split, "seed": seed, "roster": str(roster or "")}
-        write_results(Path(out), records, lines, settings, missing, crossing)
+        write_results(Path(out), records, lines, settings, missing, crossing, counted)
     return [*records, *crossing]
 
 
@@ -200,7 +205,7 @@ def _opened_store(out: str | Path | None, run: Run, processes: Processes) -> Ite
 
 
 def _plan(
-    todo: Sequence[Cell], problems: Sequence[Problem], setting: Mapping[str, Any], studio: Studio
+    todo: Sequence[Cell | Coalition], problems: Sequence[Problem], setting: Mapping[str, Any], studio: Studio
 ) -> tuple[dict[int, list[str]], dict[str, Table]]:
     """The keys of each match's episodes, by the match's `id`; and by key what is played, equal episodes once."""
     identity: Any = cache(studio.identity)
@@ -236,6 +241,12 @@ def _check(
     names = {run.name for run in opened} if cross_play else set()
     if both := sorted(names & {entry.name for entry in entries}):
         raise RosterError(f"a partner and a run have one name, so results would not tell them apart: {', '.join(both)}")
+
+
+def _idle(studio: Studio) -> Policy | None:
+    """The task's partner that does no work."""
+    name = studio.task.idle
+    return None if name is None else next(iter(studio.partner(Entry(IDLE, "scripted", name)).values()))
 
 
 def _partners(studio: Studio, entries: Sequence[Entry]) -> tuple[dict[str, dict[str, Policy]], dict[str, str]]:

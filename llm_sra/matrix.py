@@ -1,13 +1,15 @@
-"""Who is played with whom: every agent with itself, with partners, and with the agents of other runs."""
+"""Who is played with whom: agents with themselves, with partners, with other runs' agents, and teams with stand-ins."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 from llm_sra.policies import EnginePolicy, Match, Policy, decoded
 from llm_sra.rosters import SELF_PLAY
 from llm_sra.studio import Agents
 from llm_sra.task import Sampling, Task
 
+IDLE, BASE, ITSELF = "idle", "base", "itself"  # who may stand in for an agent
 DECODINGS = {"greedy": Sampling(temperature=0.0), "sampled": Sampling(temperature=1.0)}
 
 
@@ -18,6 +20,26 @@ class Cell:
     agents: Agents
     seat: str
     partner: str
+    decoding: str
+    match: Match
+
+
+@dataclass(frozen=True)
+class Coalition:
+    """A run's team, in which others sit in some of the seats.
+
+    Attributes:
+        agents: Of the run.
+        replaced: The seats that its agents have lost, in the task's order; none: the whole team.
+        by: Who sits there: `idle`, the task's partner that does no work; `base`, the model without an adapter;
+            `itself`, the same agent with other luck, which shows what chance alone does. Empty for the whole team.
+        decoding: A key of `DECODINGS`.
+        match: Who sits where.
+    """
+
+    agents: Agents
+    replaced: tuple[str, ...]
+    by: str
     decoding: str
     match: Match
 
@@ -65,6 +87,32 @@ def cross_cells(task: Task, agents: Sequence[Agents], decodings: Sequence[str]) 
                         match = _among_agents({**_seated(other, decoding), seat: own[seat]}, decoding)
                         made.append(Cell(team, seat, other.run, decoding, match))
     return made
+
+
+def coalitions(
+    task: Task, agents: Iterable[Agents], idle: Policy | None, decodings: Sequence[str]
+) -> Iterator[Coalition]:
+    """Each run's whole team; with every choice of seats left to `idle` and to `base`; and each agent beside `itself`.
+
+    Args:
+        task: Names the seats.
+        agents: Of the runs.
+        idle: Does no work; None if the task names nobody.
+        decodings: Keys of `DECODINGS`.
+    """
+    some = [seats for size in range(1, len(task.seats) + 1) for seats in combinations(task.seats, size)]
+    for team in agents:
+        for decoding in decodings:
+            own = _seated(team, decoding)
+            base = {seat: replace(policy, name=BASE, adapter=None) for seat, policy in own.items()}
+            again = {seat: replace(policy, luck=1) for seat, policy in own.items()}
+            stand_ins: list[tuple[str, Mapping[str, Policy], Sequence[tuple[str, ...]]]] = [("", {}, [()])]
+            stand_ins += [(IDLE, dict.fromkeys(own, idle), some)] if idle is not None else []
+            stand_ins += [(BASE, base, some), (ITSELF, again, [(seat,) for seat in task.seats])]
+            for by, others, choices in stand_ins:
+                for replaced in choices:
+                    match = _among_agents({**own, **{seat: others[seat] for seat in replaced}}, decoding)
+                    yield Coalition(team, replaced, by, decoding, match)
 
 
 def _seated(team: Agents, decoding: str) -> dict[str, EnginePolicy]:

@@ -14,7 +14,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from llm_sra.diagnostics import percentiles, reported
-from llm_sra.matrix import Cell
+from llm_sra.matrix import Cell, Coalition
 from llm_sra.store import Played
 
 
@@ -51,6 +51,46 @@ class Record:
     effort_own: float
     effort_partner: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TeamRecord:
+    """What a run's team earned with others in some of its seats.
+
+    Attributes:
+        run: The team's run.
+        arm: Its objective.
+        decoding: `greedy` or `sampled`.
+        replaced: The seats that its agents have lost.
+        by: Who sits there; see `Coalition`.
+        n: Number of problems.
+        reward: Mean reward, team's and own without costs, averaged over the seats.
+        rewards: The same of each problem, in the order in which all teams played them.
+    """
+
+    run: str
+    arm: str
+    decoding: str
+    replaced: tuple[str, ...]
+    by: str
+    n: int
+    reward: float
+    rewards: tuple[float, ...]
+
+
+def team_record(coalition: Coalition, episodes: Sequence[Played]) -> TeamRecord:
+    """Count a team's episodes."""
+    rewards = tuple(round(episode.gross(), 6) for episode in episodes)
+    return TeamRecord(
+        run=coalition.agents.run,
+        arm=coalition.agents.arm,
+        decoding=coalition.decoding,
+        replaced=coalition.replaced,
+        by=coalition.by,
+        n=len(rewards),
+        reward=fmean(rewards),
+        rewards=rewards,
+    )
 
 
 def summarise(cell: Cell, episodes: Sequence[Played]) -> Record:
@@ -130,6 +170,7 @@ def write_results(
     settings: Mapping[str, Any],
     missing: Mapping[str, str] | None = None,
     cross_play: Sequence[Record] = (),
+    teams: Sequence[TeamRecord] = (),
 ) -> None:
     """Write `results.json` and `episodes.jsonl`; earlier files are replaced only once the new ones are whole.
 
@@ -140,6 +181,7 @@ def write_results(
         settings: Of the evaluation.
         missing: Partners that were not played, and why.
         cross_play: Records of runs with each other.
+        teams: Records of teams with others in some of their seats.
     """
     out.mkdir(parents=True, exist_ok=True)
     results = {
@@ -147,6 +189,7 @@ def write_results(
         "missing": [{"partner": partner, "reason": reason} for partner, reason in (missing or {}).items()],
         "settings": dict(settings),
         **({"cross_play": [asdict(record) for record in cross_play]} if cross_play else {}),
+        **({"teams": [asdict(record) for record in teams]} if teams else {}),
     }
     for name, text in (
         ("results.json", json.dumps(results, indent=1)),

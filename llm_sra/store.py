@@ -112,6 +112,10 @@ class Played:
         """Undiscounted return of a seat, in units of the reward."""
         return sum(reward.total for reward in self.rewards[seat])
 
+    def gross(self) -> float:
+        """What the seats earned, team's and own rewards without costs, on average over them."""
+        return fmean(sum(reward.team + reward.own for reward in rewards) for rewards in self.rewards.values())
+
     def team_reward(self, seat: str) -> float:
         """The shared part of a seat's return."""
         return sum(reward.team for reward in self.rewards[seat])

@@ -194,6 +194,7 @@ class Task(ABC, Generic[State]):
             log-probabilities and entropy are those of the distribution over them alone. Partners that speak text may
             say anything.
         partners: Scripted partners that ship with the task, by the name that rosters use.
+        idle: The one of `partners` that does no work, if there is one: what a seat contributes is measured against it.
     """
 
     seats: ClassVar[tuple[str, ...]]
@@ -203,6 +204,7 @@ class Task(ABC, Generic[State]):
     cost_per_token: float = 0.0
     choices: tuple[str, ...] = ()
     partners: Mapping[str, Callable[[], "ScriptedPartner"]] = {}
+    idle: str | None = None
 
     @abstractmethod
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:

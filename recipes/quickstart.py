@@ -44,7 +44,7 @@ def main(argv: Sequence[str] = ()) -> None:
     disable_progress_bar()  # of loading models that load in a blink
 
     print("\nPlaying with partners that neither was trained with ...\n", flush=True)
-    evaluate(runs, ROSTER, args.out / "eval", problems=args.problems)
+    evaluate(runs, ROSTER, args.out / "eval", problems=args.problems, contributions=True)
     figure = report(runs, args.out / "eval")
     page, *_ = write_report(gather(runs, [args.out / "eval"], ROSTER), args.out / "report", "Quickstart: IPPO and SRPO")
     exported = args.out / "exported"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from eval.contributions import contribution_grids
 from eval.report import figures
 from eval.report.curves import training_pictures
 from eval.report.figures import Picture
@@ -46,7 +47,7 @@ class Section:
 def sections(gathered: Gathered) -> tuple[Section, ...]:
     """All sections, those without data included."""
     builders: Sequence[Callable[[Gathered], Section]] = (
-        _headline, _compared, _cross_play, _partners, _training, _robustness, _everything
+        _headline, _compared, _contributions, _cross_play, _partners, _training, _robustness, _everything
     )  # fmt: skip
     return tuple(build(gathered) for build in builders)
 
@@ -173,6 +174,14 @@ def _short(gathered: Gathered) -> dict[str, str]:
 def _cross_play(gathered: Gathered) -> Section:
     heat = figures.heat_map(gathered, gathered.decoding)
     return Section("cross-play", "Cross-play", (heat.caption,), pictures=(heat,))
+
+
+def _contributions(gathered: Gathered) -> Section:
+    title = "Who contributes"
+    found = contribution_grids(gathered.results)
+    if not found:
+        return Section("contributions", title, missing="an evaluation with --contributions")
+    return Section("contributions", title, tables=tuple(found))
 
 
 def _partners(gathered: Gathered) -> Section:

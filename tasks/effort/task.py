@@ -59,6 +59,7 @@ class Effort(Task[Said]):
     max_reply_tokens: int = 1
     max_reply_chars: int = 256
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+    idle = "first_action"
 
     def __init__(
         self,

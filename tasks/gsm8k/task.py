@@ -51,6 +51,7 @@ class GSM8K(Task[Any]):
     max_reply_tokens: int = 512
     max_reply_chars: int = 4000
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+    idle = "silent"
 
     def __init__(
         self,

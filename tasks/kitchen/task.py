@@ -68,6 +68,7 @@ class Kitchen(Task[Shift]):
     max_reply_chars: int = 64
     choices: tuple[str, ...] = MOVES
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+    idle = "waiter"
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ class Worksheet(Task[Sheet]):
     max_reply_tokens: int = 24
     max_reply_chars: int = 256
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+    idle = "lazy"
 
     def __init__(
         self,
