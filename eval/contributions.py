@@ -97,8 +97,8 @@ def contribution_grids(results: Results, seed: int = 0) -> list[Grid]:
         notes = (
             "In units of the reward before costs, on average over the seats; 95 % intervals over problems.",
             "Itself: the same agent with other luck, so what chance alone does.",
-            "Shapley value: what an agent adds to those who are there, all others being replaced; a team's values sum to "
-            "what it earns beyond the stand-ins alone.",
+            "Shapley value: what an agent adds to those who are there, all others being replaced; a team's values sum "
+            "to what it earns beyond the stand-ins alone.",
         )
         grids.append(Grid(f"What each agent contributes to its team, {decoding}", header, (rows,), notes))
     return grids
