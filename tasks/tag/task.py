@@ -1,0 +1,186 @@
+"""Tag as a task: problems and splits, what a chaser sees, pay, and how an episode ended.
+
+It does not know what moves do (`world`), who runs (`runners`), how a view is written (`sight`) or who plays
+(`partners`).
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.tag.partners import PARTNERS
+from tasks.tag.runners import RUNNERS
+from tasks.tag.sight import look, read_move, write
+from tasks.tag.world import MOVES, STAY, Field, scatter, scenario, step
+
+TOUCH = 10.0  # team reward, as in mpe2, of each chaser that touches the runner after a step
+SPLITS: Mapping[str, range] = {"train": range(0, 2000), "dev": range(2000, 2300), "test": range(2300, 2600)}
+MOST_DECIMALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one chaser did, counted.
+
+    Attributes:
+        tags: Steps after which it touched the runner.
+        moves: Steps at which it did anything but stay.
+        illegal: Its replies that named no move or several.
+        distance: Its distance from the runner, summed over the steps.
+    """
+
+    tags: int = 0
+    moves: int = 0
+    illegal: int = 0
+    distance: float = 0.0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.tags + other.tags,
+            self.moves + other.moves,
+            self.illegal + other.illegal,
+            self.distance + other.distance,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chase:
+    """An episode so far.
+
+    Attributes:
+        field: Who is where, and how fast.
+        step: Steps played.
+        tallies: By seat, what it did in all of them.
+    """
+
+    field: Field
+    step: int
+    tallies: Mapping[str, Tally]
+
+
+class Tag(Task[Chase]):
+    """Two chasers and a faster runner in mpe2's `simple_tag_v3` with discrete actions.
+
+    Both seats are chasers and move at once; the runner is part of the world. After each step both seats get 10 for each
+    chaser that touches the runner, as in mpe2. Staying is free, any other move costs its seat `move_cost`. A reply that
+    names no move, or more than one, is `stay` and counts as illegal.
+
+    A seat sees the last state and no clock: its view does not depend on what was said before.
+
+    Source: MPE's predator and prey (Lowe et al., arXiv 1706.02275), as packaged by mpe2.
+
+    Args:
+        steps: Steps of an episode.
+        move_cost: What a move costs, in units of the reward.
+        runner: `flee` (from the nearer chaser), `random`, or `trained` (whose weights ship with the task).
+        rocks: Round obstacles in the field.
+        decimals: How many decimals of places and speeds are shown.
+        goal: Tags of the team with which an episode counts as solved. No reward depends on it.
+
+    Raises:
+        TypeError: If an option is of the wrong kind.
+        ValueError: If an option is out of range, or mpe2 is not installed.
+    """
+
+    seats: ClassVar[tuple[str, ...]] = ("first", "second")
+    stop: tuple[str, ...] = ("\n",)
+    max_reply_tokens: int = 4
+    max_reply_chars: int = 64
+    choices: tuple[str, ...] = MOVES
+    partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+
+    def __init__(
+        self,
+        *,
+        steps: int = 25,
+        move_cost: float = 0.0,
+        runner: str = "flee",
+        rocks: int = 2,
+        decimals: int = 1,
+        goal: int = 1,
+    ) -> None:
+        _check_whole("steps", steps, 1)
+        _check_cost(move_cost)
+        if not isinstance(runner, str) or runner not in RUNNERS:
+            raise ValueError(f"tag option `runner` must be one of {', '.join(RUNNERS)}, got {runner!r}")
+        _check_whole("rocks", rocks, 0, 8)
+        _check_whole("decimals", decimals, 0, MOST_DECIMALS)
+        _check_whole("goal", goal, 1, 2 * steps)  # each chaser tags once a step at most
+        scenario()  # so that a missing package is told before anything is played
+        self.steps, self.move_cost, self.goal = steps, float(move_cost), goal
+        self.runner, self.rocks, self.decimals = runner, rocks, decimals
+
+    def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
+        """2000 problems are `train`, 300 `dev`, 300 `test`, whatever the seed.
+
+        A problem is the seed of mpe2's `reset`: everyone begins where mpe2's environment would put them.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        if count is not None and count < 0:
+            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        chosen = [Problem(f"{i:04}", {"seed": i}) for i in SPLITS[split]]
+        random.Random(seed).shuffle(chosen)
+        return chosen[:count]
+
+    def start(self, problem: Problem, rng: random.Random) -> Chase:
+        """All at rest where mpe2's seed puts them; all episodes of a problem begin alike."""
+        return Chase(scatter(problem.data["seed"], self.rocks), 0, dict.fromkeys(self.seats, Tally()))
+
+    def actors(self, state: Chase) -> tuple[str, ...]:
+        """Both seats at once, until the steps are over; a tag does not end the episode."""
+        return self.seats if state.step < self.steps else ()
+
+    def view(self, state: Chase, seat: str) -> Sequence[Message]:
+        """One message: the seat's place and speed, the other chaser, the runner and its speed, the rocks."""
+        return (Message("user", write(look(state.field, self.seats.index(seat), self.decimals))),)
+
+    def step(self, state: Chase, replies: Mapping[str, str], rng: random.Random) -> tuple[Chase, Mapping[str, Reward]]:
+        """All three move; both seats are paid for each touch, each pays for its own move."""
+        named = {seat: read_move(replies[seat]) for seat in self.seats}
+        moves = [named[seat] or STAY for seat in self.seats]
+        field, touches = step(state.field, moves, RUNNERS[self.runner](state.field, rng))
+        tallies, rewards = {}, {}
+        for seat, move, touch, chaser in zip(self.seats, moves, touches, field.chasers, strict=True):
+            moved = move != STAY
+            away = math.dist(chaser.place, field.runner.place)
+            tallies[seat] = state.tallies[seat] + Tally(int(touch), int(moved), int(named[seat] is None), away)
+            rewards[seat] = Reward(team=TOUCH * sum(touches), cost=self.move_cost * moved)
+        return Chase(field, state.step + 1, tallies), rewards
+
+    def outcome(self, state: Chase) -> Outcome:
+        """Whether the team made at least `goal` tags; a seat's effort is the share of steps at which it moved.
+
+        `tags` are the team's. By seat: `tags/SEAT`, `moves/SEAT`, `illegal/SEAT` (replies that named no move or
+        several), `distance/SEAT` (from the runner, mean over the steps, in mpe2's units), and, only if the team tagged
+        at all, `moves_per_tag/SEAT` (its moves by the team's tags).
+        """
+        tags = sum(tally.tags for tally in state.tallies.values())
+        metrics: dict[str, float] = {"tags": float(tags)}
+        for seat, tally in state.tallies.items():
+            metrics[f"tags/{seat}"] = float(tally.tags)
+            metrics[f"moves/{seat}"] = float(tally.moves)
+            metrics[f"illegal/{seat}"] = float(tally.illegal)
+            metrics[f"distance/{seat}"] = tally.distance / state.step
+            if tags:
+                metrics[f"moves_per_tag/{seat}"] = tally.moves / tags
+        effort = {seat: tally.moves / state.step for seat, tally in state.tallies.items()}
+        return Outcome(tags >= self.goal, effort, metrics)
+
+
+def _check_whole(name: str, value: int, least: int, most: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"tag option `{name}` must be a whole number, got {value!r}")
+    if value < least or (most is not None and value > most):
+        allowed = f"{least} or more" if most is None else f"from {least} to {most}"
+        raise ValueError(f"tag option `{name}` must be {allowed}, got {value}")
+
+
+def _check_cost(value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"tag option `move_cost` must be a number, got {value!r}")
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"tag option `move_cost` must be finite and 0 or more, got {value}")
