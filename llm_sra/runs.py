@@ -116,7 +116,9 @@ def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, 
     """Write `config.yaml` and `environment.json`."""
     plain = json.loads(json.dumps(arguments, default=str))
     text = yaml.safe_dump({"heroes": dict(heroes), "arguments": plain}, sort_keys=True, allow_unicode=True)
-    (path / "config.yaml").write_text(text, encoding="utf-8")
+    partial = path / ".config.yaml.partial"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path / "config.yaml")  # whole for whoever is watching
     facts = {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -126,6 +128,12 @@ def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, 
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
     (path / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """A run's `environment.json`; empty if it has none."""
+    file = path / "environment.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
+from transformers.integrations import TensorBoardCallback
 from trl import get_peft_config
 
 from llm_sra import runs
@@ -26,7 +27,7 @@ from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 from llm_sra.trainer.critic import critic_of
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
-from llm_sra.trainer.progress import Progress
+from llm_sra.trainer.progress import Progress, TensorBoard
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.trainer import ENGINE
 
@@ -93,6 +94,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
             on_dev = DevEvaluation(
                 task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
             )
+        args.run_name = args.run_name or "/".join(args.run_dir.resolve().parts[-2:])  # as results call it
         if args.process_index == 0:  # only now, so that an input that cannot be used costs nobody an earlier run
             runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
             runs.write_config(args.run_dir, {**vars(model_args), **args.to_dict()}, arm.heroes)
@@ -110,6 +112,9 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         if not args.disable_tqdm:
             trainer.remove_callback(ProgressCallback)
             trainer.add_callback(Progress())
+        if "tensorboard" in args.report_to:
+            trainer.remove_callback(TensorBoardCallback)
+            trainer.add_callback(TensorBoard())
         if args.arm != "untrained":
             trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(args.run_dir / "adapters"))

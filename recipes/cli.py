@@ -10,10 +10,11 @@ from llm_sra.policies import PolicyError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`llm-sra train | eval | report | oracle | play | export | serve | quickstart`."""
+    """`llm-sra train | watch | eval | report | oracle | play | export | serve | quickstart`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {
         "train": (_train, "train agents: --config RECIPE, and any field as a flag"),
+        "watch": (_watch, "show a run's curves and newest episode as it trains"),
         "eval": (_eval, "play runs with the partners of a roster, and with each other"),
         "oracle": (_oracle, "hold agents of a matrix game against its exact equilibria"),
         "report": (_report, "one page on runs that were evaluated, and the same as Markdown"),
@@ -51,6 +52,12 @@ def _train(argv: Sequence[str]) -> None:
     train(argv)
 
 
+def _watch(argv: Sequence[str]) -> None:
+    from recipes.watch import main as watch
+
+    watch(argv)
+
+
 def _eval(argv: Sequence[str]) -> None:
     from eval.crossplay import main as crossplay
 
@@ -81,10 +88,20 @@ def _export(argv: Sequence[str]) -> None:
     parser.add_argument("--policy", required=True, help="adapter of the run, such as a seat's name")
     parser.add_argument("--out", required=True, help="new folder")
     parser.add_argument("--merge", action="store_true", help="merge into the base: a plain model folder")
+    parser.add_argument(
+        "--eval", metavar="FOLDER", help="of llm-sra eval; its table goes into the card (default: RUN/report, if any)"
+    )
+    parser.add_argument(
+        "--push_to_hub", metavar="REPO_ID", help="upload to this repository; the token is HF_TOKEN or hf auth login's"
+    )
+    parser.add_argument("--private", action="store_true", help="make that repository private")
     args = parser.parse_args(argv)
     from llm_sra import export
 
-    print(f"exported: {export(args.run, args.policy, args.out, merge=args.merge)}")
+    options = {"evaluation": args.eval, "push_to_hub": args.push_to_hub, "private": args.private}
+    print(f"exported: {export(args.run, args.policy, args.out, merge=args.merge, **options)}")
+    if args.push_to_hub:
+        print(f"pushed:   {args.push_to_hub}")
 
 
 def _serve(argv: Sequence[str]) -> None:

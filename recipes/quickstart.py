@@ -51,7 +51,7 @@ def main(argv: Sequence[str] = ()) -> None:
     shutil.rmtree(exported, ignore_errors=True)
     for run in runs:
         for policy in sorted(set(run.heroes.values())):
-            export(run, policy, exported / run.path.name / policy)
+            export(run, policy, exported / run.path.name / policy, evaluation=args.out / "eval")
     print(
         f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n"
         f"  report    {page}\n  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n"

@@ -14,8 +14,7 @@ from llm_sra.policies import EnginePolicy, Match, Policy
 from llm_sra.rosters import Entry
 from llm_sra.runs import Run
 from llm_sra.task import Message, Task, Turn
-
-COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
+from recipes.terminal import COLOURS, printable
 
 
 class Human:
@@ -88,8 +87,3 @@ def _show(console: Console, task: Task, table: Table, studio: Studio, seed: int,
     verdict = ("solved", "bold green") if episode.outcome.solved else ("not solved", "bold red")
     returns = ", ".join(f"{seat} {episode.total(seat):+.2f}" for seat in task.seats)
     console.print(Text.assemble(verdict, f"   returns: {returns}"))
-
-
-def printable(text: str) -> str:
-    """Text with control characters shown instead of sent to the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

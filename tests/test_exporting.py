@@ -2,16 +2,22 @@
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from peft import PeftModel
 from support import make_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm_sra import export
 from llm_sra.adapters import AdapterBank, AdapterError
+from llm_sra.cards import Exported, model_card
+from llm_sra.hub import HubError
 from llm_sra.loading import UnknownNameError
 from llm_sra.models import load_model
 from llm_sra.runs import Run, RunError
@@ -70,30 +76,111 @@ def test_it_brings_its_tokenizer_and_chat_template_and_no_pickles(run: Run, tmp_
 
 
 def test_the_card_names_task_arm_and_settings(run: Run, tmp_path: Path) -> None:
-    card = (export(run, "first", tmp_path / "out") / "README.md").read_text()
-    front = card.split("---")[1]
-    assert f"base_model: {run.config['model_name_or_path']}\n" in front and "library_name: peft" in front
-    assert "# first, trained on worksheet by srpo" in card
-    for row in ("| task | `worksheet` |", "| arm | `srpo` |", "| tau | `12.5` |", "| seats | `first` |"):
-        assert row in card
-    assert "| LoRA rank | `4` |" in card and "Not evaluated yet" in card
-    merged = (export(run, "first", tmp_path / "merged", merge=True) / "README.md").read_text()
-    assert "peft" not in merged.split("---")[1]
+    path = export(run, "first", tmp_path / "out") / "README.md"
+    card, text = ModelCard.load(path), path.read_text()
+    assert card.data.library_name == "peft" and card.data.tags == ["llm-sra", "multi-agent", "srpo", "lora"]
+    assert card.data.license is None and card.data.eval_results is None
+    assert "# first, trained on worksheet by srpo" in text
+    rows = {"task": "worksheet", "arm": "srpo", "tau (τ)": "12.5", "entropy_coef (ε)": "0.0", "seats": "first"}
+    rows |= {"kl_direction": "adversary_partner", "LoRA rank": "4", "torch": torch.__version__}
+    for key, value in rows.items():
+        assert f"| {key} | `{value}` |" in text
+    assert "Not evaluated yet" in text
+    assert "vllm serve path/to/qwen2 --enable-lora --max-lora-rank 8 --lora-modules first=path/to/this/folder" in text
+    assert str(run.path) not in text and str(run.config["model_name_or_path"]) not in text  # paths of one machine
+    merged = ModelCard.load(export(run, "first", tmp_path / "merged", merge=True) / "README.md")
+    assert merged.data.library_name == "transformers" and "lora" not in merged.data.tags
+    assert "PeftModel" not in merged.text and "vllm serve path/to/this/folder --served-model-name first" in merged.text
 
 
-def test_the_card_shows_the_results_of_the_policys_own_seat(tmp_path: Path) -> None:
+def card_of(run: Run, **config: Any) -> ModelCard:
+    run = replace(run, config={**run.config, **config})
+    return model_card(Exported(run, "first", rank=9, merged=False, where="me/first", evaluation=None))
+
+
+def test_a_base_model_of_the_hub_is_in_the_header_and_a_folder_is_not(run: Run) -> None:
+    assert card_of(run).data.base_model is None  # the hub refuses a header with a path
+    card = card_of(run, model_name_or_path="Qwen/Qwen2.5-0.5B-Instruct")
+    assert card.data.base_model == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert card.data.to_dict()["base_model_relation"] == "adapter"
+    assert 'AutoModelForCausalLM.from_pretrained("Qwen/Qwen2.5-0.5B-Instruct")' in card.text
+    assert "vllm serve Qwen/Qwen2.5-0.5B-Instruct --enable-lora --max-lora-rank 16 --lora-modules" in card.text
+
+
+def test_settings_that_the_arm_does_not_use_are_left_out(run: Run) -> None:
+    tether = card_of(run, arm="srpo").text
+    assert "| kl_direction |" in tether and "| risk |" not in tether
+    over_partners = card_of(run, arm="srpo", partners="roster.yaml").text
+    assert "| risk | `entropic` |" in over_partners and "| tau (τ) | `12.5` |" in over_partners
+    assert "| kl_direction |" not in over_partners
+    alone = card_of(run, arm="ippo").text
+    assert "tau" not in alone and "| arm | `ippo` |" in alone
+
+
+RECORD = {
+    "run": "study/ippo", "partner": "lazy", "decoding": "greedy", "solve_rate_ci95": [0.1, 0.5], "n": 32,
+    "effort_own": 1.5,
+}  # fmt: skip
+RECORDS = [
+    {**RECORD, "seat": "first", "solve_rate": 0.25, "own_return": 0.05},
+    {**RECORD, "seat": "second", "solve_rate": 0.75, "own_return": 0.55},
+    {**RECORD, "seat": "first", "solve_rate": 0.99, "own_return": 0.95, "run": "study/other"},
+]
+SETTINGS = {"split": "test", "seed": 3, "roster": "some/where/strangers.yaml"}
+
+
+def evaluated(folder: Path, records: Sequence[dict[str, Any]] = RECORDS, **more: Any) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"records": records, "settings": SETTINGS, **more}))
+    return folder
+
+
+@pytest.mark.parametrize("merge", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_the_card_shows_the_results_of_the_policys_own_seat(tmp_path: Path, named: bool, merge: bool) -> None:
     run = make_run(tmp_path / "study" / "ippo")
-    record = {"run": "study/ippo", "partner": "lazy", "decoding": "greedy", "solve_rate_ci95": [0.1, 0.5], "n": 32}
-    records = [
-        {**record, "seat": "first", "solve_rate": 0.25, "own_return": 0.05},
-        {**record, "seat": "second", "solve_rate": 0.75, "own_return": 0.55},
-        {**record, "seat": "first", "solve_rate": 0.99, "own_return": 0.95, "run": "study/other"},
-    ]
-    (run.path / "report").mkdir()
-    (run.path / "report" / "results.json").write_text(json.dumps({"records": records}))
-    card = (export(run, "first", tmp_path / "out") / "README.md").read_text()
-    assert "| first | lazy | greedy | 0.25 [0.10, 0.50] | 0.05 | 32 |" in card
-    assert "0.75" not in card and "0.99" not in card
+    folder = evaluated(tmp_path / "eval" if named else run.path / "report")
+    path = export(run, "first", tmp_path / "out", merge=merge, evaluation=folder if named else None) / "README.md"
+    card, text = ModelCard.load(path), path.read_text()
+    assert "| first | lazy | greedy | 0.25 [0.10, 0.50] | 0.05 | 1.50 | 32 |" in text
+    assert "0.75" not in text and "0.99" not in text
+    assert "(roster `strangers`, split `test`, seed `3`)" in text and "some/where" not in text
+    [result] = card.data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_name) == ("solve_rate", 0.25, "worksheet")
+    assert result.metric_name == "solve rate as first with lazy, greedy" and result.dataset_split == "test"
+    assert result.metric_args == {
+        "seat": "first", "partner": "lazy", "decoding": "greedy", "n": 32, "ci95": [0.1, 0.5]
+    }  # fmt: skip
+
+
+def test_names_in_a_card_stay_in_their_cells_and_missing_partners_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "study" / "ippo")
+    records = [{**RECORDS[0], "partner": "a|b\n# `c`"}]
+    folder = evaluated(tmp_path / "eval", records, missing=[{"partner": "hosted", "reason": "no network"}])
+    path = export(run, "first", tmp_path / "out", evaluation=folder) / "README.md"
+    assert "| first | a\\|b # 'c' | greedy |" in path.read_text()
+    assert "these could not be played: hosted." in path.read_text()
+    assert ModelCard.load(path).data.eval_results[0].metric_args["partner"] == "a|b\n# `c`"
+
+
+def test_an_evaluation_that_does_not_fit_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "results.json").write_text('{"records": [{"seat": "first"}]}')
+    for folder, message in {
+        tmp_path / "empty": "expected an evaluation's folder",
+        tmp_path / "odd": "is not what `llm-sra eval` writes: KeyError 'run'",
+        evaluated(tmp_path / "eval"): "no results of study/srpo, but of study/ippo, study/other",
+    }.items():
+        with pytest.raises(RunError, match=message):
+            export(run, "first", tmp_path / "out", evaluation=folder)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_private_repository_needs_a_name(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(HubError, match="name it with --push_to_hub"):
+        export(run, "first", tmp_path / "out", private=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_tells_its_base_from_others(run: Run, tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from support import RANK, ROOT, Toy, make_bank, scramble
+from peft import PeftModel
+from support import RANK, ROOT, Toy, make_bank, make_run, scramble
 from training_support import flat, make_trainer
 
+from llm_sra import export
 from llm_sra.adapters import AdapterBank
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.server import ServerEngine
@@ -32,6 +34,7 @@ from tasks.worksheet import Worksheet
 pytestmark = pytest.mark.vllm
 TOLERANCE = 1e-4  # nats, in float32
 MODEL = ROOT / "tasks" / "worksheet" / "models" / "pupil"
+EXPORTED = "exported-first"
 ADAPTERS = build_arm("srpo", Worksheet.seats, "seat", 1.0, Sampling()).adapters
 Remote = VllmEngine | ServerEngine
 
@@ -45,7 +48,14 @@ def renderer() -> Renderer:
 
 
 @pytest.fixture(scope="module")
-def server_process() -> Iterator[tuple[subprocess.Popen, str]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported adapter, which the server is given when it starts."""
+    run = make_run(tmp_path_factory.mktemp("runs") / "study" / "run", base=MODEL, seed=7)
+    return export(run, "first", tmp_path_factory.mktemp("exported") / "first")
+
+
+@pytest.fixture(scope="module")
+def server_process(exported: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     from recipes.serve import RUNTIME_UPDATES, server_command
 
     with socket.socket() as free:
@@ -53,6 +63,7 @@ def server_process() -> Iterator[tuple[subprocess.Popen, str]]:
         port = free.getsockname()[1]
     flags = {"model_name_or_path": MODEL, "task": "worksheet", "arm": "srpo", "lora_r": RANK, "bf16": "false"}
     command = server_command(None, [p for k, v in flags.items() for p in (f"--{k}", str(v))], "127.0.0.1", port)
+    command += ["--lora-modules", f"{EXPORTED}={exported}"]
     environment = {**os.environ, RUNTIME_UPDATES: "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     process = subprocess.Popen(command, env=environment)
     try:
@@ -297,3 +308,32 @@ def test_an_endpoint_partner_plays_on_the_servers_chat_completions(server_proces
     unknown = Endpoint("hosted", "no-such-model", ChatClient(url))
     with pytest.raises(UnavailableError, match=r"404 from .*no-such-model"):
         unknown.reply([Message("user", "Q: 3+2+5")], random.Random(0))
+
+
+@torch.no_grad()
+def test_an_export_that_the_server_was_started_with_says_what_the_trainer_says(server_process, server, exported):
+    url = server_process[1]
+    assert EXPORTED in [model["id"] for model in httpx.get(f"{url}/v1/models", timeout=30).json()["data"]]
+    base, _ = load_model(str(MODEL), dtype="float32")
+    plain = PeftModel.from_pretrained(base, exported).eval()
+    bank = AdapterBank(load_model(str(MODEL), dtype="float32")[0])
+    bank.load(exported, "first")
+    to_export, to_base = [], []
+    for request in requests(renderer(), count=2)[:: len(ADAPTERS) + 1]:
+        body = {
+            "model": EXPORTED, "prompt": list(request.prompt_ids), "max_tokens": 8, "temperature": 1.0,
+            "seed": request.seed, "logprobs": 1, "return_token_ids": True,
+        }  # fmt: skip
+        answer = httpx.post(f"{url}/v1/completions", json=body, timeout=60)
+        assert answer.is_success, answer.text
+        choice = answer.json()["choices"][0]
+        done = Completion(tuple(choice["token_ids"]), tuple(choice["logprobs"]["token_logprobs"]), "", "length")
+        said = torch.tensor(done.logprobs)
+        trained = trainer_logprobs(bank, replace(request, adapter="first"), done)
+        ids = torch.tensor([[*request.prompt_ids, *done.token_ids]])
+        loaded = plain(ids).logits[0, len(request.prompt_ids) - 1 : -1].log_softmax(-1)
+        torch.testing.assert_close(loaded[torch.arange(len(said)), torch.tensor(done.token_ids)], trained)
+        to_export.append((trained - said).abs().max().item())
+        to_base.append((trainer_logprobs(bank, replace(request, adapter=None), done) - said).abs().max().item())
+    print("furthest from the trainer:", max(to_export), "from the bare base:", max(to_base))
+    assert max(to_export) < TOLERANCE < 20 * TOLERANCE < max(to_base)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from llm_sra.trainer.arms import ARMS
 from llm_sra.trainer.objective import ALGORITHMS, LEVELS, RISKS, ObjectiveArguments, check_objective
 from llm_sra.trainer.schedule import SCHEDULES
 
+REPORTERS = ("tensorboard", "trackio", "wandb")  # the extras of that name install them
 IMPORTANCE_MODES = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
 
 
@@ -108,6 +110,9 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
         # TRL asks for a generation batch of whole groups; how many episodes there are is ours to say.
         self.steps_per_generation = self.num_generations
         super().__post_init__()
+        for name in REPORTERS:
+            if name in self.report_to and find_spec(name) is None:
+                raise ValueError(f"report_to names {name}, which is not installed: pip install 'llm-sra[{name}]'")
 
     def _read_task_args(self) -> None:
         """Take `task_args` from JSON, as a flag gives them."""

@@ -1,9 +1,11 @@
-"""The progress bar of a training: how far it is, and the few numbers that say whether it works."""
+"""How a training shows itself while it runs: its progress bar, and TensorBoard's files in the run folder."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 
 
 class Progress(ProgressCallback):
@@ -28,6 +30,27 @@ class Progress(ProgressCallback):
             )
         elif "solve_rate" in logs:
             self.training_bar.set_postfix_str(summary(logs))
+
+
+class TensorBoard(TensorBoardCallback):
+    """transformers' callback, with its files in `logs/` of the run folder; TENSORBOARD_LOGGING_DIR names another.
+
+    A resumed training hides what an earlier process logged beyond the step from which it goes on.
+    """
+
+    logging_dir: str | None  # set by transformers
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the file."""
+        if state.is_world_process_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            assert args.output_dir is not None
+            self.logging_dir = self.logging_dir or str(Path(args.output_dir) / "logs")
+            self.tb_writer = SummaryWriter(self.logging_dir, purge_step=state.global_step + 1)
+        super().on_train_begin(args, state, control, **kwargs)
 
 
 def summary(logs: Mapping[str, Any]) -> str:

@@ -1,0 +1,286 @@
+"""The model card of an exported policy: what it is, how it was trained, how it did and how it is loaded.
+
+The header is written by huggingface_hub's `ModelCard`, so that it is one that the hub reads. The numbers are those of
+an evaluation's `results.json`; nothing is computed here, no weights are opened and nothing is sent.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from llm_sra.engines.vllm import RANKS
+from llm_sra.runs import Run, RunError, read_environment
+
+OBJECTIVE = (
+    "arm", "algorithm", "sharing", "entropy_coef", "entropy_reduction", "loss_type", "scale_rewards",
+    "advantage_level", "advantage_baseline",
+)  # fmt: skip
+TETHER = (
+    "tau", "tau_schedule", "kl_direction", "adversary_entropy_coef", "adversary_learning_rate", "adversary_updates",
+)  # fmt: skip
+RISK = ("tau", "risk", "risk_alpha", "partners_per_step")
+BUDGET = (
+    "max_steps", "problems_per_step", "num_generations", "num_iterations", "learning_rate", "temperature",
+    "max_completion_length", "seed",
+)  # fmt: skip
+SYMBOLS = {"tau": "tau (τ)", "entropy_coef": "entropy_coef (ε)", "risk_alpha": "risk_alpha (α)"}
+HEAD = (
+    "| seat | partner | decoding | solve rate, 95 % interval | own return | own effort | problems |\n"
+    "|---|---|---|---|---|---|---|"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `llm-sra eval` wrote about one run.
+
+    Attributes:
+        records: One per seat, partner and decoding, as in `results.json`.
+        settings: `split`, `seed`, `roster`.
+        missing: By name, why a partner of the roster was not played.
+    """
+
+    records: tuple[Mapping[str, Any], ...]
+    settings: Mapping[str, Any]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What a card is about.
+
+    Attributes:
+        run: That trained the policy.
+        policy: Name of the adapter.
+        rank: Of the adapter.
+        merged: Whether it is a plain model.
+        where: How others name the export: a repository of the hub, or a folder.
+        evaluation: Of the run; None if it has none.
+    """
+
+    run: Run
+    policy: str
+    rank: int
+    merged: bool
+    where: str
+    evaluation: Evaluation | None
+
+    @property
+    def base(self) -> str:
+        """The base model as the run names it."""
+        return str(self.run.config["model_name_or_path"])
+
+    @property
+    def base_on_hub(self) -> str | None:
+        """The base model's repository; None for a folder, which the hub would refuse in a header."""
+        try:
+            validate_repo_id(self.base)
+        except HFValidationError:
+            return None
+        return None if Path(self.base).is_dir() else self.base
+
+    @property
+    def base_shown(self) -> str:
+        """The base model for a reader, to whom a path of the machine that trained says nothing."""
+        return self.base_on_hub or f"path/to/{Path(self.base).name}"
+
+    @property
+    def task(self) -> str:
+        """The task's name; of a file, the class."""
+        return str(self.run.config["task"]).rsplit(":")[-1]
+
+    @property
+    def seats(self) -> tuple[str, ...]:
+        """The seats that the policy was trained to sit in; none for an adversary."""
+        return tuple(seat for seat, name in self.run.heroes.items() if name == self.policy)
+
+    @property
+    def records(self) -> tuple[Mapping[str, Any], ...]:
+        """The evaluation's records of the policy's own seats."""
+        found = self.evaluation.records if self.evaluation else ()
+        return tuple(record for record in found if record["seat"] in self.seats)
+
+
+def find_evaluation(run: Run, folder: str | Path | None = None) -> Evaluation | None:
+    """Read what an evaluation says about a run.
+
+    Args:
+        run: Which.
+        folder: That `llm-sra eval --out` wrote; None looks into the run's `report`.
+
+    Returns:
+        None if no folder was named and the run has no evaluation of its own.
+
+    Raises:
+        RunError: If the named folder holds no evaluation of the run, or the file is not one of an evaluation.
+    """
+    path = Path(folder or run.path / "report") / "results.json"
+    if not path.is_file():
+        if folder is None:
+            return None
+        raise RunError(f"no {path}: expected an evaluation's folder, as `llm-sra eval --out` writes it")
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        held = sorted({record["run"] for record in loaded["records"]})
+        records = tuple(record for record in loaded["records"] if record["run"] == run.name)
+        for record in records:
+            _row(record)
+        missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is not what `llm-sra eval` writes: {type(error).__name__} {error}") from error
+    if records:
+        return Evaluation(records, loaded.get("settings", {}), missing)
+    if folder is None:
+        return None
+    raise RunError(f"{path} has no results of {run.name}, but of {', '.join(held) or 'no run'}: name its evaluation")
+
+
+def model_card(exported: Exported) -> ModelCard:
+    """The card, with results in its header, too.
+
+    Raises:
+        ValueError: If huggingface_hub cannot read the header back.
+    """
+    kind = "merged" if exported.merged else "lora"
+    results = _eval_results(exported)
+    header = ModelCardData(
+        base_model=exported.base_on_hub,
+        library_name="transformers" if exported.merged else "peft",
+        pipeline_tag="text-generation",
+        tags=["llm-sra", "multi-agent", str(exported.run.config["arm"]), kind],
+        model_name=exported.policy if results else None,
+        eval_results=results or None,
+        base_model_relation=("finetune" if exported.merged else "adapter") if exported.base_on_hub else None,
+    )
+    arm = exported.run.config["arm"]
+    parts = [
+        f"# {exported.policy}, trained on {exported.task} by {arm}",
+        "An agent for a task that it shares with a partner, fine-tuned by llm-sra (SRPO, arXiv 2602.21515).",
+        _table(_about(exported)),
+        f"## Results\n\n{_results(exported)}",
+        f"## Use\n\n{_use(exported)}",
+        f"## Training\n\n{_table(_settings(exported.run.config))}",
+        _table(_versions(exported.run)),
+        "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "
+        "as `license:`.",
+    ]
+    return ModelCard(f"---\n{header}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n")
+
+
+def _about(exported: Exported) -> dict[str, Any]:
+    config = exported.run.config
+    return {
+        "task": config["task"] if ":" not in str(config["task"]) else exported.task,
+        "task_args": json.dumps(config["task_args"]),
+        "seats": ", ".join(exported.seats) or "none (an adversary)",
+        "base model": exported.base_on_hub or f"{Path(exported.base).name} (a folder, not on the hub)",
+        "LoRA rank": exported.rank,
+        **({"checkpoint": exported.run.checkpoint} if exported.run.checkpoint else {}),
+    }
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The objective and the budget: the keys that meant something to this arm."""
+    keys = [*OBJECTIVE, *BUDGET]
+    if config["arm"] == "srpo":
+        keys[1:1] = RISK if config.get("partners") else TETHER
+    return {SYMBOLS.get(key, key): config[key] for key in keys if config.get(key) is not None}
+
+
+def _versions(run: Run) -> dict[str, str]:
+    """What it was trained with; not the machine, nor the command with its folders."""
+    facts = read_environment(run.path)
+    known = {"python": facts.get("python"), "llm-sra's revision": facts.get("git_revision")}
+    return {**facts.get("packages", {}), **{name: version for name, version in known.items() if version}}
+
+
+def _results(exported: Exported) -> str:
+    """The table of an evaluation, and how it was played."""
+    if not exported.seats:
+        return "Adversaries are not evaluated."
+    if not exported.evaluation:
+        return (
+            "Not evaluated yet: `llm-sra eval --run RUN --roster FILE --out FOLDER`, then `llm-sra export --eval "
+            "FOLDER ...`."
+        )
+    evaluation = exported.evaluation
+    settings = dict(evaluation.settings)
+    if "roster" in settings:
+        settings["roster"] = Path(str(settings["roster"])).stem  # a path would tell of the machine
+    played = ", ".join(f"{key} `{_cell(settings[key])}`" for key in ("roster", "split", "seed") if key in settings)
+    lines = [HEAD, *(_row(record) for record in exported.records)]
+    notes = [f"`self-play` is the partner that it was trained beside; the others are the roster's ({played})."]
+    if evaluation.missing:
+        notes.append(f"Of the roster, these could not be played: {', '.join(map(_cell, evaluation.missing))}.")
+    return "\n".join(lines) + "\n\n" + " ".join(notes)
+
+
+def _row(record: Mapping[str, Any]) -> str:
+    low, high = record["solve_rate_ci95"]
+    cells = [
+        *(_cell(record[key]) for key in ("seat", "partner", "decoding")),
+        f"{record['solve_rate']:.2f} [{low:.2f}, {high:.2f}]",
+        f"{record['own_return']:.2f}",
+        f"{record['effort_own']:.2f}",
+        str(record["n"]),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _eval_results(exported: Exported) -> list[EvalResult]:
+    """The same records for the header's `model-index`."""
+    settings = exported.evaluation.settings if exported.evaluation else {}
+    return [
+        EvalResult(
+            task_type="text-generation",
+            task_name=exported.task,
+            dataset_type=exported.task,
+            dataset_name=exported.task,
+            dataset_split=settings.get("split"),
+            metric_type="solve_rate",
+            metric_name=f"solve rate as {record['seat']} with {record['partner']}, {record['decoding']}",
+            metric_value=round(float(record["solve_rate"]), 4),
+            metric_args={
+                **{key: record[key] for key in ("seat", "partner", "decoding", "n")},
+                "ci95": [round(float(bound), 4) for bound in record["solve_rate_ci95"]],
+            },
+        )
+        for record in exported.records
+    ]
+
+
+def _use(exported: Exported) -> str:
+    """How the export is loaded by transformers or PEFT, and served by vLLM."""
+    where, name, base = exported.where, exported.policy, exported.base_shown
+    tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{where}")'
+    if exported.merged:
+        return (
+            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f'model = AutoModelForCausalLM.from_pretrained("{where}")\n{tokenizer}\n```\n\n'
+            f"```bash\nvllm serve {where} --served-model-name {name}\n```"
+        )
+    rank = next((room for room in RANKS if room >= exported.rank), exported.rank)
+    return (
+        "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
+        f'model = PeftModel.from_pretrained(base, "{where}")\n{tokenizer}\n```\n\n'
+        f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={where}\n```\n\n"
+        f"vLLM's server then answers requests for the model `{name}`. Other agents on the same base are further "
+        "`name=folder` behind `--lora-modules`."
+    )
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    lines = (f"| {key} | `{_cell(value)}` |" for key, value in rows.items())
+    return "\n".join(["| | |\n|---|---|", *lines]) if rows else ""
+
+
+def _cell(value: Any) -> str:
+    """A value that cannot break out of its cell: names come from rosters and from tasks."""
+    return " ".join(str(value).split()).replace("|", "\\|").replace("`", "'")

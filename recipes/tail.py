@@ -1,0 +1,95 @@
+"""Reads files that a training is writing: only what is new of one, only the end of another."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+BLOCK = 1 << 16  # bytes
+
+
+class Tail:
+    """The lines of a jsonl file, each read once.
+
+    Args:
+        path: Of the file; it may not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset, self._file = path, 0, (0, 0)
+
+    def read(self) -> tuple[list[dict[str, Any]], bool]:
+        """The lines since the last time, and whether the file is another than it was then.
+
+        A line that is still being written waits for its end. A resumed training puts another file in this one's
+        place, and one that overwrites a run begins anew: all lines are then given again.
+        """
+        try:
+            file = self._path.open("rb")
+        except FileNotFoundError:
+            anew = self._offset > 0
+            self._offset = 0
+            return [], anew
+        with file:
+            stat = self._path.stat()
+            known, self._file = self._file, (stat.st_dev, stat.st_ino)
+            anew = self._offset > 0 and (known != self._file or stat.st_size < self._offset)
+            if anew:
+                self._offset = 0
+            file.seek(self._offset)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [line for line in map(_parsed, whole.splitlines()) if line is not None], anew
+
+    def age(self) -> float | None:
+        """Seconds since something was written; None if nothing was."""
+        try:
+            return max(time.time() - self._path.stat().st_mtime, 0.0)
+        except FileNotFoundError:
+            return None
+
+
+def newest_episode(folder: Path, latest: int | None = None) -> dict[str, Any] | None:
+    """The last episode of the newest step.
+
+    Args:
+        folder: Of a run's episodes.
+        latest: Later steps do not count: a resumed training has yet to play them again; None: all do.
+
+    Returns:
+        None if there is none yet.
+    """
+    if not folder.is_dir():
+        return None
+    steps = {int(name): path for path in folder.iterdir() if (name := path.stem.removeprefix("step-")).isdigit()}
+    counting = [step for step in steps if latest is None or step <= latest]
+    for step in sorted(counting, reverse=True)[:2]:  # the newest may be empty yet
+        if (episode := _last_line(steps[step])) is not None:
+            return episode
+    return None
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a file, read from its end."""
+    try:
+        with path.open("rb") as file:
+            start = file.seek(0, 2)
+            read = b""
+            while start > 0 and read.rstrip(b"\n").count(b"\n") < 2:
+                size = min(BLOCK, start)
+                start = file.seek(start - size)
+                read = file.read(size) + read
+    except FileNotFoundError:
+        return None
+    lines = read[: read.rfind(b"\n") + 1].splitlines()
+    return _parsed(lines[-1]) if lines else None
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """A line's record; None for one that a kill cut off."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

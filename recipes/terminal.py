@@ -1,0 +1,37 @@
+"""How text and numbers are put on a terminal: foreign text without control characters, curves as unicode blocks."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
+BLOCKS = "▁▂▃▄▅▆▇█"
+PLAIN_BLOCKS = "_.-=+*#@"  # where the terminal cannot show the others
+
+
+def printable(text: str) -> str:
+    """Text with control characters shown instead of sent to the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def sparkline(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:
+    """A curve in one line, the lowest value as the lowest block.
+
+    Args:
+        values: In order.
+        width: Characters; more values than that are averaged over equal shares of them.
+        blocks: From low to high.
+    """
+    if len(values) > width:
+        cuts = [index * len(values) // width for index in range(width + 1)]
+        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(cuts)]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    scale = (len(blocks) - 1) / (high - low) if high > low else 0.0
+    return "".join(blocks[round((value - low) * scale)] for value in values)
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units: `2 h 05 min`, `3 min 20 s`, `8 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
