@@ -1,7 +1,7 @@
 """The run folder: everything that one training made.
 
 `config.yaml` (resolved), `adapters/<policy>/`, `checkpoints/`, `metrics.jsonl`, `episodes/`, `environment.json`,
-`report/`. This module reads and writes the folder; it knows no model.
+`logs/` (TensorBoard's), `report/`. This module reads and writes the folder; it knows no model.
 """
 
 import json

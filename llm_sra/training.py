@@ -115,6 +115,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         if "tensorboard" in args.report_to:
             trainer.remove_callback(TensorBoardCallback)
             trainer.add_callback(TensorBoard())
+        args.report_to = []  # the callbacks are there; TRL would send wandb and trackio a line for each forward pass
         if args.arm != "untrained":
             trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(args.run_dir / "adapters"))

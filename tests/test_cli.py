@@ -287,10 +287,10 @@ def test_an_error_of_ours_is_not_hidden() -> None:
 def test_without_a_command_it_lists_them(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == code
     listed = capsys.readouterr().err
-    assert all(f"\n  {command} " in listed for command in ("train", "eval", "play", "export", "quickstart"))
+    assert all(f"\n  {command} " in listed for command in ("train", "watch", "eval", "play", "export", "quickstart"))
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "play", "export", "quickstart"])
+@pytest.mark.parametrize("command", ["train", "watch", "eval", "play", "export", "quickstart"])
 def test_every_command_explains_itself_and_refuses_unknown_flags(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
