@@ -314,7 +314,7 @@ def test_looking_again_at_a_long_run_is_cheap(folder: Path) -> None:
     watched = Watched(folder)
     console = Console(file=io.StringIO(), width=100)
     watched.look()
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(5):
         console.print(watched.look().draw(console))
-    assert (time.perf_counter() - start) / 5 < 0.5
+    assert (time.process_time() - start) / 5 < 0.5
