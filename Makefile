@@ -9,7 +9,7 @@ INSTALLED = .venv/.installed
 VLLM_INSTALLED = $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),.venv-vllm/.installed)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow lint format bench study lock clean
+.PHONY: help install quickstart test test-slow lint format docs bench study lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -35,6 +35,10 @@ lint: $(INSTALLED)  ## check style and types
 format: $(INSTALLED)  ## bring the code into the house's format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: $(INSTALLED)  ## build the documentation into build/docs; a broken link fails
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict
+	@echo "built: build/docs; '.venv/bin/python -m http.server -d build/docs' shows it, search included"
 
 # CoMLRL has a .venv of its own, which sees the packages of .venv: nothing but the benchmark is to find it.
 bench: $(INSTALLED) $(VLLM_INSTALLED)  ## measure a training step and rollouts, beside TRL and CoMLRL (hours)

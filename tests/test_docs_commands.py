@@ -1,0 +1,266 @@
+"""Every command of the documentation is run, with little to do, or says in a comment what it needs or takes.
+
+A command of which neither holds fails: `# needs a GPU`, `# needs ...` and `# takes ...` are the marks. What is marked
+is still read by the program that it is for, and files that it names must exist.
+"""
+
+import argparse
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import ROOT
+from transformers.utils.logging import disable_progress_bar
+
+import llm_sra
+from llm_sra.trainer.parse import parse
+from recipes.cli import main
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"(?:^|\s)#.*\b(needs|takes) \w+")
+PROGRAMS = r"(?:\S*/)?(?:llm-sra|make|accelerate|pip|python[\d.]*|pre-commit|pytest|mkdocs|vllm|export)"
+INDENTED = re.compile(rf"^(?: {{4}}|\t)\$? ?{PROGRAMS} +[\w./-]", re.MULTILINE)
+INLINE = re.compile(rf"`({PROGRAMS} [^`]+)`")
+FILE_OF_A_BLOCK = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
+BESIDE = ("recipes", "eval", "tasks", "accelerate_configs", "requirements")  # what commands find from the checkout
+LITTLE = {"max_steps": 1, "problems_per_step": 4, "dev_problems": 1, "eval_steps": 1, "save_steps": 1}
+MATCHES = 4  # of the sampled partners of one recipe
+FEW = {"eval": ["--problems", "1"], "play": ["--problems", "1"], "serve": ["--print"]}
+QUICKSTART = ["--max_steps", "1", "--problems", "1"]
+
+
+def train_little(train: Callable[..., Any], recipe: str, **said: Any) -> Any:
+    """A short training, from Python."""
+    return train(recipe, **{**said, **LITTLE, "num_generations": 2, "disable_tqdm": True})
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a page.
+
+    Attributes:
+        words: As the shell splits them, without what stands before the program's name.
+        marked: Whether it says what it needs.
+    """
+
+    words: tuple[str, ...]
+    marked: bool
+
+
+class Parsed(Exception):
+    """The program took the command line; nothing is run."""
+
+
+def commands(block: str) -> list[Command]:
+    """The commands of a block; a mark stands in a command's own line, or in the one above."""
+    found, above = [], False
+    for line in block.replace("\\\n", " ").splitlines():
+        words, here = shlex.split(line, comments=True), bool(MARK.search(line))
+        if words:
+            found.append(Command((Path(words[0]).name, *words[1:]), here or above))
+        above = here and not words
+    return found
+
+
+def little(flags: Sequence[str]) -> list[str]:
+    """What makes a training short, beside what its command says."""
+    recipe = flags[flags.index("--config") + 1] if "--config" in flags else None
+    values = yaml.safe_load(Path(recipe).read_text()) if recipe else {}
+    group = {"num_generations": 2 * MATCHES if values.get("partners") else 2}
+    resumes = {} if "--resume_from_checkpoint" in flags else {"overwrite_output_dir": "true"}
+    said = {**LITTLE, **group, **resumes, "disable_tqdm": "true"}
+    return [part for key, value in said.items() for part in (f"--{key}", str(value))]
+
+
+def run_llm_sra(name: str, *flags: str) -> None:
+    """As the shell would, in this process."""
+    if name == "quickstart":
+        flags = (*flags, *QUICKSTART)
+    elif name == "train":
+        flags = (*flags, *little(flags))
+    assert main([name, *flags, *FEW.get(name, [])]) == 0
+
+
+def run_accelerate(launch: str, *flags: str) -> None:
+    """As the shell would, on a CPU."""
+    assert launch == "launch"
+    command = [sys.executable, "-m", "accelerate.commands.launch", *flags, *little(flags)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def run_make(*targets: str) -> None:
+    """What `make` would do, without doing it: the tests are run by `make test` themselves."""
+    done = subprocess.run(["make", "--dry-run", *targets], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for target in (word for word in targets if "=" not in word):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+
+
+def run_pip(*words: str) -> None:
+    """What the Makefile does with the same words has been done: these tests run in what it installed."""
+    lines = (ROOT / "Makefile").read_text().replace("\\\n", " ").splitlines()
+    made = [shlex.split(line.split("-m pip ")[1]) for line in lines if "-m pip " in line]
+    assert sorted(words) in [sorted(word for word in line if word != "--quiet") for line in made], words
+
+
+def run_python(dash: str, module: str, *words: str) -> None:
+    """Tests are collected and not run."""
+    assert (dash, module) == ("-m", "pytest")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *words], cwd=ROOT, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def run_precommit(word: str) -> None:
+    """Git's hooks stay as they are; that their configuration can be used is seen."""
+    assert word == "install"
+    assert yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+
+
+RUN: dict[str, Callable[..., None]] = {
+    "llm-sra": run_llm_sra,
+    "accelerate": run_accelerate,
+    "make": run_make,
+    "pip": run_pip,
+    "python": run_python,
+    "pre-commit": run_precommit,
+}
+
+
+def read_only(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A marked command is one that its program would take, as far as that can be known without running it."""
+    program, *words = command.words
+    if program == "make":
+        run_make(*words)
+    elif program == "accelerate":
+        script = next(index for index, word in enumerate(words) if word.endswith(".py"))
+        assert Path(words[words.index("--config_file") + 1]).is_file() and Path(words[script]).is_file()
+        read_training(words[script + 1 :])
+    elif program == "llm-sra" and words[0] == "train":
+        read_training(words[1:])
+    elif program == "llm-sra":
+        original = argparse.ArgumentParser.parse_args
+
+        def parse_args(*args: Any, **options: Any) -> None:
+            original(*args, **options)
+            raise Parsed
+
+        with monkeypatch.context() as patched, suppress(Parsed):
+            patched.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+            run_llm_sra(*words)
+    else:
+        assert program in {"pip", "python"}, command
+        assert all((ROOT / word).exists() for word in words if word.endswith((".txt", ".py"))), command
+
+
+def read_training(flags: Sequence[str]) -> None:
+    """Recipe and flags are taken, but for what a GPU alone can do."""
+    recipe = flags[list(flags).index("--config") + 1]
+    rest = [flag for index, flag in enumerate(flags) if "--config" not in (flag, flags[index - 1])]
+    parse(recipe, [*rest, "--use_cpu", "true", "--bf16", "false"])
+
+
+# -- the pages -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the quickstart was run, and a run of the effort game made."""
+    folder = tmp_path_factory.mktemp("workshop")
+    for name in BESIDE:
+        (folder / name).symlink_to(ROOT / name)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        disable_progress_bar()
+        run_llm_sra("quickstart")
+        run_llm_sra("train", "--config", "recipes/effort/srpo.yaml")
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_of_a_page_runs_or_says_what_it_needs(
+    page: Path, workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(workshop, home, symlinks=True)
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("sys.stdin", io.StringIO("pass\n" * 100))  # a human who never works
+    monkeypatch.setattr(llm_sra, "train", partial(train_little, llm_sra.train))
+    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if file := FILE_OF_A_BLOCK.match(block):
+            Path(file[1]).write_text(block)
+        elif language == "python":
+            exec(compile(block, f"{page.name}, python block", "exec"), {"__name__": "__main__"})
+        elif language == "bash":
+            for command in commands(block):
+                if command.words[0] == "export":
+                    monkeypatch.setenv(*command.words[1].split("=", 1))
+                    continue
+                if command.marked:
+                    read_only(command, monkeypatch)
+                    continue
+                run = RUN.get(command.words[0])
+                assert run, f"no test knows how to run {shlex.join(command.words)!r}: say what it needs, or add it"
+                run(*command.words[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_stand_in_blocks_that_are_run(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    assert not INDENTED.findall(text), "put commands into a block that opens with ```bash"
+    assert {language for language, _ in FENCE.findall(page.read_text(encoding="utf-8"))} <= {
+        "bash", "python", "yaml", "text"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "benchmarks" / "README.md"], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_commands_in_sentences_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = partial(re.findall, r"--(\w+)")
+    for text in INLINE.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        program, *words = shlex.split(text)
+        if program == "make":
+            run_make(*(word for word in words if "=" not in word))
+        elif Path(program).name == "llm-sra" and words[0].islower():
+            with pytest.raises(SystemExit, match="0"):
+                main([words[0], "--help"])
+            known = capsys.readouterr().out if flags(text) else text
+            assert set(flags(text)) <= set(flags(known)), text
+
+
+def test_a_command_without_a_mark_that_nobody_knows_is_seen() -> None:
+    [plain, marked, below, last] = commands(
+        "curl example\nllm-sra train --engine vllm  # needs a GPU\n# needs a GPU\nllm-sra train \\\n  --x y\nmake test"
+    )
+    assert plain.words[0] not in RUN and not plain.marked and not last.marked
+    assert below == Command(("llm-sra", "train", "--x", "y"), True)
+    assert marked.marked and marked.words == ("llm-sra", "train", "--engine", "vllm")
+
+
+def test_a_marked_command_must_still_be_one_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    good = commands("llm-sra train --config recipes/worksheet/srpo.yaml --engine vllm  # needs a GPU\n")
+    bad = commands("llm-sra train --config recipes/worksheet/srpo.yaml --engin vllm  # needs a GPU\n")
+    read_only(good[0], monkeypatch)
+    with pytest.raises(ValueError, match="unknown key 'engin'"):
+        read_only(bad[0], monkeypatch)
+    with pytest.raises(SystemExit):
+        read_only(commands("llm-sra eval --runs x  # takes hours\n")[0], monkeypatch)
