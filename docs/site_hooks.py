@@ -1,6 +1,6 @@
-"""What MkDocs is taught: formulas become MathML, and links out of `docs/` lead to copies of the files.
+"""What MkDocs is taught: formulas become MathML, links out of `docs/` lead to copies, every task's page is listed.
 
-Both as the site is built, so that a page needs neither a script nor another host. Owns no text.
+All as the site is built, so that a page needs neither a script nor another host. Owns no text.
 """
 
 import html
@@ -20,6 +20,13 @@ FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 UNKNOWN = {r"\Big\lbrace": r"\left\{", r"\Big\rbrace": r"\right\}"}  # to latex2mathml
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List the pages of tasks."""
+    tasks = [path.relative_to(ROOT / "docs").as_posix() for path in sorted((ROOT / "docs" / "tasks").glob("*.md"))]
+    config.nav = [{"Tasks": tasks} if "Tasks" in part else part for part in config.nav or []]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
