@@ -14,6 +14,7 @@ from llm_sra.engines import Engine
 from llm_sra.trainer import metrics
 from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.critic import Critics
+from llm_sra.trainer.head import head_on_labels_only
 from llm_sra.trainer.keeper import AdapterKeeper
 from llm_sra.trainer.loss import among_choices, by_length, chunks, importance_ratios
 from llm_sra.trainer.rollout import Rollout, Sample
@@ -126,9 +127,10 @@ class RowScorer(AdapterKeeper):
     ) -> tuple:
         """TRL's, or those of the task's choices alone; keeps the entropies, from which the bonus is made."""
         if self._choices is None:
-            result = super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
-            )
+            with head_on_labels_only(self.bank.base):
+                result = super()._get_per_token_logps_and_entropies(
+                    model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+                )
         else:
             logits = self._logits(model, input_ids, attention_mask, logits_to_keep)
             result = (*among_choices(logits, input_ids[:, -logits_to_keep:], self._choices), None)
