@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class Steps(TrainerCallback):
         """Count the time that a class spends in a method, the outermost watched one only."""
         inner = getattr(owner, method)
 
+        @wraps(inner)
         def timed(*args: Any, **kwargs: Any) -> Any:
             with self.within(part):
                 return inner(*args, **kwargs)
@@ -135,6 +137,7 @@ def ours(job: dict[str, Any]) -> Result:
     _, args = parse(None, overrides=overrides)
     steps = Steps()
     watch_model(steps)
+    steps.watch(type(bank.base), "forward", "generation")  # what is neither in these: prompts are read before `generate`
 
     class Counted(SRPOTrainer):
         def _play(self) -> Rollout:

@@ -6,14 +6,15 @@ has a say (up to the float error that another batch shape brings).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 from transformers import (
+    Cache,
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -24,10 +25,12 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 
 from llm_sra.adapters import AdapterBank
 from llm_sra.engines.base import Completion, Request
+from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
 from llm_sra.engines.replies import completion, end_of_turn_ids
 from llm_sra.render import Renderer
 from llm_sra.task import Sampling
 
+PREFIX_BYTES = 2**30  # of keys and values that are kept from turn to turn
 PEFT_BASE = "__base__"  # how PEFT calls a row without an adapter
 
 
@@ -51,12 +54,15 @@ class TransformersEngine:
         self.batch_size = batch_size
         self.context_length: int = bank.base.config.get_text_config().max_position_embeddings
         self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+        self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
 
     def sync(self) -> None:
         """Nothing to do: these are the weights that are trained."""
 
     def rest(self) -> None:
-        """Nothing to do: no memory is kept between batches."""
+        """Forget what was read."""
+        if self._prefixes is not None:
+            self._prefixes.clear()
 
     def close(self) -> None:
         """Nothing to do."""
@@ -77,56 +83,105 @@ class TransformersEngine:
 
     @torch.no_grad()
     def _generate_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        first = requests[0]
-        model, tokenizer = self.bank.model, self.renderer.tokenizer
-        width = max(len(request.prompt_ids) for request in requests)
+        first, model, tokenizer = requests[0], self.bank.model, self.renderer.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._ends[0]
-        input_ids = torch.full((len(requests), width), pad, dtype=torch.long)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, request in enumerate(requests):
-            input_ids[row, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
-            attention_mask[row, width - len(request.prompt_ids) :] = 1
-        draw = _SeededDraw([request.seed for request in requests], first.max_tokens, first.sampling, first.choices)
-        stop = [_StopInReply(self.renderer, first.stop, width)] if first.stop else []
-        config = GenerationConfig(
-            max_new_tokens=first.max_tokens,
-            do_sample=False,  # `draw` leaves one token to choose
-            eos_token_id=list(self._ends),
-            pad_token_id=pad,
-            disable_compile=True,
-        )
         was_training = model.training
         model.eval()
         try:
-            with self._adapters(requests) as generate:
-                output = generate(
-                    input_ids=input_ids.to(model.device),
-                    attention_mask=attention_mask.to(model.device),
+            layout, cache = self._read(requests, pad) if self._prefixes is not None else (_unread(requests), None)
+            input_ids, attention_mask = layout.tensors(pad, model.device)
+            draw = _SeededDraw([r.seed for r in requests], first.max_tokens, first.sampling, first.choices)
+            stop = [_StopInReply(self.renderer, first.stop, layout.width)] if first.stop else []
+            config = GenerationConfig(
+                max_new_tokens=first.max_tokens,
+                do_sample=False,  # `draw` leaves one token to choose
+                eos_token_id=list(self._ends),
+                pad_token_id=pad,
+                disable_compile=True,
+            )
+            with self._adapters([request.adapter for request in requests]) as (speaker, mixed):
+                output = speaker.generate(
+                    input_ids=input_ids,
+                    attention_mask=attention_mask,
+                    past_key_values=cache,
                     generation_config=config,
                     logits_processor=LogitsProcessorList([draw]),
                     stopping_criteria=StoppingCriteriaList(stop),
+                    **mixed,
                 )
         finally:
             model.train(was_training)
-        tokens = output[:, width:].cpu().tolist()
+        tokens = output[:, layout.width :].cpu().tolist()
         logprobs = torch.stack(draw.logprobs, dim=1).cpu().tolist()
-        return [
+        completions = [
             completion(self.renderer, self._ends, row_tokens, row_logprobs, first.stop)
             for row_tokens, row_logprobs in zip(tokens, logprobs, strict=True)
         ]
+        if cache is not None:
+            self._keep(requests, completions, layout, cache)
+        return completions
+
+    def _read(self, requests: Sequence[Request], pad: int) -> tuple[Layout, Cache | None]:
+        """Read all prompts but for their last tokens: each but once, and not what was read before."""
+        assert self._prefixes is not None
+        places = {key: i for i, key in enumerate(dict.fromkeys((r.adapter, r.prompt_ids) for r in requests))}
+        prompts = [ids for _, ids in places]
+        states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in places]
+        layout = Layout.of(prompts, [0 if one is None else one.shape[3] for one in states])
+        if 2 * layout.new > max(map(len, prompts)):  # some row knows too little: the others gain nothing
+            layout = Layout.of(prompts, [0] * len(prompts))
+        cache = layout.cache(states, layout.width - 1) or DynamicCache()
+        if layout.new:
+            ids, mask = (one[:, :-1] for one in layout.tensors(pad, self.bank.model.device))
+            places_of = (mask.cumsum(-1) - 1).clamp(min=0)
+            with self._adapters([adapter for adapter, _ in places]) as (reader, mixed):
+                reader(
+                    input_ids=ids[:, layout.old :],
+                    attention_mask=mask,
+                    position_ids=places_of[:, layout.old :],
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                    **mixed,
+                )
+        rows = [places[request.adapter, request.prompt_ids] for request in requests]
+        whole = Layout([prompts[i] for i in rows], [layout.known[i] for i in rows], layout.old, layout.new)
+        if layout.width == 1:
+            return whole, None
+        return whole, repeated(cache, rows, layout.width + requests[0].max_tokens)
+
+    def _keep(
+        self, requests: Sequence[Request], completions: Sequence[Completion], layout: Layout, cache: Cache
+    ) -> None:
+        """Remember what was read and said, for the next turn."""
+        assert self._prefixes is not None
+        read = cache.get_seq_length() - layout.width  # of the replies: the last token was never an input
+        for row, (request, done) in enumerate(zip(requests, completions, strict=True)):
+            said = done.token_ids[:read]
+            known, rest = layout.spans(row)
+            states = states_of(cache, row, [known, slice(rest.start, rest.stop + len(said))])
+            self._prefixes.keep(self._owner(request.adapter), request.prompt_ids + said, states)
+
+    def _owner(self, adapter: str | None) -> Owner:
+        return ("", 0) if adapter is None else (adapter, self.bank.revision(adapter))
 
     @contextmanager
-    def _adapters(self, requests: Sequence[Request]) -> Iterator[Callable[..., torch.Tensor]]:
-        """How to generate: with the one adapter of all requests, or, by PEFT, each row with its own."""
-        names = [request.adapter for request in requests]
+    def _adapters(self, names: Sequence[str | None]) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The model to call, and with what: with the one adapter of all rows, or, by PEFT, each row with its own."""
         if len(set(names)) == 1:
             with self.bank.using(names[0]), _plain_generation(self.bank.base):
-                yield self.bank.base.generate
+                yield self.bank.base, {}
             return
         for name in set(names) - {None}:
             self.bank.revision(str(name))  # says which adapters there are, if this one is not
         with _plain_generation(self.bank.base), _plain_generation(self.bank.model):
-            yield partial(self.bank.model.generate, adapter_names=[name or PEFT_BASE for name in names])
+            yield self.bank.model, {"adapter_names": [name or PEFT_BASE for name in names]}
+
+
+def _unread(requests: Sequence[Request]) -> Layout:
+    """All prompts as they are, for a model that must read them anew."""
+    prompts = [request.prompt_ids for request in requests]
+    return Layout.of(prompts, [0] * len(prompts))
 
 
 @contextmanager

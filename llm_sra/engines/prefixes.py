@@ -1,0 +1,178 @@
+"""Keys and values of tokens that were read before, for prompts that begin with them.
+
+A seat's next prompt mostly begins with its last prompt and reply, and the episodes of a group begin with one prompt.
+What each row of a batch read is kept by itself, without padding, so that any later batch can begin with it.
+
+What runs the model, and which weights it has, is not known here: whoever keeps something says whose it is.
+"""
+
+import inspect
+from bisect import bisect, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+Owner = tuple[str, int]  # an adapter, and the revision of its weights
+Key = tuple[Owner, tuple[int, ...]]
+
+
+class Prefixes:
+    """What was read, by weights and tokens.
+
+    Args:
+        limit: Most bytes to keep; what came first goes first.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit, 0
+        self._kept: dict[Key, torch.Tensor] = {}
+        self._sorted: list[Key] = []
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept, self._sorted, self._bytes = {}, [], 0
+
+    def find(self, owner: Owner, ids: tuple[int, ...]) -> torch.Tensor | None:
+        """(layers, 2, heads, T, size): keys and values of the longest beginning of `ids` that is known, T tokens."""
+        place = bisect(self._sorted, (owner, ids))
+        near = [key for key in self._sorted[max(place - 1, 0) : place + 1] if key[0] == owner]
+        # In sorted order, what has the longest beginning in common with it stands beside it.
+        best, length = None, 0
+        for key in near:
+            shared = next((i for i, (a, b) in enumerate(zip(key[1], ids, strict=False)) if a != b), None)
+            shared = min(len(key[1]), len(ids)) if shared is None else shared
+            if shared > length:
+                best, length = key, shared
+        return None if best is None else self._kept[best][:, :, :, :length]
+
+    def keep(self, owner: Owner, ids: tuple[int, ...], states: torch.Tensor) -> None:
+        """Keep (layers, 2, heads, len(ids), size) keys and values of some tokens, read from the beginning."""
+        key = owner, ids
+        if key in self._kept:
+            return
+        self._kept[key] = states
+        insort(self._sorted, key)
+        self._bytes += states.nbytes
+        while self._bytes > self._limit:
+            oldest = next(iter(self._kept))
+            self._bytes -= self._kept.pop(oldest).nbytes
+            self._sorted.remove(oldest)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the prompts of a batch stand: `[padding, known tokens | padding, tokens to read | last token]`.
+
+    Attributes:
+        prompts: B of them.
+        known: How many tokens of each prompt are known; fewer than the prompt has.
+        old: Columns of known tokens.
+        new: Columns of tokens to read, without the last.
+    """
+
+    prompts: Sequence[tuple[int, ...]]
+    known: Sequence[int]
+    old: int
+    new: int
+
+    @classmethod
+    def of(cls, prompts: Sequence[tuple[int, ...]], known: Sequence[int]) -> "Layout":
+        """Lay out prompts of which so many tokens are known."""
+        rest = [len(ids) - 1 - count for ids, count in zip(prompts, known, strict=True)]
+        return cls(prompts, known, max(known), max(rest))
+
+    @property
+    def width(self) -> int:
+        """Columns in all."""
+        return self.old + self.new + 1
+
+    def spans(self, row: int) -> tuple[slice, slice]:
+        """The columns of a row's known tokens, and those of all others."""
+        known, end = self.known[row], self.old + self.new
+        return slice(self.old - known, self.old), slice(end - (len(self.prompts[row]) - 1 - known), end + 1)
+
+    def tensors(self, pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, width) token ids, and the mask of those that are no padding."""
+        ids = torch.full((len(self.prompts), self.width), pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(self.prompts):
+            known, rest = self.spans(row)
+            ids[row, known], ids[row, rest] = (
+                torch.tensor(prompt[: self.known[row]], dtype=torch.long),
+                torch.tensor(prompt[self.known[row] :], dtype=torch.long),
+            )
+            mask[row, known] = mask[row, rest] = 1
+        return ids.to(device), mask.to(device)
+
+    def cache(self, states: Sequence[torch.Tensor | None], room: int) -> Cache | None:
+        """A cache that holds what is known; None if that is nothing.
+
+        Args:
+            states: Of each row, as `Prefixes.find` gives them.
+            room: Columns that it has in all.
+        """
+        first = next((one for one in states if one is not None), None)
+        if first is None or not self.old:
+            return None
+        layers, _, heads, _, size = first.shape
+        whole = first.new_zeros(layers, 2, len(states), heads, self.old, size)
+        for row, one in enumerate(states):
+            if one is not None and self.known[row]:
+                whole[:, :, row, :, self.spans(row)[0]] = one
+        cache = DynamicCache()
+        cache.layers = [_Roomy(keys, values, room) for keys, values in whole]
+        return cache
+
+
+class _Roomy(DynamicLayer):
+    """A layer's keys and values with room for what is to come: a token more copies nothing but the token."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self._whole = [one.new_zeros(*one.shape[:2], room, one.shape[3]) for one in (keys, values)]
+        self.keys, self.values = keys[:, :, :0], values[:, :, :0]
+        self.update(keys, values)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write the new ones behind the others; returns views of all."""
+        start = self.keys.shape[-2]
+        end = start + key_states.shape[-2]
+        for whole, states in zip(self._whole, (key_states, value_states), strict=True):
+            whole[:, :, start:end] = states
+        self.keys, self.values = (whole[:, :, :end] for whole in self._whole)
+        return self.keys, self.values
+
+
+def keeps_all(model: PreTrainedModel) -> bool:
+    """Whether a model can go on from any keys and values: it has no sliding windows and is told positions."""
+    layers = DynamicCache(config=model.config).layers
+    takes = inspect.signature(model.forward).parameters
+    whole = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    return whole and "position_ids" in takes and "logits_to_keep" in takes
+
+
+def repeated(cache: Cache, rows: Sequence[int], room: int) -> Cache:
+    """A cache of so many columns whose rows are those of another."""
+    index = torch.tensor(rows, device=cache.layers[0].keys.device)
+    wider = DynamicCache()
+    wider.layers = [_Roomy(layer.keys[index], layer.values[index], room) for layer in cache.layers]
+    return wider
+
+
+def states_of(cache: Cache, row: int, columns: Sequence[slice]) -> torch.Tensor:
+    """(layers, 2, heads, T, size): a copy of some columns of a row."""
+    parts = [
+        torch.cat([one[row, :, span] for span in columns], dim=1)
+        for layer in cache.layers
+        for one in (layer.keys, layer.values)
+    ]
+    return torch.stack(parts).unflatten(0, (len(cache.layers), 2))
