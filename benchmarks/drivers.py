@@ -137,7 +137,7 @@ def ours(job: dict[str, Any]) -> Result:
     _, args = parse(None, overrides=overrides)
     steps = Steps()
     watch_model(steps)
-    steps.watch(type(bank.base), "forward", "generation")  # what is neither in these: prompts are read before `generate`
+    steps.watch(type(bank.base), "forward", "generation")  # prompts are read before `generate`
 
     class Counted(SRPOTrainer):
         def _play(self) -> Rollout:

@@ -30,8 +30,8 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
 MORE_TOKENS = ("episodes x 2", "turns x 2")
 WHY = {
     "episodes x 2": "the same work twice: noise, or a micro-batch or a batch of replies that no longer fits the caches",
-    "turns x 2": "each turn reads all that was said before, so prompt tokens grow with the square of the turns (the "
-    "engine transformers keeps nothing between turns; vLLM's prefix cache does), and so does attention in training",
+    "turns x 2": "each turn attends to all that was said before, in generation and in training, so attention grows "
+    "with the square of the turns (engines keep what they have read, within limits)",
     "adapters x 2": "the same tokens in half the batches' size, so each call of the model is used less",
 }
 
