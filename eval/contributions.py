@@ -17,9 +17,9 @@ from llm_sra.matrix import BASE, IDLE, ITSELF
 
 Rewards = NDArray[np.float64]  # of each problem
 HEADS = {
-    IDLE: "less with an idle partner there",
-    BASE: "less with the base model there",
-    ITSELF: "less with itself there",
+    IDLE: "an idle partner",
+    BASE: "the base model",
+    ITSELF: "itself, other luck",
 }
 
 
@@ -74,34 +74,40 @@ def contributions(results: Results, seed: int = 0) -> list[Contribution]:
 
 
 def contribution_grids(results: Results, seed: int = 0) -> list[Grid]:
-    """A table per decoding; none without teams.
+    """Two tables per decoding; none without teams.
 
     Args:
         results: Of an evaluation.
         seed: Of the bootstrap.
     """
     found = contributions(results, seed)
+    unit = "In units of the reward before costs, on average over the seats; 95 % intervals over problems."
     grids = []
     for decoding in dict.fromkeys(c.decoding for c in found):
         shown = [c for c in found if c.decoding == decoding]
-        kinds = [by for by in HEADS if any(by in c.lost for c in shown)]
-        rows = tuple(
-            (
-                f"{name_of(results, c.run)}, {c.seat}",
-                *(_estimate(c.lost.get(by)) for by in kinds),
-                *(_estimate(c.shapley.get(by)) for by in kinds if by != ITSELF),
-            )
-            for c in shown
-        )
-        header = ("agent", *(HEADS[by] for by in kinds), *(f"Shapley value, {by}" for by in kinds if by != ITSELF))
-        notes = (
-            "In units of the reward before costs, on average over the seats; 95 % intervals over problems.",
-            "Itself: the same agent with other luck, so what chance alone does.",
-            "Shapley value: what an agent adds to those who are there, all others being replaced; a team's values sum "
-            "to what it earns beyond the stand-ins alone.",
-        )
-        grids.append(Grid(f"What each agent contributes to its team, {decoding}", header, (rows,), notes))
+        names = [f"{name_of(results, c.run)}, {c.seat}" for c in shown]
+        grids += [
+            _grid(
+                f"What a team loses with another in an agent's seat, {decoding}",
+                dict(zip(names, (c.lost for c in shown), strict=True)),
+                (unit, f"{HEADS[ITSELF]}: the same agent again, so what chance alone does."),
+            ),
+            _grid(
+                f"What an agent adds to the team (Shapley value), where absent agents are replaced by ..., {decoding}",
+                dict(zip(names, (c.shapley for c in shown), strict=True)),
+                (
+                    unit,
+                    "Averaged over who comes first; a team's values sum to what it earns beyond the stand-ins alone.",
+                ),
+            ),
+        ]
     return grids
+
+
+def _grid(title: str, rows: Mapping[str, Mapping[str, Estimate]], notes: tuple[str, ...]) -> Grid:
+    kinds = [by for by in HEADS if any(by in row for row in rows.values())]
+    cells = tuple((name, *(_estimate(row.get(by)) for by in kinds)) for name, row in rows.items())
+    return Grid(title, ("agent", *(HEADS[by] for by in kinds)), (cells,), notes)
 
 
 def _shapley(by: str, seats: frozenset[str], teams: Mapping[tuple[str, frozenset[str]], Rewards]) -> dict[str, Rewards]:

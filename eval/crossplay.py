@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         engine=EngineOptions.of({**runs[0].config, **engine}),
         cross_play=args.cross_play,
         contributions=args.contributions,
+        divergence=args.divergence,
         chunk=args.chunk,
         disable_tqdm=args.disable_tqdm or None,
     )
@@ -152,6 +153,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--contributions", action="store_true",
         help="play each run's team with others in its seats, too: what does each of its agents contribute?",
+    )  # fmt: skip
+    parser.add_argument(
+        "--divergence", action="store_true",
+        help="measure how far partners are from the one that an agent was trained beside, in nats an episode",
     )  # fmt: skip
     parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")

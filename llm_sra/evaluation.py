@@ -13,11 +13,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from llm_sra.divergence import Usual, divergences, usual_partners
 from llm_sra.engines import ENGINES, Engine, EngineOptions
 from llm_sra.filling import CHUNK, Processes, fill, play_tables
 from llm_sra.identity import source_digest
 from llm_sra.loading import load_task, unknown
-from llm_sra.matrix import DECODINGS, IDLE, Cell, Coalition, cells, coalitions, cross_cells
+from llm_sra.matrix import DECODINGS, IDLE, Cell, Coalition, cells, coalitions, cross_cells, seated
 from llm_sra.play import Table
 from llm_sra.policies import Policy, UnavailableError
 from llm_sra.records import Record, episode_line, summarise, team_record, write_results
@@ -25,7 +26,7 @@ from llm_sra.rosters import SELF_PLAY, Entry, RosterError, read_roster
 from llm_sra.runs import Run, RunError
 from llm_sra.store import Played, Store, episode_key
 from llm_sra.studio import CANNOT_BE_HAD, Agents, Studio
-from llm_sra.task import Problem, Task
+from llm_sra.task import Episode, Problem, Task
 
 __all__ = ["DECODINGS", "Agents", "Cell", "DevEvaluation", "Record", "Studio", "evaluate", "write_results"]
 STORE = "store"  # folder of the episodes, below that of the results
@@ -45,6 +46,7 @@ def evaluate(
     engine: EngineOptions | str = "transformers",
     cross_play: bool = False,
     contributions: bool = False,
+    divergence: bool = False,
     chunk: int = CHUNK,
     disable_tqdm: bool | None = None,
 ) -> list[Record]:
@@ -68,6 +70,9 @@ def evaluate(
         cross_play: Whether to play each run's agents with those of every other run, too.
         contributions: Whether to play each run's team with others in some of its seats, too: `teams` in `results.json`,
             from which follows what each agent contributes.
+        divergence: Whether to measure, in sampled play, how far each partner is from the one that the agent was trained
+            beside: `divergence/SEAT` among a record's metrics, in nats an episode, where the partner draws tokens from
+            the same base. Takes the transformers engine.
         chunk: Most episodes at a time; changes what a kill can lose, not the results.
         disable_tqdm: Whether to do without the progress bar; None: where the output is not a terminal.
 
@@ -86,6 +91,8 @@ def evaluate(
     options = EngineOptions(kind=engine) if isinstance(engine, str) else engine
     opened = [path if isinstance(path, Run) else Run.open(path) for path in run_paths]
     entries = [] if roster is None else read_roster(roster)
+    if divergence and options.kind != "transformers":
+        raise ValueError("a partner's divergence is measured with the model in this process: engine transformers")
     _check(options.kind, decodings, chunk, opened, entries, cross_play)
     task = _task_of(opened)
     chosen = task.problems(split, problems, seed)
@@ -97,12 +104,17 @@ def evaluate(
     limit = opened[0].config["max_completion_length"]
     with Studio(task, options, limit) as studio:
         agents = [studio.agents(run) for run in opened]
-        partners, missing = _partners(studio, entries)
-        own = cells(task, agents, partners, decodings)
+        partners, missing = _partners(studio, entries, agents)
+        own = [cell for team in agents for cell in cells(task, team, partners[team.run], decodings)]
         crossed = cross_cells(task, agents, decodings) if cross_play else []
         teams = list(coalitions(task, agents, _idle(studio), decodings)) if contributions else []
         setting = {**_setting(task, opened[0]), "split": split, "seed": seed}
-        keys, wanted = _plan([*own, *crossed, *teams], chosen, setting, studio)
+        usual = usual_partners([*own, *crossed]) if divergence else {}
+        keys, wanted, compared = _plan([*own, *crossed, *teams], chosen, setting, studio, usual)
+
+        def measure(keys: Sequence[str], episodes: Sequence[Episode]) -> list[dict[str, float]]:
+            nats = divergences(task, episodes, [compared.get(key, {}) for key in keys], studio.engines)
+            return [{f"divergence/{seat}": value for seat, value in each.items()} for each in nats]
 
         def on_lost(policy: Policy, error: UnavailableError) -> None:
             for cell in own:
@@ -113,7 +125,10 @@ def evaluate(
             played = store.read(wanted) if store else {}
             processes.joined({})  # before one of them writes
             how = {"seed": seed, "max_reply_tokens": limit, "chunk": chunk, "disable_tqdm": disable_tqdm}
-            fill(task, wanted, played, studio.engines, processes=processes, on_lost=on_lost, store=store, **how)
+            fill(
+                task, wanted, played, studio.engines, processes=processes, on_lost=on_lost,
+                measure=measure if divergence else None, store=store, **how,
+            )  # fmt: skip
             missing = processes.joined(missing)
             if store and processes.count > 1:
                 played = store.read(wanted)
@@ -155,10 +170,10 @@ class DevEvaluation:
     ) -> None:
         self._task, self._seed, self._limit = task, seed, max_reply_tokens
         studio = Studio(task)
-        partners = {entry.name: studio.partner(entry) for entry in read_roster(roster)}
-        self._engines = {**studio.engines, "training": engine}
         agents = Agents("training", "", heroes, "training")
-        self._cells = cells(task, [agents], partners, ["sampled"])
+        partners = {entry.name: studio.partner(entry, seated(agents)) for entry in read_roster(roster)}
+        self._engines = {**studio.engines, "training": engine}
+        self._cells = cells(task, agents, partners, ["sampled"])
         self._problems = task.problems("dev", problems, seed)
 
     def __call__(self) -> dict[str, float]:
@@ -205,19 +220,31 @@ def _opened_store(out: str | Path | None, run: Run, processes: Processes) -> Ite
 
 
 def _plan(
-    todo: Sequence[Cell | Coalition], problems: Sequence[Problem], setting: Mapping[str, Any], studio: Studio
-) -> tuple[dict[int, list[str]], dict[str, Table]]:
-    """The keys of each match's episodes, by the match's `id`; and by key what is played, equal episodes once."""
+    todo: Sequence[Cell | Coalition],
+    problems: Sequence[Problem],
+    setting: Mapping[str, Any],
+    studio: Studio,
+    usual: Mapping[int, Usual],
+) -> tuple[dict[int, list[str]], dict[str, Table], dict[str, Usual]]:
+    """The keys of each match's episodes, by the match's `id`; by key, what is played and with whom partners compare.
+
+    Equal episodes are played once. `usual` says by match whom partners are compared with.
+    """
     identity: Any = cache(studio.identity)
     keys: dict[int, list[str]] = {}
     tables: dict[str, Table] = {}
+    compared: dict[str, Usual] = {}
     for match in (cell.match for cell in todo):
         if id(match) not in keys:
             seats = {seat: identity(match.seats[seat]) for seat in studio.task.seats}
+            if whom := usual.get(id(match)):
+                seats |= {f"{seat} compared": identity(policy) for seat, policy in whom.items()}
             keys[id(match)] = [episode_key(setting, match.name, seats, problem) for problem in problems]
             for key, problem in zip(keys[id(match)], problems, strict=True):
                 tables.setdefault(key, Table(problem, match))
-    return keys, tables
+                if whom:
+                    compared[key] = whom
+    return keys, tables, compared
 
 
 def _setting(task: Task, run: Run) -> dict[str, Any]:
@@ -249,13 +276,17 @@ def _idle(studio: Studio) -> Policy | None:
     return None if name is None else next(iter(studio.partner(Entry(IDLE, "scripted", name)).values()))
 
 
-def _partners(studio: Studio, entries: Sequence[Entry]) -> tuple[dict[str, dict[str, Policy]], dict[str, str]]:
-    """The policies of the partners that can be had, by seat, and why the others cannot."""
-    partners: dict[str, dict[str, Policy]] = {}
+def _partners(
+    studio: Studio, entries: Sequence[Entry], agents: Sequence[Agents]
+) -> tuple[dict[str, dict[str, dict[str, Policy]]], dict[str, str]]:
+    """By run and name, the policies of the partners that can be had, by seat; and why the others cannot."""
+    partners: dict[str, dict[str, dict[str, Policy]]] = {team.run: {} for team in agents}
     missing: dict[str, str] = {}
     for entry in entries:
         try:
-            partners[entry.name] = studio.partner(entry)
+            shared = None if entry.innermost.kind == "live" else studio.partner(entry)
+            for team in agents:  # a live partner is each run's own
+                partners[team.run][entry.name] = shared or studio.partner(entry, seated(team))
         except CANNOT_BE_HAD as error:
             _miss(missing, entry.name, error)
     return partners, missing

@@ -4,7 +4,7 @@ Who plays with whom, what an episode is kept under and what comes of it are deci
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,12 +17,13 @@ from llm_sra.engines import Engine
 from llm_sra.play import Table, play
 from llm_sra.policies import Endpoint, Perturbed, Policy, UnavailableError
 from llm_sra.store import Played, Store
-from llm_sra.task import Task
+from llm_sra.task import Episode, Task
 
 CHUNK = 1024  # episodes that are played at a time: full batches for an engine, minutes for a kill to lose
 PATIENCE = timedelta(days=30)  # with which processes wait for the slowest
 Key = TypeVar("Key")
 Lost = Callable[[Policy, UnavailableError], None]
+Measure = Callable[[Sequence[str], Sequence[Episode]], Sequence[Mapping[str, float]]]
 
 
 class Processes:
@@ -67,6 +68,7 @@ def fill(
     chunk: int,
     processes: Processes,
     on_lost: Lost,
+    measure: Measure | None = None,
     store: Store | None = None,
     disable_tqdm: bool | None = None,
 ) -> None:
@@ -82,6 +84,7 @@ def fill(
         chunk: Most episodes at a time.
         processes: That share the work.
         on_lost: Called for a partner that cannot be had any longer; its episodes are left out.
+        measure: Given the keys and episodes of a chunk, says what else to count about each.
         store: Takes each chunk as it ends.
         disable_tqdm: Whether to do without the bar; None: where the output is not a terminal.
     """
@@ -95,7 +98,7 @@ def fill(
         unit=" episodes",
         disable=True if processes.rank else disable_tqdm,
     ) as bar:
-        for played, passed in play_tables(task, todo, engines, seed, max_reply_tokens, chunk, on_lost):
+        for played, passed in play_tables(task, todo, engines, seed, max_reply_tokens, chunk, on_lost, measure):
             if store is not None:
                 store.append(played)
             kept.update(played)
@@ -110,6 +113,7 @@ def play_tables(
     max_reply_tokens: int | None = None,
     chunk: int = CHUNK,
     on_lost: Lost | None = None,
+    measure: Callable[[Sequence[Key], Sequence[Episode]], Sequence[Mapping[str, float]]] | None = None,
 ) -> Iterator[tuple[dict[Key, Played], int]]:
     """Play tables, a chunk at a time, all of it at once.
 
@@ -121,6 +125,7 @@ def play_tables(
         max_reply_tokens: Token limit of a reply; the task's own if None.
         chunk: Most tables at a time.
         on_lost: Called for a partner that is lost on the way; None raises the error.
+        measure: Given the keys and episodes of a chunk, says what else to count about each.
 
     Yields:
         A chunk's episodes by the keys of their tables, and how many tables it had. Tables of lost partners have none.
@@ -144,7 +149,9 @@ def play_tables(
             task, [table for _, table in seated], engines, on_lost=None if on_lost is None else lose, **options
         )
         keys = [key for key, table in seated if is_whole(table)]
-        yield {key: Played.of(episode) for key, episode in zip(keys, episodes, strict=True)}, len(part)
+        more = measure(keys, episodes) if measure else [{}] * len(keys)
+        played = (Played.of(*pair) for pair in zip(episodes, more, strict=True))
+        yield dict(zip(keys, played, strict=True)), len(part)
 
 
 def _hosted(policy: Policy) -> bool:

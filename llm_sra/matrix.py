@@ -46,29 +46,28 @@ class Coalition:
 
 def cells(
     task: Task,
-    agents: Iterable[Agents],
+    team: Agents,
     partners: Mapping[str, Mapping[str, Policy]],
     decodings: Sequence[str],
 ) -> list[Cell]:
-    """Every agent in every seat with itself and with every partner.
+    """A run's agent in every seat with itself and with every partner.
 
     Args:
         task: Names the seats.
-        agents: Of the runs.
+        team: Of the run.
         partners: By name, the policy for each seat.
         decodings: Keys of `DECODINGS`.
     """
     made = []
-    for team in agents:
-        for decoding in decodings:
-            own = _seated(team, decoding)
-            together = _among_agents(own, decoding)
-            for seat in task.seats:
-                made.append(Cell(team, seat, SELF_PLAY, decoding, together))
-                for name, policies in partners.items():
-                    others = {other: decoded(policies[other], DECODINGS[decoding]) for other in task.seats}
-                    match = Match(f"{seat}/{name}/{decoding}", {**others, seat: own[seat]})
-                    made.append(Cell(team, seat, name, decoding, match))
+    for decoding in decodings:
+        own = seated(team, decoding)
+        together = _among_agents(own, decoding)
+        for seat in task.seats:
+            made.append(Cell(team, seat, SELF_PLAY, decoding, together))
+            for name, policies in partners.items():
+                others = {other: decoded(policies[other], DECODINGS[decoding]) for other in task.seats}
+                match = Match(f"{seat}/{name}/{decoding}", {**others, seat: own[seat]})
+                made.append(Cell(team, seat, name, decoding, match))
     return made
 
 
@@ -80,11 +79,11 @@ def cross_cells(task: Task, agents: Sequence[Agents], decodings: Sequence[str]) 
     made = []
     for team in agents:
         for decoding in decodings:
-            own = _seated(team, decoding)
+            own = seated(team, decoding)
             for seat in task.seats:
                 for other in agents:
                     if other.run != team.run:
-                        match = _among_agents({**_seated(other, decoding), seat: own[seat]}, decoding)
+                        match = _among_agents({**seated(other, decoding), seat: own[seat]}, decoding)
                         made.append(Cell(team, seat, other.run, decoding, match))
     return made
 
@@ -103,7 +102,7 @@ def coalitions(
     some = [seats for size in range(1, len(task.seats) + 1) for seats in combinations(task.seats, size)]
     for team in agents:
         for decoding in decodings:
-            own = _seated(team, decoding)
+            own = seated(team, decoding)
             base = {seat: replace(policy, name=BASE, adapter=None) for seat, policy in own.items()}
             again = {seat: replace(policy, luck=1) for seat, policy in own.items()}
             stand_ins: list[tuple[str, Mapping[str, Policy], Sequence[tuple[str, ...]]]] = [("", {}, [()])]
@@ -115,7 +114,8 @@ def coalitions(
                     yield Coalition(team, replaced, by, decoding, match)
 
 
-def _seated(team: Agents, decoding: str) -> dict[str, EnginePolicy]:
+def seated(team: Agents, decoding: str = "sampled") -> dict[str, EnginePolicy]:
+    """A run's agents, each in its seat."""
     return {
         seat: EnginePolicy(f"{team.run}:{adapter or 'base'}", team.engine, adapter, DECODINGS[decoding])
         for seat, adapter in team.heroes.items()

@@ -14,7 +14,7 @@
         cache: cache/qwen3-4b.jsonl
       - {name: written, kind: recorded, policy: replies.jsonl, field: reply}  # replays what was once said
       - {name: deaf, kind: perturbed, of: {kind: scripted, policy: diligent}, how: drop, probability: 0.3, seed: 1}
-      - {name: own, kind: live, seeds: 3}  # of a training alone: the partner that is trained beside
+      - {name: own, kind: live}  # the partner that is, or was, trained beside; in a training alone also `seeds: 3`
 
 Paths are relative to the roster. How a partner takes its seat is `studio`'s part.
 """
@@ -55,6 +55,11 @@ class Entry:
     kind: str
     policy: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def innermost(self) -> "Entry":
+        """Who answers, if it is perturbed; else itself."""
+        return self.options["of"].innermost if self.kind == "perturbed" else self
 
 
 @dataclass(frozen=True)
@@ -203,12 +208,9 @@ def _inner(options: Mapping[str, Any], name: Any, path: Path, where: str) -> Ent
         raise RosterError(f"{where}: `seeds` goes with a live partner of its own, not with a perturbed one")
     if (options["how"] == SAY) != ("text" in options):
         raise RosterError(f"{where}: `text` goes with `how: {SAY}`, and with no other")
-    innermost = inner
-    while innermost.kind == "perturbed":
-        innermost = innermost.options["of"]
-    if options["how"] == TEMPERATURE and innermost.kind not in ("adapter", "model", "endpoint", "live"):
+    if options["how"] == TEMPERATURE and inner.innermost.kind not in ("adapter", "model", "endpoint", "live"):
         raise RosterError(
-            f"{where}: a {innermost.kind} partner has no temperature to raise; perturb a model, an adapter or an "
+            f"{where}: a {inner.innermost.kind} partner has no temperature to raise; perturb a model, an adapter or an "
             "endpoint, or choose another `how`"
         )
     return inner

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llm_sra.identity import digest
@@ -70,8 +71,8 @@ class Played:
     rewards: Mapping[str, tuple[Reward, ...]]
 
     @classmethod
-    def of(cls, episode: Episode) -> "Played":
-        """What is kept of an episode."""
+    def of(cls, episode: Episode, more: Mapping[str, float] = MappingProxyType({})) -> "Played":
+        """What is kept of an episode; `more` are further numbers beside the task's own."""
         turns = []
         for turn in episode.turns:
             logprobs = turn.reply.logprobs
@@ -83,7 +84,7 @@ class Played:
             players=dict(episode.policies),
             solved=bool(episode.outcome.solved),
             effort=dict(episode.outcome.effort),
-            metrics={name: float(value) for name, value in episode.outcome.metrics.items()},
+            metrics={name: float(value) for name, value in {**episode.outcome.metrics, **more}.items()},
             turns=tuple(turns),
             rewards={seat: tuple(rewards) for seat, rewards in episode.rewards.items()},
         )

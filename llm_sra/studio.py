@@ -51,7 +51,7 @@ class Studio:
         task: What is played.
         options: The engine of the runs' agents; models that are partners are played by transformers.
         max_reply_tokens: Token limit of a reply, for endpoints; the task's own if None.
-        live: The policy of each seat that is being trained, for `live` partners.
+        live: The policy of each seat that is being trained, for `live` partners that are given no others.
     """
 
     def __init__(
@@ -94,8 +94,12 @@ class Studio:
         heroes = {seat: self._load(engine, run.adapters / name) for seat, name in run.heroes.items()}
         return Agents(run.name, str(run.config["arm"]), heroes, engine)
 
-    def partner(self, entry: Entry) -> dict[str, Policy]:
+    def partner(self, entry: Entry, live: Mapping[str, EnginePolicy] | None = None) -> dict[str, Policy]:
         """The policy of a roster's entry for each seat.
+
+        Args:
+            entry: Of the roster.
+            live: The policy of each seat that a `live` partner is.
 
         Endpoints are not asked here: whether one can be had turns out at its first reply, as all may be in its cache.
 
@@ -105,14 +109,17 @@ class Studio:
             UnknownNameError, ValueError, PolicyError: If the roster asks for what there is not.
         """
         if entry.kind == "live":
-            if self._live is None:
-                raise RosterError(f"partner {entry.name!r} is of kind live: there is one only while agents are trained")
-            return {seat: replace(policy, name=entry.name, **entry.options) for seat, policy in self._live.items()}
+            live = live or self._live
+            if live is None:
+                raise RosterError(
+                    f"partner {entry.name!r} is of kind live: the partner that was trained beside, and nobody was"
+                )
+            return {seat: replace(policy, name=entry.name, **entry.options) for seat, policy in live.items()}
         if entry.kind == "adapter":
             return self._adapters(entry)
         if entry.kind == "perturbed":
             how = {key: value for key, value in entry.options.items() if key != "of"}
-            inner = self.partner(entry.options["of"])
+            inner = self.partner(entry.options["of"], live)
             return {seat: Perturbed(entry.name, policy, **how) for seat, policy in inner.items()}
         return dict.fromkeys(self.task.seats, self._for_any_seat(entry))
 

@@ -57,12 +57,11 @@ def test_agents_that_need_each_other_share_what_they_earn_together() -> None:
 
 
 def test_the_table_says_who_took_the_seat() -> None:
-    [grid] = contribution_grids(results(TEAMS))
-    assert grid.header[1:] == (
-        "less with an idle partner there", "less with the base model there", "less with itself there",
-        "Shapley value, idle", "Shapley value, base",
-    )  # fmt: skip
-    assert grid.sections[0][0][:2] == ("a (ippo), first", "+1.00 [+1.00, +1.00]")
+    lost, shapley = contribution_grids(results(TEAMS))
+    assert lost.header == ("agent", "an idle partner", "the base model", "itself, other luck")
+    assert lost.sections[0][0][:2] == ("a (ippo), first", "+1.00 [+1.00, +1.00]")
+    assert shapley.header == ("agent", "an idle partner", "the base model")
+    assert shapley.sections[0][1][1] == "+0.00 [+0.00, +0.00]"
     assert contribution_grids(results({})) == []
 
 
@@ -70,7 +69,7 @@ def test_teams_are_played_from_the_command_line(tmp_path: Path, capsys: pytest.C
     run = make_run(tmp_path / "runs" / "a", base=PUPIL, max_completion_length=8)
     out = tmp_path / "out"
     crossplay.main(["--run", str(run.path), "--contributions", "--problems", "3", "--out", str(out)])
-    assert "What each agent contributes to its team, greedy" in capsys.readouterr().out
+    assert "What a team loses with another in an agent's seat, greedy" in capsys.readouterr().out
     read = read_results(out)
     assert len(read.teams) == 2 * (
         1 + 3 + 3 + 2

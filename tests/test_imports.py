@@ -27,6 +27,13 @@ MAY_IMPORT = {
     "llm_sra.engines": ("llm_sra.task", "llm_sra.adapters", "llm_sra.render"),
     "llm_sra.play": ("llm_sra.task", "llm_sra.policies", "llm_sra.engines", "llm_sra.render"),
     "llm_sra.credit": ("llm_sra.task", "llm_sra.risk"),
+    "llm_sra.divergence": (
+        "llm_sra.task",
+        "llm_sra.policies",
+        "llm_sra.engines",
+        "llm_sra.matrix",
+        "llm_sra.rosters",
+    ),
     "llm_sra.cards": ("llm_sra.engines", "llm_sra.runs"),
     "llm_sra.hub": (),
     "llm_sra.exporting": (

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from eval.plots import COLOURS, LINES, running_mean
 from eval.report.gather import Gathered
-from eval.report.robustness import Series
+from eval.report.robustness import Distance, Series
 from eval.settings import Group
 from eval.table import name_of
 from llm_sra.rosters import SELF_PLAY
@@ -202,6 +202,26 @@ def robustness(gathered: Gathered, number: int, curve: Series, decoding: str) ->
     _legend(figure, known, gathered.groups, styles)
     caption = f"{curve.partner}, perturbed ({curve.how}), {decoding}: mean over runs."
     return _kept(figure, f"robustness-{number + 1}", caption)
+
+
+def distance(gathered: Gathered, found: Sequence[Distance]) -> Picture:
+    """Share solved over the KL of the partner from the usual one: a point for each agent and partner."""
+    figure = Figure(figsize=SMALL, layout="constrained")
+    panel = figure.subplots()
+    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    for group in known:
+        runs, shade = set(gathered.evaluated(group).values()), colour(gathered.groups.index(group))
+        own = [one for one in found if one.run in runs]
+        x, y = [max(one.nats, 0.0) for one in own], [one.solved for one in own]
+        panel.scatter(x, y, s=14, color=shade, alpha=0.6, linewidths=0, clip_on=False, zorder=3)
+        panel.plot(x, running_mean(y), color=shade, linewidth=2)
+    panel.set_ylim(-0.02, 1.02)
+    panel.set_xscale("symlog", linthresh=1.0)
+    panel.set_xlim(left=0.0)
+    _finish(panel, "Partners unlike the usual one", "KL from the usual partner, nats per episode", "share solved")
+    _legend(figure, known, gathered.groups, [])
+    caption = "Each point is an agent with one partner, sampled; the line is their running mean."
+    return _kept(figure, "divergence", caption)
 
 
 def _draw_lines(panel: Axes, lines: Sequence[Line]) -> None:

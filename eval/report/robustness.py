@@ -1,10 +1,12 @@
-"""Which partners of a roster are one partner, perturbed more and more: the points of a robustness curve."""
+"""What robustness curves show: one partner perturbed more and more, and partners ever further from the usual one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval.results import Results
 from llm_sra.rosters import Entry
 
+DIVERGENCE = "divergence/"  # how names of such numbers begin
 PERTURBED = "perturbed"
 ALWAYS = 1.0  # the probability where the roster names none
 APART = ("of", "probability", "seed")
@@ -23,6 +25,35 @@ class Series:
     partner: str
     how: str
     points: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How an agent did with a partner that is so far from the one that it was trained beside.
+
+    Attributes:
+        run: The agent's run.
+        seat: Its seat.
+        partner: Name of the partner, or of another run.
+        nats: KL of what the partners in all other seats say from what the usual ones would, per episode.
+        solved: Share of problems solved.
+    """
+
+    run: str
+    seat: str
+    partner: str
+    nats: float
+    solved: float
+
+
+def distances(results: Results) -> list[Distance]:
+    """Whatever `llm-sra eval --divergence` measured, nearest first."""
+    found = []
+    for record in (*results.records, *results.cross_play):
+        nats = [value for name, value in record.metrics.items() if name.startswith(DIVERGENCE)]
+        if nats:
+            found.append(Distance(record.run, record.seat, record.partner, sum(nats), record.solve_rate))
+    return sorted(found, key=lambda distance: distance.nats)
 
 
 def series(roster: Sequence[Entry], played: Sequence[str]) -> list[Series]:

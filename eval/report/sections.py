@@ -13,7 +13,7 @@ from eval.report.curves import training_pictures
 from eval.report.figures import Picture
 from eval.report.gather import Gathered
 from eval.report.headline import STRANGERS, Comparison, compare, comparisons, main_pair, sentence, work, work_sentence
-from eval.report.robustness import series
+from eval.report.robustness import Distance, Series, distances, series
 from eval.results import ResultsError, labels
 from eval.settings import ELSEWHERE, differing, value_of
 from eval.stats import Estimate, StatsError, summarise
@@ -241,15 +241,22 @@ def _training(gathered: Gathered) -> Section:
 
 def _robustness(gathered: Gathered) -> Section:
     title = "Robustness"
-    if gathered.roster is None:
-        return Section(
-            "robustness", title, missing="--roster ROSTER, the one of the evaluation, if it has perturbed partners"
+    far = distances(gathered.results)
+    found = [] if gathered.roster is None else series(gathered.roster, gathered.results.partners)
+    if not far and not found:
+        asked = (
+            "--roster ROSTER, the one of the evaluation, if one partner is perturbed there with several probabilities"
         )
-    found = series(gathered.roster, gathered.results.partners)
-    if not found:
-        asked = "an evaluation with a roster in which one partner is perturbed with several probabilities"
-        return Section("robustness", title, missing=asked)
-    pictures = tuple(figures.robustness(gathered, i, curve, gathered.decoding) for i, curve in enumerate(found))
+        return Section("robustness", title, missing=f"{asked}; or an evaluation with --divergence")
+    pictures = [figures.robustness(gathered, i, curve, gathered.decoding) for i, curve in enumerate(found)]
+    tables = [_perturbed(gathered, found)] if found else []
+    if far:
+        pictures.append(figures.distance(gathered, far))
+        tables.append(_distances(gathered, far))
+    return Section("robustness", title, tables=tuple(tables), pictures=tuple(pictures))
+
+
+def _perturbed(gathered: Gathered, found: Sequence[Series]) -> Grid:
     rows = []
     for curve in found:
         for probability, name in curve.points:
@@ -259,10 +266,22 @@ def _robustness(gathered: Gathered) -> Section:
             ]  # fmt: skip
             rows.append((f"{curve.partner}: {curve.how}", f"{probability:g}", *rates))
     known = [group.label for group in gathered.groups if gathered.evaluated(group)]
-    table = Grid(
+    return Grid(
         "Share of problems solved, mean over runs and seats", ("partner", "probability", *known), (tuple(rows),)
     )
-    return Section("robustness", title, tables=(table,), pictures=pictures)
+
+
+def _distances(gathered: Gathered, found: Sequence[Distance]) -> Grid:
+    rows = tuple(
+        (f"{name_of(gathered.results, d.run)}, {d.seat}", d.partner, f"{max(d.nats, 0.0):.2f}", f"{d.solved:.2f}")
+        for d in found
+    )
+    return Grid(
+        "How far partners are from the one that an agent was trained beside, and what they solve together, sampled",
+        ("agent", "partner", "KL, nats per episode", "solved"),
+        (rows,),
+        ("KL of what the partner says from what the usual one would have said there; nearest first.",),
+    )
 
 
 def _everything(gathered: Gathered) -> Section:

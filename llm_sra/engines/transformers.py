@@ -30,6 +30,7 @@ from llm_sra.engines.replies import completion, end_of_turn_ids
 from llm_sra.render import Renderer
 from llm_sra.task import Sampling
 
+SCORED = 32  # replies in one forward pass of `logprobs`
 PREFIX_BYTES = 2**30  # of keys and values that are kept from turn to turn
 PEFT_BASE = "__base__"  # how PEFT calls a row without an adapter
 
@@ -80,6 +81,57 @@ class TransformersEngine:
                 batch = positions[start : start + self.batch_size]
                 completions.update(zip(batch, self._generate_batch([requests[i] for i in batch]), strict=True))
         return [completions[i] for i in range(len(requests))]
+
+    @torch.no_grad()
+    def logprobs(
+        self,
+        said: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+        adapter: str | None,
+        choices: Sequence[int] = (),
+    ) -> list[float]:
+        """Log-probabilities of whole replies at temperature 1.
+
+        Args:
+            said: Prompts and replies, as token ids.
+            adapter: Who is asked; None is the base model.
+            choices: Token ids that replies are drawn from; empty: all.
+
+        Returns:
+            Natural logs, one for each reply.
+        """
+        found = [0.0] * len(said)
+        order = sorted(range(len(said)), key=lambda i: len(said[i][0]) + len(said[i][1]))  # little padding
+        was_training = self.bank.model.training
+        self.bank.model.eval()
+        try:
+            with self.bank.using(adapter):
+                for start in range(0, len(order), SCORED):
+                    batch = order[start : start + SCORED]
+                    for i, logprob in zip(batch, self._score([said[i] for i in batch], list(choices)), strict=True):
+                        found[i] = logprob
+        finally:
+            self.bank.model.train(was_training)
+        return found
+
+    def _score(self, said: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], choices: list[int]) -> list[float]:
+        whole = [torch.tensor((*prompt, *reply)) for prompt, reply in said]
+        ids = torch.nn.utils.rnn.pad_sequence(whole, batch_first=True).to(self.bank.model.device)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(one) for one in whole], batch_first=True).to(ids.device)
+        keep = (
+            max(ids.size(1) - len(prompt) for prompt, _ in said) + 1
+        )  # places from the first that says a reply's token
+        logits = self.bank.base(input_ids=ids, attention_mask=mask, logits_to_keep=keep).logits.float()
+        first = ids.size(1) - logits.size(1)
+        if choices:
+            others = torch.full_like(logits, -torch.inf)
+            others[..., choices] = logits[..., choices]
+            logits = others
+        sums = []
+        for row, (prompt, reply) in enumerate(said):
+            start = len(prompt) - 1 - first
+            given = logits[row, start : start + len(reply)].log_softmax(-1)
+            sums.append(given.gather(1, torch.tensor(reply, device=ids.device)[:, None]).sum().item())
+        return sums
 
     @torch.no_grad()
     def _generate_batch(self, requests: Sequence[Request]) -> list[Completion]:
