@@ -189,7 +189,8 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
     assert asked.pop("engine").kind == "transformers"
     assert asked == {
         "problems": 64, "split": "test", "decodings": ["greedy"], "seed": 0, "runs": ["q/ippo", "q/srpo"],
-        "roster": roster, "cross_play": False, "chunk": CHUNK, "disable_tqdm": None,
+        "roster": roster, "cross_play": False, "contributions": False, "divergence": False, "chunk": CHUNK,
+        "disable_tqdm": None,
     }  # fmt: skip
     assert sorted(file.name for file in out.iterdir()) == ["episodes.jsonl", "figure.png", "results.json", "table.md"]
     assert (out / "table.md").read_text() == markdown(read_results(out))
