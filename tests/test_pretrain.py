@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks.worksheet
+from tasks.starting_model import IGNORED
 from tasks.worksheet import Worksheet, habits, pretrain
 from tasks.worksheet.blueprints import BLUEPRINTS
 from tasks.worksheet.lessons import Habit, Lesson, lesson, lessons
@@ -119,7 +120,7 @@ def labelled(name: str, lesson: Lesson, only_exemplary: bool) -> str:
     """The text of the tokens that a model learns from."""
     tokenizer = BLUEPRINTS[name].tokenizer()
     _, _, labels = pretrain.encode(tokenizer, [lesson], only_exemplary)
-    return tokenizer.decode(labels[labels != pretrain.IGNORED])
+    return tokenizer.decode(labels[labels != IGNORED])
 
 
 @each_model

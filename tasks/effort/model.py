@@ -16,8 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, 
 from llm_sra.games.known import KNOWN
 from tasks.effort.options import LETTERS
 from tasks.effort.task import Effort
-from tasks.worksheet.blueprints import CONTEXT, byte_level_tokenizer
-from tasks.worksheet.pretrain import save
+from tasks.starting_model import CONTEXT, ROLES, byte_level_tokenizer, save
 
 # Words that are one token each: all that name actions of the known games, and letters for other games.
 WORDS = tuple(dict.fromkeys(name for game in KNOWN.values() for names in game.actions for name in names)) + LETTERS[:8]
@@ -33,7 +32,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE that has the words and whatever else the known games' prompts say as tokens. ChatML."""
     tasks = [Effort(game=name) for name in KNOWN]
     prompts = [message.content for task in tasks for seat in task.seats for message in task.view((), seat)]
-    return byte_level_tokenizer([*WORDS, "user", "assistant", "system", *prompts])
+    return byte_level_tokenizer([*WORDS, *ROLES, *prompts])
 
 
 def player(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> PreTrainedModel:

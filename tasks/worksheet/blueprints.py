@@ -4,36 +4,19 @@ They differ in everything that a foreign partner may differ in. Both tokenizers 
 one token, never join text across a line break, and take any text without loss.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from tasks.starting_model import CONTEXT, INITIAL_SCALE, ROLES, byte_level_tokenizer, qwen2
 from tasks.worksheet.lessons import Habit
 from tasks.worksheet.sheet import PASS
 
-CONTEXT = 1024
-INITIAL_SCALE = 0.06  # the usual 0.02 is meant for wider layers and learns far more slowly here
-WORDS = (PASS, "user", "assistant", "system")
+WORDS = (PASS, *ROLES)
 
-# `generation` marks what the model says itself, for training on it; the rendered text is the same without it.
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' }}"
-    "{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
-    "{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+# As `CHATML`, in the form of Llama 3.
 HEADERS = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -65,29 +48,9 @@ class Blueprint:
     seed: int
 
 
-def byte_level_tokenizer(texts: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose tokens are the words of some texts; digits and signs stand alone. ChatML."""
-    tokenizer = Tokenizer(models.BPE())
-    alone = pre_tokenizers.Split(Regex(r"\p{L}+|\P{L}"), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=512,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([texts], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        chat_template=CHATML,
-        model_max_length=CONTEXT,
-        clean_up_tokenization_spaces=False,
-    )
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE with ChatML."""
+    return byte_level_tokenizer(WORDS)
 
 
 def unigram_tokenizer() -> PreTrainedTokenizerFast:
@@ -115,25 +78,6 @@ def unigram_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def qwen2(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """An untrained Qwen2 of about 0.36 M parameters, embeddings tied."""
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=3,  # of 32 numbers each: vLLM's CPU build takes no fewer
-        num_key_value_heads=3,
-        max_position_embeddings=CONTEXT,
-        initializer_range=INITIAL_SCALE,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Qwen2ForCausalLM(config)
-
-
 def llama(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """An untrained Llama of about 0.4 M parameters with grouped key-value heads, embeddings not tied."""
     config = LlamaConfig(
@@ -154,7 +98,7 @@ def llama(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
 
 
 BLUEPRINTS = {
-    "pupil": Blueprint(byte_level_tokenizer, qwen2, Habit(right=0.5, rest=0.33), steps=1600, seed=0),
+    "pupil": Blueprint(word_tokenizer, qwen2, Habit(right=0.5, rest=0.33), steps=1600, seed=0),
     "stranger": Blueprint(
         unigram_tokenizer, llama, Habit(right=0.6, rest=0.25, slips=("sum", "skip")), steps=900, seed=1000
     ),

@@ -1,0 +1,202 @@
+"""What the small models that ship with tasks are made with: a tokenizer, a shape, supervised learning, a folder.
+
+Which words a model has as tokens, what it is taught and for how long is its task's own to say. `make` is the command
+line of a module that makes such models.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.optim import AdamW, Muon, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from llm_sra.task import Message
+
+CONTEXT = 1024
+INITIAL_SCALE = 0.06  # the usual 0.02 is meant for wider layers and learns far more slowly here
+ROLES = ("user", "assistant", "system")
+LEARNING_RATE = 3e-3
+MATRIX_LEARNING_RATE = 8e-3
+WARMUP = 50
+IGNORED = -100
+
+# `generation` marks what the model says itself, for training on it; the rendered text is the same without it.
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
+    "{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+Encoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Made = tuple[PreTrainedModel, PreTrainedTokenizerFast]
+
+
+def byte_level_tokenizer(texts: Sequence[str], size: int = 512) -> PreTrainedTokenizerFast:
+    """Byte-level BPE whose tokens are the words of some texts; digits and signs stand alone. ChatML.
+
+    It never joins text across a line break, and takes any text without loss.
+
+    Args:
+        texts: Each word of them becomes one token, if `size` has room for all pairs that it is put together from.
+        size: Most tokens; 259 are bytes and control tokens.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    alone = pre_tokenizers.Split(Regex(r"\p{L}+|\P{L}"), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([texts], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHATML,
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def qwen2(tokenizer: PreTrainedTokenizerFast, hidden: int = 96, layers: int = 3) -> PreTrainedModel:
+    """An untrained Qwen2, embeddings tied; of about 0.36 M parameters by default.
+
+    Args:
+        tokenizer: What it reads with.
+        hidden: Width of its layers, a multiple of 32: attention heads are of 32 numbers each, as vLLM's CPU build takes
+            no fewer.
+        layers: How many.
+    """
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 32,
+        num_key_value_heads=hidden // 32,
+        max_position_embeddings=CONTEXT,
+        initializer_range=INITIAL_SCALE,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: Sequence[Sequence[Message]],
+    learned: Sequence[Sequence[bool]] | None = None,
+) -> Encoded:
+    """Token ids, attention mask and labels, each (conversations, tokens).
+
+    Args:
+        tokenizer: Its template marks replies by `generation`, and begins with none.
+        conversations: Their `assistant` messages are what may be learned, the end-of-turn tokens included.
+        learned: For each conversation and each such message of it, whether it is; as many for each. None: all are.
+    """
+    encoded: Any = tokenizer.apply_chat_template(
+        [[message.as_dict() for message in conversation] for conversation in conversations],
+        tokenize=True,
+        padding=True,
+        return_dict=True,
+        return_tensors="pt",
+        return_assistant_tokens_mask=True,
+    )
+    ids: torch.Tensor = encoded["input_ids"]
+    replies = torch.as_tensor(encoded["assistant_masks"]).bool()
+    if learned is not None:
+        begins = replies & ~replies.roll(1, dims=1)
+        number = (begins.cumsum(dim=1) - 1).clamp(min=0)
+        replies &= torch.tensor(learned).gather(1, number)
+    return ids, encoded["attention_mask"], ids.masked_fill(~replies, IGNORED)
+
+
+def optimizers(model: PreTrainedModel) -> list[Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for the rest (embeddings, output, norms, biases)."""
+    named = list(model.named_parameters())
+    matrices = [parameter for name, parameter in named if ".layers." in name and parameter.ndim == 2]
+    rest = [parameter for name, parameter in named if not (".layers." in name and parameter.ndim == 2)]
+    return [
+        Muon(matrices, lr=MATRIX_LEARNING_RATE, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        AdamW(rest, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def learn(model: PreTrainedModel, steps: int, batch: Callable[[int], Encoded]) -> None:
+    """Supervised learning; leaves the model in evaluation mode.
+
+    Args:
+        model: Is changed.
+        steps: Optimizer steps.
+        batch: What step 1, 2, ... learns from.
+    """
+    model.train()
+    steppers = optimizers(model)
+    schedules = [LambdaLR(stepper, lambda step: min((step + 1) / WARMUP, 1 - step / steps)) for stepper in steppers]
+    for step in range(1, steps + 1):
+        ids, mask, labels = batch(step)
+        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for stepper, schedule in zip(steppers, schedules, strict=True):
+            stepper.step()
+            schedule.step()
+        model.zero_grad()
+        if step % 100 == 0 or step == steps:
+            print(f"step {step}/{steps}: loss {loss.item():.4f} nats per token", flush=True)
+    model.eval()
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a model folder that `from_pretrained` loads."""
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make(
+    description: str | None,
+    makers: Mapping[str, Callable[[int | None, int], Made]],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """The command line of a module that makes models, on one thread.
+
+    Args:
+        description: What `--help` says.
+        makers: By model, a function of the number of optimizer steps (None: the model's own) and of the seed.
+        arguments: Of the command line; None: the process's.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, required=True, help="one folder per model is written here")
+    parser.add_argument("--model", choices=[*makers, "all"], default="all")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: the model's own)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    if options.steps is not None and options.steps < 1:
+        parser.error(f"--steps must be 1 or more, got {options.steps}")
+    torch.set_num_threads(1)
+    for name in makers if options.model == "all" else [options.model]:
+        print(f"{name}:", flush=True)
+        save(*makers[name](options.steps, options.seed), options.out / name)
