@@ -22,7 +22,7 @@ from llm_sra import evaluate
 from llm_sra.engines import ENGINES, EngineOptions
 from llm_sra.evaluation import DECODINGS
 from llm_sra.filling import CHUNK
-from llm_sra.loading import unknown
+from llm_sra.loading import task_options, unknown
 from llm_sra.rosters import RosterError
 from llm_sra.runs import Run, RunError
 
@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cross_play=args.cross_play,
         contributions=args.contributions,
         divergence=args.divergence,
+        task_args=task_options(args.task_args),
         chunk=args.chunk,
         disable_tqdm=args.disable_tqdm or None,
     )
@@ -163,6 +164,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--decoding", nargs="+", choices=list(DECODINGS), default=list(DECODINGS), help="one or both (default both)"
     )
+    parser.add_argument(
+        "--task_args", metavar="JSON",
+        help="options of the task that take the place of the runs' own: another world (default: as they were trained)",
+    )  # fmt: skip
     parser.add_argument(
         "--engine", default="transformers", choices=ENGINES, help="plays the runs' agents (default %(default)s)"
     )

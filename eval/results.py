@@ -28,7 +28,7 @@ class Results:
         records: As `llm_sra.evaluate` returns them.
         problems: By (run, seat, partner, decoding), the ids of the problems in the order in which they were played.
         solved: By the same key, whether each was solved: booleans of shape (problems,).
-        settings: Of the evaluation: `split`, `seed`, `roster`.
+        settings: Of the evaluation: `split`, `seed`, `roster`, and `task_args` if they were given.
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
         teams: Records of runs' teams with others in some of their seats.

@@ -42,7 +42,7 @@ class Evaluation:
 
     Attributes:
         records: One per seat, partner and decoding, as in `results.json`.
-        settings: `split`, `seed`, `roster`.
+        settings: `split`, `seed`, `roster`, and `task_args` if they were others than the run's.
         missing: By name, why a partner of the roster was not played.
     """
 
@@ -213,7 +213,10 @@ def _results(exported: Exported) -> str:
     settings = dict(evaluation.settings)
     if "roster" in settings:
         settings["roster"] = Path(str(settings["roster"])).stem  # a path would tell of the machine
-    played = ", ".join(f"{key} `{_cell(settings[key])}`" for key in ("roster", "split", "seed") if key in settings)
+    if "task_args" in settings:
+        settings["task_args"] = json.dumps(settings["task_args"])
+    shown = [key for key in ("roster", "split", "seed", "task_args") if key in settings]
+    played = ", ".join(f"{key} `{_cell(settings[key])}`" for key in shown)
     lines = [HEAD, *(_row(record) for record in exported.records)]
     notes = [f"`self-play` is the partner that it was trained beside; the others are the roster's ({played})."]
     if evaluation.missing:

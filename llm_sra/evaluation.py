@@ -16,8 +16,7 @@ from typing import Any
 from llm_sra.divergence import Usual, divergences, usual_partners
 from llm_sra.engines import ENGINES, Engine, EngineOptions
 from llm_sra.filling import CHUNK, Processes, fill, play_tables
-from llm_sra.identity import source_digest
-from llm_sra.loading import load_task, unknown
+from llm_sra.loading import unknown
 from llm_sra.matrix import DECODINGS, IDLE, Cell, Coalition, cells, coalitions, cross_cells, seated
 from llm_sra.play import Table
 from llm_sra.policies import Policy, UnavailableError
@@ -27,6 +26,7 @@ from llm_sra.runs import Run, RunError
 from llm_sra.store import Played, Store, episode_key
 from llm_sra.studio import CANNOT_BE_HAD, Agents, Studio
 from llm_sra.task import Episode, Problem, Task
+from llm_sra.world import setting_of, task_of
 
 __all__ = ["DECODINGS", "Agents", "Cell", "DevEvaluation", "Record", "Studio", "evaluate", "write_results"]
 STORE = "store"  # folder of the episodes, below that of the results
@@ -47,6 +47,7 @@ def evaluate(
     cross_play: bool = False,
     contributions: bool = False,
     divergence: bool = False,
+    task_args: Mapping[str, Any] | None = None,
     chunk: int = CHUNK,
     disable_tqdm: bool | None = None,
 ) -> list[Record]:
@@ -73,6 +74,8 @@ def evaluate(
         divergence: Whether to measure, in sampled play, how far each partner is from the one that the agent was trained
             beside: `divergence/SEAT` among a record's metrics, in nats an episode, where the partner draws tokens from
             the same base. Takes the transformers engine.
+        task_args: Options of the task that take the place of the runs' own: what agents do in a world that they were
+            not trained in. Runs that were trained with unlike options compare if these make them alike.
         chunk: Most episodes at a time; changes what a kill can lose, not the results.
         disable_tqdm: Whether to do without the progress bar; None: where the output is not a terminal.
 
@@ -81,10 +84,11 @@ def evaluate(
         seat, other run and decoding.
 
     Raises:
-        RunError: If a folder is not a run, or the runs do not compare, or two have the same name.
+        RunError: If a folder is not a run, or the runs do not compare, or two have the same name, or `task_args` change
+            the seats.
         RosterError: If the roster cannot be used.
         StoreError: If `out` holds episodes of another task, or another evaluation writes there now.
-        ValueError: If a decoding, the engine or the chunk is unknown, or there are no problems.
+        ValueError: If a decoding, the engine, the chunk or an option is unknown, or there are no problems.
         EngineError: If the engine cannot be had.
         PolicyError: If a scripted partner fails.
     """
@@ -94,7 +98,7 @@ def evaluate(
     if divergence and options.kind != "transformers":
         raise ValueError("a partner's divergence is measured with the model in this process: engine transformers")
     _check(options.kind, decodings, chunk, opened, entries, cross_play)
-    task = _task_of(opened)
+    task = task_of(opened, task_args)
     chosen = task.problems(split, problems, seed)
     if not chosen:
         raise ValueError(f"no problems to play: asked for {problems} of the {split} split")
@@ -108,7 +112,7 @@ def evaluate(
         own = [cell for team in agents for cell in cells(task, team, partners[team.run], decodings)]
         crossed = cross_cells(task, agents, decodings) if cross_play else []
         teams = list(coalitions(task, agents, _idle(studio), decodings)) if contributions else []
-        setting = {**_setting(task, opened[0]), "split": split, "seed": seed}
+        setting = {**setting_of(task, opened[0], task_args), "split": split, "seed": seed}
         usual = usual_partners([*own, *crossed]) if divergence else {}
         keys, wanted, compared = _plan([*own, *crossed, *teams], chosen, setting, studio, usual)
 
@@ -141,6 +145,7 @@ def evaluate(
     if out is not None and processes.rank == 0:
         lines = [episode_line(cell, episode) for part in found for cell, episodes in part for episode in episodes]
         settings = {"split": split, "seed": seed, "roster": str(roster or "")}
+        settings |= {"task_args": dict(task_args)} if task_args else {}
         write_results(Path(out), records, lines, settings, missing, crossing, counted)
     return [*records, *crossing]
 
@@ -247,12 +252,6 @@ def _plan(
     return keys, tables, compared
 
 
-def _setting(task: Task, run: Run) -> dict[str, Any]:
-    """What all episodes of a task depend on, apart from who plays."""
-    named = {"class": type(task).__qualname__, "source": source_digest(type(task)), "args": run.config["task_args"]}
-    return {"task": named, "max_reply_tokens": run.config["max_completion_length"]}
-
-
 def _check(
     engine: str, decodings: Sequence[str], chunk: int, opened: Sequence[Run], entries: Sequence[Entry], cross_play: bool
 ) -> None:
@@ -296,20 +295,3 @@ def _miss(missing: dict[str, str], partner: str, error: Exception) -> None:
     reason = " ".join(str(error).split())  # it may hold what a server said
     missing[partner] = "".join(c if c.isprintable() else "?" for c in reason)[:LONGEST_REASON]
     logger.warning("partner %r is missing, the others are played: %s", partner, missing[partner])
-
-
-def _task_of(opened: Sequence[Run]) -> Task:
-    if not opened:
-        raise RunError("no run to evaluate: name at least one")
-    first = opened[0].config
-    for run in opened[1:]:
-        for key in ("task", "task_args", "max_completion_length"):
-            if run.config[key] != first[key]:
-                raise RunError(
-                    f"{opened[0].path} and {run.path} do not compare: their {key} is {first[key]!r} and "
-                    f"{run.config[key]!r}"
-                )
-    names = [run.name for run in opened]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise RunError(f"runs are told apart by their last two folders, and these are not: {', '.join(twice)}")
-    return load_task(first["task"], first["task_args"])

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import pkgutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,23 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
     return UnknownNameError(f"unknown {kind} {name!r}{hint} There are: {', '.join(known) or 'none'}")
+
+
+def task_options(given: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Options of a task, from JSON if a flag or a recipe gives them as text.
+
+    Raises:
+        ValueError: If they are no JSON object.
+    """
+    options: object = given
+    if isinstance(given, str):
+        try:
+            options = json.loads(given)
+        except ValueError as error:
+            raise ValueError(f"task_args must be a JSON object, got {given!r}: {error}") from error
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(f"task_args must be a JSON object, got {given!r}")
+    return options
 
 
 def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:

@@ -185,12 +185,26 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(crossplay, "evaluate", evaluate)
     named = [part for run in runs for part in ("--run", str(run.path))]
     out = tmp_path / "out"
-    crossplay.main([*named, "--roster", str(roster), "--out", str(out), "--problems", "64", "--decoding", "greedy"])
+    crossplay.main(
+        [
+            *named,
+            "--roster",
+            str(roster),
+            "--out",
+            str(out),
+            "--problems",
+            "64",
+            "--decoding",
+            "greedy",
+            "--task_args",
+            '{"cost": 0.5}',
+        ]
+    )
     assert asked.pop("engine").kind == "transformers"
     assert asked == {
         "problems": 64, "split": "test", "decodings": ["greedy"], "seed": 0, "runs": ["q/ippo", "q/srpo"],
-        "roster": roster, "cross_play": False, "contributions": False, "divergence": False, "chunk": CHUNK,
-        "disable_tqdm": None,
+        "roster": roster, "cross_play": False, "contributions": False, "divergence": False,
+        "task_args": {"cost": 0.5}, "chunk": CHUNK, "disable_tqdm": None,
     }  # fmt: skip
     assert sorted(file.name for file in out.iterdir()) == ["episodes.jsonl", "figure.png", "results.json", "table.md"]
     assert (out / "table.md").read_text() == markdown(read_results(out))

@@ -232,6 +232,52 @@ def test_replies_are_as_long_as_in_training(run: Run, tmp_path: Path) -> None:
     assert longest(run, "short") < longest(long, "long")
 
 
+# -- another world ---------------------------------------------------------------------------------------------------
+
+
+def test_options_of_the_task_may_be_others_than_those_of_training(run: Run, tmp_path: Path) -> None:
+    path = roster(tmp_path, *scripted("lazy"))
+    dear = make_run(tmp_path / "study" / "dear", task_args={"cost": 0.3, "turns": 4}, **SHORT)
+    played = evaluate([dear], path, tmp_path / "out", problems=2, decodings=["greedy"], task_args={"cost": 0.5})
+    # The agent writes a wrong line at each of its two turns of four: the option that is not named is the run's own.
+    assert pick(played, seat="first", partner="lazy").own_return == pytest.approx(-1.0)
+    settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
+    assert settings["task_args"] == {"cost": 0.5}
+    evaluate([run], path, tmp_path / "own", problems=1, decodings=["greedy"])
+    assert set(json.loads((tmp_path / "own" / "results.json").read_text())["settings"]) == {"split", "seed", "roster"}
+
+
+def test_episodes_of_another_world_are_kept_apart_and_played_once(run: Run, tmp_path: Path) -> None:
+    path, out = roster(tmp_path, *scripted("lazy")), tmp_path / "out"
+
+    def kept(task_args: Mapping[str, Any] | None) -> int:
+        evaluate([run], path, out, problems=2, decodings=["greedy"], task_args=task_args)
+        return sum(len(file.read_text().splitlines()) for file in (out / "store").glob("*.jsonl"))
+
+    # self-play and lazy in either seat, two problems each: 6 episodes of each world
+    assert [kept(None), kept({"cost": 0.5}), kept({"cost": 0.5}), kept({}), kept(None)] == [6, 12, 12, 12, 12]
+
+
+def test_runs_of_unlike_worlds_compare_in_one_world(run: Run, tmp_path: Path) -> None:
+    path = roster(tmp_path, *scripted("lazy"))
+    short = make_run(tmp_path / "study" / "short", task_args={"turns": 4, "cost": 0.3}, **SHORT)
+    same = {"turns": 4, "cost": 0.2}
+    played = evaluate([run, short], path, problems=1, decodings=["greedy"], task_args=same)
+    assert {record.effort_own for record in played if record.partner == "lazy"} == {2}
+    with pytest.raises(RunError, match="do not compare: their task_args"):
+        evaluate([run, short], path, task_args={"turns": 4})  # the cost is still another
+
+
+def test_options_that_the_task_does_not_have_or_that_change_the_seats_are_refused(run: Run, tmp_path: Path) -> None:
+    path = roster(tmp_path, *scripted("lazy"))
+    with pytest.raises(ValueError, match="'runner'; for task_args, its options are: numbers, low, high"):
+        evaluate([run], path, tmp_path / "out", task_args={"runner": "random"})
+    four = make_run(tmp_path / "study" / "four", task="hanabi", **SHORT)
+    with pytest.raises(RunError, match=r"has agents for the seats .*, but with .*'players': 2.* the task has"):
+        evaluate([four], None, tmp_path / "out", task_args={"players": 2}, cross_play=False)
+    assert not (tmp_path / "out").exists()
+
+
 # -- partners --------------------------------------------------------------------------------------------------------
 
 

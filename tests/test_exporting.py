@@ -163,6 +163,12 @@ def test_names_in_a_card_stay_in_their_cells_and_missing_partners_are_named(tmp_
     assert ModelCard.load(path).data.eval_results[0].metric_args["partner"] == "a|b\n# `c`"
 
 
+def test_the_card_says_if_the_results_are_those_of_another_world(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path / "eval", settings={**SETTINGS, "task_args": {"cost": 0.5}})
+    path = export(make_run(tmp_path / "study" / "ippo"), "first", tmp_path / "out", evaluation=folder) / "README.md"
+    assert 'seed `3`, task_args `{"cost": 0.5}`' in path.read_text()
+
+
 def test_an_evaluation_that_does_not_fit_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "odd").mkdir()

@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "llm_sra.matrix": ("llm_sra.task", "llm_sra.policies", "llm_sra.rosters", "llm_sra.studio"),
     "llm_sra.records": ("llm_sra.diagnostics", "llm_sra.matrix", "llm_sra.store"),
     "llm_sra.filling": ("llm_sra.task", "llm_sra.policies", "llm_sra.engines", "llm_sra.play", "llm_sra.store"),
+    "llm_sra.world": ("llm_sra.task", "llm_sra.identity", "llm_sra.loading", "llm_sra.runs"),
     "llm_sra.evaluation": ("llm_sra.*",),
     "llm_sra.trainer": ("llm_sra.*",),
     "llm_sra.training": ("llm_sra.*",),

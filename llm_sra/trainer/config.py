@@ -1,6 +1,5 @@
 """What a training run is told: TRL's and transformers' flags under their own names, and the method's beside them."""
 
-import json
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from trl import GRPOConfig, ModelConfig
 
 from llm_sra.engines import ENGINES
+from llm_sra.loading import task_options
 from llm_sra.trainer.arms import ARMS
 from llm_sra.trainer.objective import ALGORITHMS, LEVELS, RISKS, ObjectiveArguments, check_objective
 from llm_sra.trainer.schedule import SCHEDULES
@@ -105,7 +105,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
     greater_is_better: bool | None = field(default=True, metadata={"help": "Whether that metric is to be large."})
 
     def __post_init__(self) -> None:
-        self._read_task_args()
+        self.task_args = task_options(self.task_args)
         self._check()
         # TRL asks for a generation batch of whole groups; how many episodes there are is ours to say.
         self.steps_per_generation = self.num_generations
@@ -113,16 +113,6 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
         for name in REPORTERS:
             if name in self.report_to and find_spec(name) is None:
                 raise ValueError(f"report_to names {name}, which is not installed: pip install 'llm-sra[{name}]'")
-
-    def _read_task_args(self) -> None:
-        """Take `task_args` from JSON, as a flag gives them."""
-        if isinstance(self.task_args, str):
-            try:
-                self.task_args = json.loads(self.task_args)
-            except ValueError as error:
-                raise ValueError(f"task_args must be a JSON object, got {self.task_args!r}: {error}") from error
-        if self.task_args is not None and not isinstance(self.task_args, dict):
-            raise ValueError(f"task_args must be a JSON object, got {self.task_args!r}")
 
     def _check(self) -> None:
         one_of = {
