@@ -13,13 +13,23 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.optim import AdamW, Muon, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from llm_sra.task import Message
 
 CONTEXT = 1024
 INITIAL_SCALE = 0.06  # the usual 0.02 is meant for wider layers and learns far more slowly here
 ROLES = ("user", "assistant", "system")
+WORDS = r"\p{L}+|\P{L}"
 LEARNING_RATE = 3e-3
 MATRIX_LEARNING_RATE = 8e-3
 WARMUP = 50
@@ -40,17 +50,18 @@ Encoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Made = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 
-def byte_level_tokenizer(texts: Sequence[str], size: int = 512) -> PreTrainedTokenizerFast:
-    """Byte-level BPE whose tokens are the words of some texts; digits and signs stand alone. ChatML.
-
-    It never joins text across a line break, and takes any text without loss.
+def byte_level_tokenizer(texts: Sequence[str], size: int = 512, pieces: str = WORDS) -> PreTrainedTokenizerFast:
+    """Byte-level BPE whose tokens are the pieces of some texts. ChatML. It takes any text without loss.
 
     Args:
-        texts: Each word of them becomes one token, if `size` has room for all pairs that it is put together from.
+        texts: Each piece of them becomes one token, if `size` has room for all that it is put together from.
         size: Most tokens; 259 are bytes and control tokens.
+        pieces: Regular expression of what is never joined with what is beside it; by default runs of letters, and all
+            other characters one by one. Only a model that is no Qwen2 can have others: transformers puts Qwen2's own
+            in the place of whatever a folder of one says.
     """
     tokenizer = Tokenizer(models.BPE())
-    alone = pre_tokenizers.Split(Regex(r"\p{L}+|\P{L}"), behavior="isolated")
+    alone = pre_tokenizers.Split(Regex(pieces), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [alone, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
@@ -81,7 +92,16 @@ def qwen2(tokenizer: PreTrainedTokenizerFast, hidden: int = 96, layers: int = 3)
             no fewer.
         layers: How many.
     """
-    config = Qwen2Config(
+    return Qwen2ForCausalLM(_shaped(Qwen2Config, tokenizer, hidden, layers))
+
+
+def llama(tokenizer: PreTrainedTokenizerFast, hidden: int = 64, layers: int = 2) -> PreTrainedModel:
+    """An untrained Llama, shaped like `qwen2`'s. Whatever pieces its tokenizer has, it keeps them when it is loaded."""
+    return LlamaForCausalLM(_shaped(LlamaConfig, tokenizer, hidden, layers))
+
+
+def _shaped(kind: Callable[..., PretrainedConfig], tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int) -> Any:
+    return kind(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=hidden * 8 // 3,
@@ -95,7 +115,6 @@ def qwen2(tokenizer: PreTrainedTokenizerFast, hidden: int = 96, layers: int = 3)
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Qwen2ForCausalLM(config)
 
 
 def encode(

@@ -1,0 +1,120 @@
+"""Tag's embedded model: the command that makes it, and what the shipped one can do."""
+
+import random
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import tasks.tag
+from llm_sra.task import Message
+from tasks.starting_model import IGNORED, encode
+from tasks.tag import pretrain
+from tasks.tag.partners import PARTNERS
+from tasks.tag.pretrain import REST, ZEAL, said, views
+from tasks.tag.sight import read
+from tasks.tag.world import MOVES, STAY
+
+SHIPPED = Path(tasks.tag.__file__).parent / "models" / "chaser"
+EAST = [{"role": "user", "content": "you 0 0 0 0\nother 5 5\nrunner 9 0 0 0\nstay left right down up?"}]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Any:
+    return AutoModelForCausalLM.from_pretrained(SHIPPED)
+
+
+def tensors(model: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def shown(count: int, seed: int = 1) -> list[Message]:
+    """Views of scripted play."""
+    return list(islice(views(random.Random(seed)), count))
+
+
+def test_the_command_makes_the_model_from_nothing(tmp_path: Path, shipped: Any, tokenizer: Any) -> None:
+    pretrain.main(["--out", str(tmp_path), "--steps", "2"])
+    made = AutoModelForCausalLM.from_pretrained(tmp_path / "chaser")
+    assert {n: t.shape for n, t in tensors(made).items()} == {n: t.shape for n, t in tensors(shipped).items()}
+    assert AutoTokenizer.from_pretrained(tmp_path / "chaser").get_vocab() == tokenizer.get_vocab()
+    assert all(tensor.isfinite().all() for tensor in tensors(made).values())
+
+
+def test_the_same_seed_makes_the_same_model_and_another_seed_another() -> None:
+    made = [tensors(pretrain.pretrain(steps=2, seed=seed)[0]) for seed in (0, 0, 1)]
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+    assert not torch.equal(made[0]["model.embed_tokens.weight"], made[2]["model.embed_tokens.weight"])
+
+
+def test_the_shipped_model_is_a_plain_folder_of_at_most_three_megabytes(shipped: Any) -> None:
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 3_000_000
+    assert shipped.num_parameters() <= 500_000
+    assert shipped.config.hidden_size // shipped.config.num_attention_heads >= 32
+
+
+def test_a_loaded_tokenizer_reads_as_in_pre_training(tokenizer: Any) -> None:
+    made = pretrain.tokenizer()
+    for text in [*(view.content for view in shown(200)), "-3 12-4", "Grüße"]:
+        assert tokenizer(text)["input_ids"] == made(text)["input_ids"]
+
+
+def test_each_word_and_number_of_a_view_and_each_move_is_one_token(tokenizer: Any) -> None:
+    # names and numbers 5 + 3 + 5 + 3 + 3, a line break after each of five lines, the question
+    lengths = [len(tokenizer(view.content, add_special_tokens=False)["input_ids"]) for view in shown(1000)]
+    assert lengths.count(25) >= 995 and max(lengths) <= 35  # numbers beyond 32 are several
+    assert {len(tokenizer(move, add_special_tokens=False)["input_ids"]) for move in MOVES} == {1}
+
+
+@pytest.mark.parametrize("text", ["", "Grüße, 日本 \U0001f600", "\x00\t\r\n\n  x ", "you 99 -123\nyou 1 0"])
+def test_any_text_survives_the_tokenizer(tokenizer: Any, text: str) -> None:
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_lessons_are_views_of_both_seats_in_turn_from_openings_on() -> None:
+    first, second, third, *_ = [read([view.as_dict()]) for view in shown(50)]
+    assert first.own_speed == second.own_speed == (0, 0)  # at rest
+    assert first.other == tuple(-x for x in second.other) and third != first
+    assert shown(100) == shown(100) != shown(100, seed=2)
+
+
+def test_the_habit_rests_and_wanders_as_often_as_it_says() -> None:
+    rng = random.Random(0)
+    drawn = [said(ZEAL, EAST, rng) for _ in range(4000)]
+    # what is left after zeal and rest is any of five moves, stay among them; standard errors below 0.008
+    any_of_five = (1 - ZEAL - REST) / 5
+    expected = {"right": ZEAL + any_of_five, "stay": REST + any_of_five} | dict.fromkeys(("left", "up"), any_of_five)
+    assert all(abs(drawn.count(move) / 4000 - share) < 0.03 for move, share in expected.items())
+    assert {said(1.0, EAST, rng) for _ in range(50)} == {"right"}
+
+
+def test_only_the_move_and_the_end_of_the_turn_are_learned(tokenizer: Any) -> None:
+    _, _, labels = encode(tokenizer, [(shown(1)[0], Message("assistant", "up"))])
+    assert tokenizer.decode(labels[labels != IGNORED]) == "up<|im_end|>"
+
+
+@torch.no_grad()
+def test_the_shipped_model_goes_where_an_interceptor_goes_but_not_always(shipped: Any, tokenizer: Any) -> None:
+    """Bounds around the figures of models/README.md, with room for the chance of a sample of 400."""
+    seen = [[view.as_dict()] for view in shown(400)]
+    prompts: Any = tokenizer.apply_chat_template(
+        seen, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
+    )
+    last = prompts["attention_mask"].sum(dim=1) - 1
+    words = tokenizer.convert_tokens_to_ids(list(MOVES))
+    chances = shipped(**prompts).logits[torch.arange(len(seen)), last].softmax(dim=-1)[:, words]
+    assert chances.sum(dim=-1).min() > 0.97
+    assert abs(chances[:, MOVES.index(STAY)].mean() - REST - (1 - ZEAL - REST) / 5) < 0.06
+    right = []
+    for view, row in zip(seen, chances, strict=True):
+        good = {PARTNERS["interceptor"]().reply(view, random.Random(seed)) for seed in range(8)}
+        right.append(MOVES[int(row.argmax())] in good)
+    assert sum(right) / len(right) > 0.85
