@@ -13,11 +13,11 @@ from tag_support import SIGHT, SPLITS, VIEW, episodes, field, opening
 from llm_sra.loading import load_partner, load_task
 from llm_sra.rosters import read_roster
 from llm_sra.task import Message, Problem, Reward
+from tasks.starting_model import byte_level_tokenizer
 from tasks.tag import Tag
 from tasks.tag.sight import Sight, read, read_move, write
 from tasks.tag.task import Chase, Tally
 from tasks.tag.world import MOVES, Body, Field, scenario
-from tasks.worksheet.blueprints import byte_level_tokenizer
 
 NOTHING = {"first": Tally(), "second": Tally()}
 
@@ -224,6 +224,30 @@ def test_an_illegal_reply_stays_for_free_and_is_counted(reply: str) -> None:
     stayed, _ = task.step(before, {"first": "stay", "second": "stay"}, random.Random(0))
     assert after.field == stayed.field and paid["first"].cost == 0
     assert (after.tallies["first"].illegal, after.tallies["first"].moves, after.tallies["second"].illegal) == (1, 0, 0)
+
+
+def test_the_rules_come_first_if_wanted_and_partners_read_past_them() -> None:
+    task = Tag(explain=True, steps=30, move_cost=0.35, decimals=2)
+    chase = opening(task)
+    (message,) = task.view(chase, "first")
+    told, _, seen = message.content.rpartition("\n\n")
+    assert seen == Tag(decimals=2).view(chase, "first")[0].content
+    for words in (
+        "from -100 to 100 in x",
+        "There are 30 steps",
+        "one of stay, left, right, down, up at",
+        "chaser goes is 100, the runner 130; at speed 100 the place changes by 10",
+        "get 10 for each",
+        "costs the chaser that makes it 0.35",
+        "within 12.5",
+    ):
+        assert words in told
+    view = [message.as_dict()]
+    assert read(view) == read([{"role": "user", "content": seen}])
+    assert task.partners["waiter"]().reply(view, random.Random(0)) == "stay"
+    assert task.partners["hunter"]().reply(view, random.Random(0)) in MOVES
+    with pytest.raises(TypeError, match="`explain` must be true or false, got 1"):
+        Tag(explain=1)  # type: ignore[arg-type]
 
 
 def test_a_model_chooses_among_the_five_moves_and_reads_little() -> None:

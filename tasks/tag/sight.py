@@ -85,13 +85,13 @@ _ROCK = re.compile(f"rock{_PAIR}")
 
 
 def read(messages: Sequence[Mapping[str, str]]) -> Sight:
-    """The sight that a seat's last message shows.
+    """The sight that a seat's last message shows; whatever ends in a blank line before it does not count.
 
     Raises:
         ValueError: If it is none of this task.
     """
     shown = messages[-1]["content"] if messages else ""
-    match = _SIGHT.fullmatch(shown)
+    match = _SIGHT.fullmatch(shown.rpartition("\n\n")[2])
     if match is None:
         raise ValueError(
             f"tag shows a line like 'you 4 -3 0 10', then others, got {shown[:80]!r}: tag's partners play tag only"

@@ -1,7 +1,7 @@
 """Tag as a task: problems and splits, what a chaser sees, pay, and how an episode ended.
 
-It does not know what moves do (`world`), who runs (`runners`), how a view is written (`sight`) or who plays
-(`partners`).
+It does not know what moves do (`world`), who runs (`runners`), how a view is written (`sight`), how the rules are told
+(`briefing`) or who plays (`partners`).
 """
 
 import math
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.tag.briefing import rules
 from tasks.tag.partners import PARTNERS
 from tasks.tag.runners import RUNNERS
 from tasks.tag.sight import look, read_move, write
@@ -79,6 +80,7 @@ class Tag(Task[Chase]):
         rocks: Round obstacles in the field.
         decimals: How many decimals of places and speeds are shown.
         goal: Tags of the team with which an episode counts as solved. No reward depends on it.
+        explain: Whether every view begins with the rules in words, for models that were not taught them.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -101,6 +103,7 @@ class Tag(Task[Chase]):
         rocks: int = 2,
         decimals: int = 1,
         goal: int = 1,
+        explain: bool = False,
     ) -> None:
         _check_whole("steps", steps, 1)
         _check_cost(move_cost)
@@ -109,9 +112,13 @@ class Tag(Task[Chase]):
         _check_whole("rocks", rocks, 0, 8)
         _check_whole("decimals", decimals, 0, MOST_DECIMALS)
         _check_whole("goal", goal, 1, 2 * steps)  # each chaser tags once a step at most
+        if not isinstance(explain, bool):
+            raise TypeError(f"tag option `explain` must be true or false, got {explain!r}")
         scenario()  # so that a missing package is told before anything is played
         self.steps, self.move_cost, self.goal = steps, float(move_cost), goal
         self.runner, self.rocks, self.decimals = runner, rocks, decimals
+        told = rules(steps=steps, touch=TOUCH, move_cost=self.move_cost, decimals=decimals)
+        self._before = f"{told}\n\n" if explain else ""
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """2000 problems are `train`, 300 `dev`, 300 `test`, whatever the seed.
@@ -135,8 +142,8 @@ class Tag(Task[Chase]):
         return self.seats if state.step < self.steps else ()
 
     def view(self, state: Chase, seat: str) -> Sequence[Message]:
-        """One message: the seat's place and speed, the other chaser, the runner and its speed, the rocks."""
-        return (Message("user", write(look(state.field, self.seats.index(seat), self.decimals))),)
+        """One message: own place and speed, other chaser, runner, its speed, rocks; before it the rules, if wanted."""
+        return (Message("user", self._before + write(look(state.field, self.seats.index(seat), self.decimals))),)
 
     def step(self, state: Chase, replies: Mapping[str, str], rng: random.Random) -> tuple[Chase, Mapping[str, Reward]]:
         """All three move; both seats are paid for each touch, each pays for its own move."""
