@@ -183,6 +183,27 @@ def test_a_seat_reads_itself_first_then_the_other_hands_onions_and_pot() -> None
     assert Kitchen().view(shift, "second") == (Message("user", second + rest),)
 
 
+def test_the_rules_come_first_if_wanted_and_partners_read_past_them() -> None:
+    task = Kitchen(explain=True, steps=30, move_cost=0.5, onion_returns=0.1)
+    shift = Shift(floor((3, 2), (0, 1), holding="first", onions=(RIGHT_ONION,)), 0, {}, {})
+    (message,) = task.view(shift, "first")
+    rules, _, seen = message.content.rpartition("\n\n")
+    assert seen == Kitchen().view(shift, "first")[0].content
+    for told in (
+        "There are 30 steps",
+        "probability 0.1",
+        "get 1 for each",
+        "10 for each",
+        "costs the player that makes it 0.5",
+    ):
+        assert told in rules
+    assert "costs 2 more" in rules
+    assert read([message.as_dict()]) == look(shift.floor, "first")
+    assert load_partner("courier", task).reply([message.as_dict()], random.Random(0)) == "left"
+    with pytest.raises(TypeError, match="`explain` must be true or false, got 1"):
+        Kitchen(explain=1)  # type: ignore[arg-type]
+
+
 def test_a_view_depends_on_the_floor_alone() -> None:
     here, tired = floor((3, 2), (0, 1)), {"first": Deeds(40, 5, 5, 3), "second": Deeds()}
     views = [Kitchen().view(Shift(here, n, deeds, {}), "first") for n, deeds in ((0, {}), (49, tired))]

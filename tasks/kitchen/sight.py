@@ -69,13 +69,13 @@ _SIGHT = _pattern()
 
 
 def read(messages: Sequence[Mapping[str, str]]) -> Sight:
-    """The sight that a seat's last message shows.
+    """The sight that a seat's last message shows; whatever ends in a blank line before it does not count.
 
     Raises:
         ValueError: If it is none of this task.
     """
     shown = messages[-1]["content"] if messages else ""
-    match = _SIGHT.fullmatch(shown)
+    match = _SIGHT.fullmatch(shown.rpartition("\n\n")[2])
     if match is None:
         raise ValueError(
             f"the kitchen shows eight lines, the first like 'you 1,0', got {shown[:80]!r}: "

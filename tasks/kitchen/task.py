@@ -1,6 +1,7 @@
 """The kitchen as a task: problems and splits, what a seat sees, pay, and how an episode ended.
 
-It does not know what moves do (`grid`), how they are written (`sight`) or who plays (`partners`).
+It does not know what moves do (`grid`), how they are written (`sight`), how the rules are told (`briefing`) or who
+plays (`partners`).
 """
 
 import math
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.kitchen.briefing import rules
 from tasks.kitchen.grid import MOVES, PLACES, STARTS, STAY, Cook, Deeds, Floor, step
 from tasks.kitchen.partners import PARTNERS
 from tasks.kitchen.sight import look, read_move, write
@@ -56,6 +58,7 @@ class Kitchen(Task[Shift]):
         collision_cost: What a collision costs on top of its move, in units of the reward.
         onion_returns: Probability that an empty place has an onion again after a step.
         goal: Deliveries of the team with which an episode counts as solved. No reward depends on it.
+        explain: Whether every view begins with the rules in words, for models that were not taught them.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -78,6 +81,7 @@ class Kitchen(Task[Shift]):
         collision_cost: float = 2.0,
         onion_returns: float = 0.2,
         goal: int = 1,
+        explain: bool = False,
     ) -> None:
         _check_whole("steps", steps)
         _check_whole("goal", goal)
@@ -87,6 +91,17 @@ class Kitchen(Task[Shift]):
         _check_goal(goal, steps, onion_returns)
         self.steps, self.goal, self.onion_returns = steps, goal, float(onion_returns)
         self.move_cost, self.collision_cost = float(move_cost), float(collision_cost)
+        if not isinstance(explain, bool):
+            raise TypeError(f"kitchen option `explain` must be true or false, got {explain!r}")
+        told = rules(
+            steps=steps,
+            pickup=PICKUP,
+            delivery=DELIVERY,
+            move_cost=self.move_cost,
+            collision_cost=self.collision_cost,
+            onion_returns=self.onion_returns,
+        )
+        self._before = f"{told}\n\n" if explain else ""
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """700 problems are `train`, 150 `dev`, 150 `test`, whatever the seed.
@@ -116,8 +131,8 @@ class Kitchen(Task[Shift]):
         return self.seats if state.step < self.steps else ()
 
     def view(self, state: Shift, seat: str) -> Sequence[Message]:
-        """One message: the seat's own cell, the other's, both hands, both onions, the pot."""
-        return (Message("user", write(look(state.floor, seat))),)
+        """One message: the seat's own cell, the other's, hands, onions, pot; before them the rules, if wanted."""
+        return (Message("user", self._before + write(look(state.floor, seat))),)
 
     def step(self, state: Shift, replies: Mapping[str, str], rng: random.Random) -> tuple[Shift, Mapping[str, Reward]]:
         """Both seats move; both are paid what the team earned, each pays for its own moves and collisions."""

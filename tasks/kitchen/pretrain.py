@@ -1,0 +1,120 @@
+"""Makes the embedded model from nothing on a CPU: `python -m tasks.kitchen.pretrain --out DIR`.
+
+Supervised learning on single replies: what a seat sees on a floor drawn evenly from all that can be, and a move. At
+first the move that a courier would make, which teaches the model to read the floor and where ways lead; then one drawn
+from the habit that it is to have. No episode is played for it, and no partner is met.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from llm_sra.task import Message
+from tasks import starting_model
+from tasks.kitchen.grid import MOVES, OFFSETS, PLACES, POT, SIZE, STAY, Cell
+from tasks.kitchen.partners import PARTNERS
+from tasks.kitchen.sight import Sight, write
+from tasks.starting_model import CONTEXT, INITIAL_SCALE, ROLES, Encoded, Made
+
+CELLS: tuple[Cell, ...] = tuple(cell for cell in product(range(SIZE), repeat=2) if cell != POT)
+LINES = r"[^\n]+|\n"  # a line of the view is one token: the shorter the rows, the faster the training
+TOKENS = 1024  # at most; there is room for every line and what it is put together from
+STEPS = 450
+BATCH = 128
+EXEMPLARY = 0.7  # share of the steps that learn from the courier's moves only
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """How a seat chooses its move at one step.
+
+    Attributes:
+        courier: Probability of the move that a courier would make.
+        rest: Probability of staying; what is left is the probability of any of the four directions.
+    """
+
+    courier: float
+    rest: float
+
+    def move(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """Draw a move."""
+        draw = rng.random()
+        if draw < self.courier:
+            return PARTNERS["courier"]().reply(messages, rng)
+        return STAY if draw < self.courier + self.rest else rng.choice(tuple(OFFSETS))
+
+
+COURIER = Habit(courier=1.0, rest=0.0)
+HABIT = Habit(courier=0.4, rest=0.3)
+
+
+def any_sight(rng: random.Random) -> Sight:
+    """What a seat may see, each with the same probability."""
+    own, other = rng.sample(CELLS, 2)
+    onions = frozenset(place for place in PLACES if rng.random() < 0.5)
+    return Sight(own, other, rng.random() < 0.5, rng.random() < 0.5, onions)
+
+
+def lesson(habit: Habit, rng: random.Random) -> tuple[Message, Message]:
+    """What a seat sees, and what it says."""
+    seen = Message("user", write(any_sight(rng)))
+    return seen, Message("assistant", habit.move([seen.as_dict()], rng))
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE in which each line of a view, and each move, is one token. ChatML."""
+    hands = (False, True)
+    sights = [Sight(cell, cell, hand, hand, frozenset(PLACES if hand else ())) for cell in CELLS for hand in hands]
+    lines = dict.fromkeys(line for sight in sights for line in write(sight).split("\n"))
+    return starting_model.byte_level_tokenizer([*ROLES, *MOVES, *lines], TOKENS, LINES)
+
+
+def untrained(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A Llama of about 0.1 M parameters, embeddings tied."""
+    config = LlamaConfig(  # no Qwen2: transformers loads every tokenizer of one as if its tokens were words
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=172,
+        num_hidden_layers=2,
+        num_attention_heads=2,  # of 32 numbers each: vLLM's CPU build takes no fewer
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        initializer_range=INITIAL_SCALE,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def pretrain(steps: int | None = None, seed: int = 0) -> Made:
+    """Make and train the model, for `STEPS` steps if None is given.
+
+    The same seed and number of threads give the same model.
+    """
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    total = steps or STEPS
+    made = tokenizer()
+    model = untrained(made)
+
+    def batch(step: int) -> Encoded:
+        habit = COURIER if step <= EXEMPLARY * total else HABIT
+        return starting_model.encode(made, [lesson(habit, rng) for _ in range(BATCH)])
+
+    starting_model.learn(model, total, batch)
+    return model, made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    starting_model.make(__doc__, {"apprentice": pretrain}, arguments)
+
+
+if __name__ == "__main__":
+    main()
