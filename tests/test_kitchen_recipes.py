@@ -57,7 +57,7 @@ def check(run: Run, policies: set[str]) -> None:
     ],
 )
 def test_an_embedded_recipe_runs(arm: str, policies: set[str], tmp_path: Path) -> None:
-    check(train(FOLDER / f"{arm}.yaml", task_args={"steps": 6}, output_dir=tmp_path / "run", **SHORT), policies)
+    check(train(FOLDER / f"{arm}.yaml", task_args={"steps": 9}, output_dir=tmp_path / "run", **SHORT), policies)
 
 
 def test_best_responses_are_learned_to_a_pool(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_best_responses_are_learned_to_a_pool(tmp_path: Path) -> None:
         "partners:\n- {name: half, kind: scripted, policy: half_timer}\n- {name: random, kind: scripted, "
         "policy: random_walker}\n"
     )
-    short = {**SHORT, "num_generations": 4, "partners": str(pool), "task_args": {"steps": 6}}
+    short = {**SHORT, "num_generations": 4, "partners": str(pool), "task_args": {"steps": 9}}
     check(train(FOLDER / "fcp.yaml", output_dir=tmp_path / "run", **short), {"first", "second"})
 
 
@@ -93,7 +93,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("recipe", REAL, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_recipe_for_a_real_model_runs_on_transformers(recipe: Path, model: Path, tmp_path: Path) -> None:
-    task_args = {**read_recipe(recipe)["task_args"], "steps": 3}
+    task_args = {**read_recipe(recipe)["task_args"], "steps": 9}
     short = {**SHORT, **SMALL, "engine": "transformers", "model_name_or_path": str(model)}
     run = train(recipe, task_args=task_args, output_dir=tmp_path / "run", **short)
     check(run, {"ippo": {"hero"}, "srpo": {"hero", "adversary"}}[recipe.stem])
