@@ -1,0 +1,101 @@
+"""Makes the embedded model from nothing on a CPU: `python -m tasks.hanabi.pretrain --out DIR`.
+
+Supervised learning on the moves of a beginner (`lessons`), in the game of the paper, without the rules in the view.
+Only problems of the train split are used.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from itertools import chain, combinations, product
+from typing import TypeVar
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from tasks import starting_model
+from tasks.hanabi.cards import Card, Known, Setup
+from tasks.hanabi.lessons import BEGINNER, games
+from tasks.hanabi.rules import Move
+from tasks.hanabi.task import Hanabi
+from tasks.hanabi.words import card_text, known_text, move_text, told_text
+from tasks.starting_model import Encoded, Made
+
+HIDDEN, LAYERS = 64, 2
+STEPS = 400
+GAMES = 4  # a step, of some 18 moves each
+LABELS = ("Discards: ", "Tokens: ", "Lives: ", "Deck: ", "Turns left: ", "Your cards: ", "Last moves:", "Your moves:")
+SIGNS = (", ", "none", ": none", ": play ", ": discard ", ", right", ", wrong")
+T = TypeVar("T")
+
+
+def phrases(setup: Setup) -> list[str]:
+    """What a view and a move are put together from: cards, all that can be known of one, moves, labels.
+
+    A move is another phrase in the list to choose from, and in a reply, than where it says what somebody did.
+    """
+    told = [*setup.palette, *range(1, setup.ranks + 1)]
+    places, away = range(1, setup.hand + 1), range(1, setup.players)
+    known = [
+        known_text(Known(colours, ranks), setup)
+        for colours, ranks in product(_some(setup.palette), _some(range(1, setup.ranks + 1)))
+    ]
+    hints = [move_text(Move("hint", at, what)) for at, what in product(away, told)]
+    return [
+        *(move_text(Move("play", at)) for at in places),
+        *(move_text(Move("discard", at)) for at in places),
+        *hints,
+        *(f": {hint}" for hint in [*hints, *(f"hint you {told_text(what)}" for what in told)]),
+        *(card_text(Card(colour, rank)) for colour, rank in product(setup.palette, range(setup.ranks + 1))),
+        *(f" {text}" for text in known),
+        *(f" ({text})" for text in known),
+        *(f"Player {at}: " for at in away),
+        *(f"{label} of {most}" for label, most in (("", setup.information), ("", setup.lives))),
+        f"Stacks, up to {setup.ranks}: ",
+        *LABELS,
+        *SIGNS,
+    ]
+
+
+def _some(items: Sequence[T]) -> list[tuple[T, ...]]:
+    """All parts of a sequence that are not empty."""
+    return list(chain.from_iterable(combinations(items, size) for size in range(1, len(items) + 1)))
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE that has every phrase of the game of the paper as one token. ChatML.
+
+    Added tokens would not do: in what others say they are never among the tokens.
+    """
+    known = phrases(Hanabi().setup)
+    longest_first = sorted(known, key=len, reverse=True)
+    pieces = "|".join([*map(re.escape, longest_first), starting_model.WORDS])
+    return starting_model.byte_level_tokenizer([*starting_model.ROLES, *known], size=4096, pieces=pieces)
+
+
+def pretrain(steps: int | None = None, seed: int = 0) -> Made:
+    """Make and train the model, for `STEPS` steps if None is given.
+
+    The same seed and number of threads give the same model.
+    """
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    task = Hanabi(explain=False)
+    problems = task.problems("train")
+    made = tokenizer()
+    model = starting_model.llama(made, HIDDEN, LAYERS)
+
+    def batch(step: int) -> Encoded:
+        return starting_model.encode(made, games(task, problems, BEGINNER, GAMES, rng))
+
+    starting_model.learn(model, steps or STEPS, batch)
+    return model, made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    starting_model.make(__doc__, {"player": pretrain}, arguments)
+
+
+if __name__ == "__main__":
+    main()
