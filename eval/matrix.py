@@ -25,7 +25,7 @@ def cross_play_grids(results: Results, groups: Sequence[Group]) -> list[Grid]:
 
 
 def between_runs(results: Results, runs: Sequence[str], decoding: str) -> list[list[float]]:
-    """Share solved of each run (row) with each (column), mean over the seats that the row's agents take."""
+    """Share (see `Results.measure`) of each run (row) with each (column), mean over the seats that the row's agents take."""
     return [
         [
             fmean(r.solve_rate for s in results.seats if (r := results.between(run, s, other, decoding)) is not None)
@@ -42,7 +42,7 @@ def _settings(results: Results, groups: Sequence[Group], decoding: str) -> Grid:
         if runs:
             rows.append(_row(group.label, cross_play(between_runs(results, runs, decoding))))
     return Grid(
-        f"Share of problems solved among the seeds of a setting, {decoding}",
+        f"{results.measure.capitalize()} among the seeds of a setting, {decoding}",
         ("setting", "runs", "self-play", "cross-play", "self-play less cross-play"),
         (tuple(rows),),
         (
@@ -76,7 +76,7 @@ def _matrix(results: Results, decoding: str) -> list[Grid]:
             )
             for run in results.runs
         )
-        title = f"Share of problems solved with the agents of each run, {decoding}"
+        title = f"{results.measure.capitalize()} with the agents of each run, {decoding}"
         made.append(Grid(title, ("agent", *(names[other] for other in columns)), sections))
     return made
 

@@ -113,8 +113,8 @@ def study_figure(
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
     _draw_arms(panels[0], results, arms, decoding, np.mean)
     _draw_arms(panels[1], results, arms, decoding, np.min)
-    panels[0].set_title(f"Share of problems solved ({decoding}), mean over the seats", loc="left", fontsize=11)
-    panels[1].set_title(f"Share of problems solved ({decoding}), each run's worse seat", loc="left", fontsize=11)
+    panels[0].set_title(f"{results.measure.capitalize()} ({decoding}), mean over the seats", loc="left", fontsize=11)
+    panels[1].set_title(f"{results.measure.capitalize()} ({decoding}), each run's worse seat", loc="left", fontsize=11)
     named = [f"{arm}: {len(seeds)} seed{'s' * (len(seeds) > 1)}" for arm, seeds in arms.items()]
     handles = [_patch(colour, label) for colour, label in zip(COLOURS, named, strict=False)]
     handles += [
@@ -202,9 +202,11 @@ def _draw_partners(panel: Axes, results: Results, runs: Sequence[str], decoding:
     counts = sorted({record.n for record in results.records if record.decoding == decoding})
     problems = " or ".join(map(str, counts))
     panel.set_title(
-        f"Solve rate of each seat with each partner ({decoding}, {problems} problems)", loc="left", fontsize=11
+        f"{results.measure.capitalize()}, each seat with each partner ({decoding}, {problems} problems)",
+        loc="left",
+        fontsize=11,
     )
-    panel.set_xlabel("share of problems solved (lines: 95 % interval, Wilson)")
+    panel.set_xlabel(f"{results.measure} (lines: 95 % interval, {results.interval_name})")
 
 
 def _rows(panel: Axes, rows: Sequence[str]) -> None:
@@ -257,7 +259,7 @@ def _draw_arms(
     panel.set_xticks(range(len(columns)), ["\n".join(wrap(name, 12)) for name, _ in columns])
     panel.set_xlim(-0.5, len(columns) - 0.5)
     panel.set_ylim(-0.03, 1.03)
-    panel.set_ylabel("share solved")
+    panel.set_ylabel(results.measure)
     for column in range(0, len(columns), 2):
         panel.axvspan(column - 0.5, column + 0.5, color="#F3F3F3", zorder=0)
     for edge in {0.5, len(columns) - 1.5}:

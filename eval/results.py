@@ -1,8 +1,11 @@
-"""What an evaluation wrote, read back: the records, and who solved which problem. No statistics here."""
+"""What an evaluation wrote, read back: the records, and who solved which problem. No statistics here.
+
+Where a task names a headline of its own, a share in [0, 1], it stands here in the place of the share solved.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +28,10 @@ class Results:
     """One evaluation, or several of the same runs' task joined by `merge`.
 
     Attributes:
-        records: As `llm_sra.evaluate` returns them.
+        records: As `llm_sra.evaluate` returns them; but with a headline, `solve_rate` is its mean.
         problems: By (run, seat, partner, decoding), the ids of the problems in the order in which they were played.
-        solved: By the same key, whether each was solved: booleans of shape (problems,).
-        settings: Of the evaluation: `split`, `seed`, `roster`, and `task_args` if they were given.
+        solved: By the same key, whether each was solved, 0 or 1, or its headline: shape (problems,), in [0, 1].
+        settings: Of the evaluation: `split`, `seed`, `roster`, and `task_args` and `headline` where there are any.
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
         teams: Records of runs' teams with others in some of their seats.
@@ -36,11 +39,21 @@ class Results:
 
     records: tuple[Record, ...]
     problems: Mapping[Key, tuple[str, ...]]
-    solved: Mapping[Key, NDArray[np.bool_]]
+    solved: Mapping[Key, NDArray[np.float64]]
     settings: Mapping[str, Any]
     missing: Mapping[str, str] = field(default_factory=dict)
     cross_play: tuple[Record, ...] = ()
     teams: tuple[TeamRecord, ...] = ()
+
+    @property
+    def measure(self) -> str:
+        """What shares are of, in words."""
+        return self.settings.get("headline") or "share of problems solved"
+
+    @property
+    def interval_name(self) -> str:
+        """How the intervals of records were computed."""
+        return "normal" if self.settings.get("headline") else "Wilson"
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -133,20 +146,25 @@ def read_results(folder: str | Path) -> Results:
         TeamRecord(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})
         for item in loaded.get("teams", ())
     )
+    headline = loaded.get("settings", {}).get("headline")
     played: dict[Key, list[tuple[str, bool]]] = {}
+    shares: dict[Key, list[float]] = {}
     with paths[1].open(encoding="utf-8") as lines:
         for line in lines:
             if line.strip():
                 item = json.loads(line)
                 key = item["run"], item["seat"], item["partner"], item["decoding"]
                 played.setdefault(key, []).append((item["problem"], item["solved"]))
+                shares.setdefault(key, []).append(item["metrics"][headline] if headline else item["solved"])
     for record in (*records, *cross_play):
         key = record.run, record.seat, record.partner, record.decoding
         found = played.get(key, [])
         if (len(found), sum(solved for _, solved in found)) != (record.n, round(record.n * record.solve_rate)):
             raise ResultsError(f"{paths[0]} and {paths[1]} are not of one evaluation: they differ on {key}")
     problems = {key: tuple(problem for problem, _ in pairs) for key, pairs in played.items()}
-    solved = {key: np.array([solved for _, solved in pairs], dtype=np.bool_) for key, pairs in played.items()}
+    solved = {key: np.array(values, dtype=np.float64) for key, values in shares.items()}
+    if headline:
+        records, cross_play = (tuple(_with_headline(r, solved) for r in part) for part in (records, cross_play))
     missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
     return Results(records, problems, solved, loaded.get("settings", {}), missing, cross_play, teams)
 
@@ -181,6 +199,14 @@ def labels(runs: Sequence[str]) -> dict[str, str]:
     short = [run.rsplit("/", 1) for run in runs]
     same = len({tuple(parts[:-1]) for parts in short}) == 1
     return {run: parts[-1] if same else run for run, parts in zip(runs, short, strict=True)}
+
+
+def _with_headline(record: Record, shares: Mapping[Key, NDArray[np.float64]]) -> Record:
+    """The record with its headline in the place of the share solved, and that one's normal 95 % interval."""
+    values = shares[record.run, record.seat, record.partner, record.decoding]
+    mean = float(values.mean())
+    reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
+    return replace(record, solve_rate=mean, solve_rate_ci95=(max(0.0, mean - reach), min(1.0, mean + reach)))
 
 
 def _record(item: Mapping[str, Any]) -> Record:

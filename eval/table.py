@@ -127,7 +127,7 @@ def _agents(results: Results, decoding: str, shown: Sequence[Summary]) -> Grid:
     sections = [own, strangers, over, riding] if strangers else [own, riding]
     problems = sorted({s.n for s in shown})
     return Grid(
-        f"Share of problems solved, {decoding}, {' or '.join(map(str, problems))} problems with each partner",
+        f"{results.measure.capitalize()}, {decoding}, {' or '.join(map(str, problems))} problems with each partner",
         ("partner", *(f"{name_of(results, s.run)}\n{s.seat}" for s in shown)),
         tuple(tuple(section) for section in sections),
         _notes(results, decoding, shown),
@@ -138,7 +138,8 @@ def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[s
     runs = {s.run for s in shown}
     ends = [r.solve_rate_ci95 for r in results.records if r.decoding == decoding and r.run in runs]
     widest = max(high - low for low, high in ends) / 2
-    interval = f"Each share's 95 % interval (Wilson) reaches at most {widest:.2f} to either side of its middle."
+    kind = results.interval_name
+    interval = f"Each share's 95 % interval ({kind}) reaches at most {widest:.2f} to either side of its middle."
     if decoding != results.decodings[-1] or results.runs[-1] not in runs:
         return (interval,)  # what the words mean stands below the last of these tables
     even = f"{1 / len(results.seats):.2g}"
@@ -154,7 +155,7 @@ def _differences(results: Results, compared: Sequence[RunDifference]) -> Grid:
     for c in compared:
         rows.append((name_of(results, c.later), c.decoding, _estimate(c.mean), _estimate(c.self_play)))
     return Grid(
-        f"Share solved less that of {name_of(results, compared[0].first)}, with its 95 % interval",
+        f"{results.measure.capitalize()} less that of {name_of(results, compared[0].first)}, with its 95 % interval",
         ("run", "decoding", "mean over seats and partners", "self-play"),
         (tuple(rows),),
         ("Paired on the same problems; bootstrap over problems: it says nothing about other seeds of training.",),

@@ -146,6 +146,7 @@ def evaluate(
         lines = [episode_line(cell, episode) for part in found for cell, episodes in part for episode in episodes]
         settings = {"split": split, "seed": seed, "roster": str(roster or "")}
         settings |= {"task_args": dict(task_args)} if task_args else {}
+        settings |= {"headline": task.headline} if task.headline else {}
         write_results(Path(out), records, lines, settings, missing, crossing, counted)
     return [*records, *crossing]
 
@@ -185,8 +186,8 @@ class DevEvaluation:
         """Play, and count.
 
         Returns:
-            Solve rates: `self_play`, `<partner>/<seat>`, `mean_partner` and `worst_partner` (over seats and partners);
-            and `effort/<seat>` in self-play.
+            Solve rates, or what the task has for its headline: `self_play`, `<partner>/<seat>`, `mean_partner` and
+            `worst_partner` (over seats and partners); and `effort/<seat>` in self-play.
         """
         numbers: dict[str, float] = {}
         strangers = []
@@ -200,12 +201,13 @@ class DevEvaluation:
             played |= part
         for cell in self._cells:
             record = summarise(cell, [played[cell.match.name, problem.id] for problem in self._problems])
+            share = record.metrics[self._task.headline] if self._task.headline else record.solve_rate
             if cell.partner == SELF_PLAY:
-                numbers["self_play"] = record.solve_rate
+                numbers["self_play"] = share
                 numbers[f"effort/{cell.seat}"] = record.effort_own
             else:
-                numbers[f"{cell.partner}/{cell.seat}"] = record.solve_rate
-                strangers.append(record.solve_rate)
+                numbers[f"{cell.partner}/{cell.seat}"] = share
+                strangers.append(share)
         if strangers:
             numbers |= {"mean_partner": fmean(strangers), "worst_partner": min(strangers)}
         return numbers

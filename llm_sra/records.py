@@ -155,6 +155,7 @@ def episode_line(cell: Cell, episode: Played) -> dict[str, Any]:
         "solved": episode.solved,
         "own_return": round(episode.total(cell.seat), 6),
         "effort": dict(episode.effort),
+        "metrics": dict(episode.metrics),
         "said": [[turn.seat, turn.text] for turn in episode.turns],
         "steps": [turn.step for turn in episode.turns],
         "tokens": [turn.tokens for turn in episode.turns],

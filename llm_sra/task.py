@@ -193,6 +193,8 @@ class Task(ABC, Generic[State]):
         choices: If given, a model's reply is one of these words, each a single token of its tokenizer: sampling,
             log-probabilities and entropy are those of the distribution over them alone. Partners that speak text may
             say anything.
+        headline: Name of one of the outcome's metrics, a share in [0, 1] that all episodes have, by which evaluations
+            compare agents; empty: the share of problems solved.
         partners: Scripted partners that ship with the task, by the name that rosters use.
         idle: The one of `partners` that does no work, if there is one: what a seat contributes is measured against it.
     """
@@ -203,6 +205,7 @@ class Task(ABC, Generic[State]):
     max_reply_chars: int = 8192
     cost_per_token: float = 0.0
     choices: tuple[str, ...] = ()
+    headline: str = ""
     partners: Mapping[str, Callable[[], "ScriptedPartner"]] = {}
     idle: str | None = None
 

@@ -239,3 +239,28 @@ def test_two_runs_of_one_name_are_refused(tmp_path):
 def test_no_problems_are_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(ValueError, match="--problems"):
         crossplay.main(["--run", "nowhere", "--roster", "nowhere", "--out", str(tmp_path), "--problems", "0"])
+
+
+def test_a_tasks_own_headline_stands_in_the_place_of_the_share_solved(tmp_path: Path) -> None:
+    records, lines = evaluation({"study/a": "ippo", "study/b": "srpo"}, ["sampled"])
+    # Half of the problems reach 0.25 and half 0.75 with ippo: mean 0.5, deviation sqrt(64 / 63) / 4. With srpo all 0.6.
+    for line in lines:
+        at = 0.25 if int(line["problem"]) < 32 else 0.75
+        line["metrics"] = {"share of the full score": at if line["arm"] == "ippo" else 0.6}
+    write_results(tmp_path, records, lines, {"headline": "share of the full score"})
+    shown = read_results(tmp_path)
+    found = shown.record("study/a", "first", "self-play", "sampled")
+    assert found.solve_rate == 0.5
+    reach = 1.96 * (64 / 63) ** 0.5 / 4 / 8
+    assert found.solve_rate_ci95 == pytest.approx((0.5 - reach, 0.5 + reach))
+    assert shown.record("study/b", "second", "lazy", "sampled").solve_rate == pytest.approx(0.6)
+    text = printed(shown)
+    assert "Share of the full score, sampled, 64 problems with each partner" in text
+    assert "Share of the full score less that of a" in text
+    assert "+0.10" in text and "interval (normal)" in text
+    assert "solved" not in text
+
+
+def test_results_without_a_headline_are_shares_of_problems_solved(tmp_path: Path) -> None:
+    shown = results(tmp_path, {"study/a": "ippo"})
+    assert (shown.measure, shown.interval_name) == ("share of problems solved", "Wilson")

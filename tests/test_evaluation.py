@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from llm_sra.play import Table, play
 from llm_sra.policies import EnginePolicy, Match, Policy, PolicyError
 from llm_sra.rosters import Entry
 from llm_sra.runs import Run, RunError
-from llm_sra.task import Episode, Task
+from llm_sra.task import Episode, Outcome, Task
 from tasks.worksheet import Worksheet
 
 STRANGER = ROOT / "tasks" / "worksheet" / "models" / "stranger"
@@ -517,6 +518,23 @@ def test_development_gives_solve_rates_by_partner_and_seat(engine: TransformersE
         "mean_partner": 0.5,
         "worst_partner": 0,
     }
+
+
+class Half(Worksheet):
+    """Compares agents by half of what they solve."""
+
+    headline = "half"
+
+    def outcome(self, state: Any) -> Outcome:
+        outcome = super().outcome(state)
+        return replace(outcome, metrics={"half": outcome.solved / 2})
+
+
+def test_development_gives_a_tasks_own_headline(engine: TransformersEngine, tmp_path: Path) -> None:
+    path = roster(tmp_path, *scripted("diligent", "lazy"))
+    heroes = {"first": "first", "second": "second"}
+    numbers = DevEvaluation(Half(), heroes, engine, path, problems=3, seed=0, max_reply_tokens=4)()
+    assert (numbers["diligent/first"], numbers["mean_partner"], numbers["self_play"]) == (0.5, 0.25, 0)
 
 
 def test_development_plays_the_weights_as_they_are_now(

@@ -94,11 +94,17 @@ def test_a_perfect_game_scores_nine_and_every_right_card_pays_the_whole_team_one
     nothing = {f"{name}/{seat}": 0 for name in ("misplays", "illegal") for seat in seats}
     assert outcome.metrics == {
         "score": 9,
+        "share of the full score": 1,
         "lives": 3,
         **nothing,
         **{f"hints/{seat}": n for seat, n in hints.items()},
     }
     assert (state.information, state.turns_left, state.stacks, state.discards) == (8, 0, (3, 3, 3), ())
+
+
+def test_agents_are_compared_by_the_share_of_the_full_score() -> None:
+    _, outcome, _ = finish(FOUR, ["play 1", "play 2", "play 1", "play 1"], keep_score=True)
+    assert outcome.metrics[Hanabi().headline] == 1 / 9
 
 
 def test_the_game_ends_with_the_last_card_though_turns_are_left() -> None:

@@ -21,7 +21,7 @@ from tasks.hanabi import Hanabi, pretrain
 from tasks.hanabi.cards import Card, Known, Setup
 from tasks.hanabi.lessons import BEGINNER, Habit, game, likelihood
 from tasks.hanabi.rules import Held, Move, State
-from tasks.starting_model import IGNORED, encode
+from tasks.starting_model import IGNORED, encode, llama
 
 SHIPPED = Path(tasks.hanabi.__file__).parent / "models" / "player"
 NOTHING = Known(("red", "green", "blue"), (1, 2, 3))
@@ -160,7 +160,7 @@ def test_the_shipped_model_is_a_plain_folder_of_at_most_three_megabytes() -> Non
     assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 3_000_000
     model = AutoModelForCausalLM.from_pretrained(SHIPPED)
     tokenizer = pretrain.tokenizer()
-    made = pretrain.llama(tokenizer)
+    made = llama(tokenizer, pretrain.HIDDEN, pretrain.LAYERS)
     assert {n: t.shape for n, t in tensors(model).items()} == {n: t.shape for n, t in tensors(made).items()}
     assert AutoTokenizer.from_pretrained(SHIPPED).get_vocab() == tokenizer.get_vocab()
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id

@@ -1,5 +1,6 @@
 """Hanabi's recipes: those for the embedded model in small, those for real models with a random one of their kind."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import yaml
 from support import ROOT, qwen2_tokenizer, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from llm_sra import train
+from eval.results import read_results
+from llm_sra import evaluate, train
 from llm_sra.runs import Run, read_metrics
 from tasks.hanabi import Hanabi
 
@@ -83,6 +85,25 @@ def test_ippo_has_one_policy_in_all_four_seats(tmp_path: Path) -> None:
     assert {name.split("/")[2] for name in line if name.startswith("play/")} == {"hero"}
     assert run.heroes == dict.fromkeys(SEATS, "hero")
     assert line["task/score"] == pytest.approx(line["play/first/hero/team_reward"])
+
+
+def test_strangers_fill_all_seats_but_one_and_agents_are_compared_by_score(tmp_path: Path) -> None:
+    run = train(FOLDER / "ippo.yaml", output_dir=tmp_path / "run", arm="untrained", **SMALL)
+    roster = ROOT / "eval" / "rosters" / "hanabi_test.yaml"
+    records = evaluate([run], roster, tmp_path / "eval", problems=2, decodings=["sampled"])
+    assert {(r.seat, r.partner) for r in records} == {
+        (seat, partner) for seat in SEATS for partner in ("self-play", "careful", "discarder", "gambler")
+    }
+    lines = [json.loads(line) for line in (tmp_path / "eval" / "episodes.jsonl").read_text().splitlines()]
+    gambled = [line for line in lines if line["partner"] == "gambler"]
+    assert {line["seat"] for line in gambled} == set(SEATS)
+    for line in gambled:
+        assert all(text.startswith("play ") for seat, text in line["said"] if seat != line["seat"])
+    found = read_results(tmp_path / "eval")
+    assert found.measure == "share of the full score"
+    for record in records:
+        shown = found.record(record.run, record.seat, record.partner, "sampled").solve_rate
+        assert shown == pytest.approx(record.metrics["score"] / 9)
 
 
 def test_best_responses_are_learned_to_partners_that_fill_the_other_seats(tmp_path: Path) -> None:

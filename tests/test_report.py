@@ -111,7 +111,7 @@ def test_page_and_markdown_have_the_same_exact_numbers(tmp_path, runs):
     for shown in (page, text):
         # 24/32 - 8/32 in each seed, in each seat, with each partner.
         assert (
-            "SRPO solves 50 percentage points more of the problems than IPPO with the roster's 2 partners: +0.50"
+            "SRPO's share of problems solved is 50 percentage points above IPPO's with the roster's 2 partners: +0.50"
             in shown
         )
         assert "No clear difference between SRPO and IPPO in the share of problems solved in self-play: +0.00" in shown

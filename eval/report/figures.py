@@ -100,7 +100,7 @@ def heat_map(gathered: Gathered, decoding: str) -> Picture:
     for edge in range(step, len(rows), step):
         panel.axhline(edge - 0.5, color="white", linewidth=1.5)
     panel.spines[:].set_visible(False)
-    caption = f"Share of problems solved, {decoding}: each agent (row) with each partner"
+    caption = f"{gathered.results.measure.capitalize()}, {decoding}: each agent (row) with each partner"
     caption += (" and, on the right, with the agents of each run." if not whole else
                 " and, on the right, with other runs of each setting.") if results.cross_play else "."  # fmt: skip
     return _kept(figure, "cross-play", caption, wide=True)
@@ -140,7 +140,7 @@ def ranking(gathered: Gathered, decoding: str, partners: Sequence[str]) -> Pictu
     panel.grid(axis="x", color="#DDDDDD", linewidth=0.7)
     panel.set_axisbelow(True)
     panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.set_xlabel("share of problems solved (dot: a run's agent in one seat; bar: mean)")
+    panel.set_xlabel(f"{gathered.results.measure} (dot: a run's agent in one seat; bar: mean)")
     _legend(figure, [group for _, group in known], gathered.groups)
     return _kept(figure, "partners", f"Partners from hard to easy, {decoding}.", wide=True)
 
@@ -193,7 +193,10 @@ def robustness(gathered: Gathered, number: int, curve: Series, decoding: str) ->
     panel.set_ylim(-0.02, 1.02)
     panel.set_xlim(-0.02, 1.02)
     _finish(
-        panel, f"{_plain(curve.partner)}: {_plain(curve.how)}", "probability that a reply is changed", "share solved"
+        panel,
+        f"{_plain(curve.partner)}: {_plain(curve.how)}",
+        "probability that a reply is changed",
+        gathered.results.measure,
     )
     styles = [
         Line2D([], [], color="#555555", linestyle=LINES[i % len(LINES)], label=f"seat {_plain(seat)}")
@@ -218,7 +221,7 @@ def distance(gathered: Gathered, found: Sequence[Distance]) -> Picture:
     panel.set_ylim(-0.02, 1.02)
     panel.set_xscale("symlog", linthresh=1.0)
     panel.set_xlim(left=0.0)
-    _finish(panel, "Partners unlike the usual one", "KL from the usual partner, nats per episode", "share solved")
+    _finish(panel, "Partners unlike the usual one", "KL from the usual partner, nats per episode", gathered.results.measure)
     _legend(figure, known, gathered.groups, [])
     caption = "Each point is an agent with one partner, sampled; the line is their running mean."
     return _kept(figure, "divergence", caption)

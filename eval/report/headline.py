@@ -22,9 +22,10 @@ class Comparison:
         first: That is compared with.
         later: The other.
         what: The partners, as a name.
-        difference: Of the share solved, averaged over seats and partners.
+        difference: Of the share, averaged over seats and partners.
         paired: Whether each seed met itself; else one run of each was compared, whatever its seed.
         partners: How many they are.
+        measure: What the shares are of, in words.
     """
 
     first: Group
@@ -33,6 +34,7 @@ class Comparison:
     difference: ArmDifference
     paired: bool
     partners: int
+    measure: str
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,9 @@ def compare(
     if not shared:
         raise StatsError(f"{first.label} and {later.label} have no seed in common, so they are not paired")
     ours, theirs = {seed: b[seed] for seed in shared}, {seed: a[seed] for seed in shared}
-    return Comparison(
-        first, later, what, compare_arms(gathered.results, theirs, ours, decoding, partners), paired, len(partners)
-    )
+    results = gathered.results
+    difference = compare_arms(results, theirs, ours, decoding, partners)
+    return Comparison(first, later, what, difference, paired, len(partners), results.measure)
 
 
 def comparisons(gathered: Gathered, decoding: str) -> tuple[list[Comparison], list[str]]:
@@ -116,10 +118,10 @@ def sentence(comparison: Comparison) -> str:
     whom = "in self-play" if comparison.what == SELF_PLAY else f"with the roster's {comparison.partners} partners"
     points = abs(e.value) * 100
     if e.low <= 0 <= e.high:
-        opening = f"No clear difference between {later} and {first} in the share of problems solved {whom}"
+        opening = f"No clear difference between {later} and {first} in the {comparison.measure} {whom}"
     else:
-        opening = f"{later} solves {points:.0f} percentage points {'more' if e.value > 0 else 'fewer'} of the problems "
-        opening += f"than {first} {whom}"
+        than = f"{'above' if e.value > 0 else 'below'} {first}'s {whom}"
+        opening = f"{later}'s {comparison.measure} is {points:.0f} percentage points {than}"
     over = "problems resampled; one seed, so nothing is said about others" if len(d.seeds) == 1 else (
         f"{len(d.seeds)} paired seeds; problems and seeds resampled"
     )  # fmt: skip

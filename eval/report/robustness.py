@@ -36,7 +36,7 @@ class Distance:
         seat: Its seat.
         partner: Name of the partner, or of another run.
         nats: KL of what the partners in all other seats say from what the usual ones would, per episode.
-        solved: Share of problems solved.
+        solved: Share of problems solved, or the task's headline.
     """
 
     run: str

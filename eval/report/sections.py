@@ -66,7 +66,7 @@ def _headline(gathered: Gathered) -> Section:
         made, why = comparisons(gathered, decoding)
         found += made
         reasons += [reason for reason in why if reason not in reasons]
-    tables = [_differences(found)] if found else []
+    tables = [_differences(found, gathered.results.measure)] if found else []
     of_pair = [c for c in found if (c.first, c.later) == pair and c.difference.decoding == gathered.decoding]
     said = [sentence(c) for c in of_pair]
     named = [w for w in works if w.label in (pair[0].label, pair[1].label)]
@@ -85,11 +85,11 @@ def _alone(gathered: Gathered) -> list[str]:
                 "" if s.mean is None else f"; with partners {s.mean:.2f} on average, {s.worst:.2f} with the worst"
             )
             who = f"{name_of(gathered.results, s.run)} in seat {s.seat}"
-            said.append(f"{who} solves a share of {s.self_play:.2f} in self-play{strangers} ({s.decoding}).")
+            said.append(f"{who}: {gathered.results.measure} {s.self_play:.2f} in self-play{strangers} ({s.decoding}).")
     return [*said, "A second setting beside it would give a difference with its interval."]
 
 
-def _differences(found: Sequence[Comparison]) -> Grid:
+def _differences(found: Sequence[Comparison], measure: str) -> Grid:
     rows = tuple(
         (
             f"{c.later.label} less {c.first.label}",
@@ -102,7 +102,7 @@ def _differences(found: Sequence[Comparison]) -> Grid:
         for c in found
     )
     return Grid(
-        "Share of problems solved, one setting less another, with 95 % intervals",
+        f"{measure.capitalize()}, one setting less another, with 95 % intervals",
         ("settings", "with", "decoding", "problems and seeds resampled", "Student's t over seeds", "each seed"),
         (rows,),
         (f"{STRANGERS}: mean over seats and the roster's partners. Paired by seed and problem.",),
@@ -206,7 +206,9 @@ def _partners(gathered: Gathered) -> Section:
     notes = ["Mean over runs and seats; the hardest partner first."]
     if pair:
         notes.append(f"Each interval is its own partner's alone: with {len(ranked)} of them, one may miss by chance.")
-    table = Grid(f"Share of problems solved with each partner, {decoding}", tuple(header), (tuple(rows),), tuple(notes))
+    table = Grid(
+        f"{results.measure.capitalize()} with each partner, {decoding}", tuple(header), (tuple(rows),), tuple(notes)
+    )
     return Section(
         "partners", "Partners, ranked", tables=(table,), pictures=(figures.ranking(gathered, decoding, ranked),)
     )
@@ -267,7 +269,9 @@ def _perturbed(gathered: Gathered, found: Sequence[Series]) -> Grid:
             rows.append((f"{curve.partner}: {curve.how}", f"{probability:g}", *rates))
     known = [group.label for group in gathered.groups if gathered.evaluated(group)]
     return Grid(
-        "Share of problems solved, mean over runs and seats", ("partner", "probability", *known), (tuple(rows),)
+        f"{gathered.results.measure.capitalize()}, mean over runs and seats",
+        ("partner", "probability", *known),
+        (tuple(rows),),
     )
 
 
@@ -278,7 +282,7 @@ def _distances(gathered: Gathered, found: Sequence[Distance]) -> Grid:
     )
     return Grid(
         "How far partners are from the one that an agent was trained beside, and what they solve together, sampled",
-        ("agent", "partner", "KL, nats per episode", "solved"),
+        ("agent", "partner", "KL, nats per episode", gathered.results.measure),
         (rows,),
         ("KL of what the partner says from what the usual one would have said there; nearest first.",),
     )
@@ -294,10 +298,12 @@ def _everything(gathered: Gathered) -> Section:
         )
         for r in results.records
     )  # fmt: skip
-    header = ("run", "seat", "partner", "decoding", "problems", "solved", "95 % interval (Wilson)", "team reward",
-              "own return", "own effort", "partner's effort")  # fmt: skip
+    header = ("run", "seat", "partner", "decoding", "problems", "share", f"95 % interval ({results.interval_name})",
+              "team reward", "own return", "own effort", "partner's effort")  # fmt: skip
     own = (SELF_PLAY in {r.partner for r in results.records}) * f" {SELF_PLAY}: the run's own partner."
-    grid = Grid("Every agent with every partner", header, (rows,), (f"Means per episode.{own}",))
+    grid = Grid(
+        "Every agent with every partner", header, (rows,), (f"Means per episode; share: {results.measure}.{own}",)
+    )
     return Section("everything", "Everything", tables=(grid,), folded=True)
 
 

@@ -17,6 +17,7 @@ from tasks.hanabi.rules import State, apply, deal, forced_move, is_over, legal_m
 from tasks.hanabi.words import read_move, view_text
 
 SEATS = ("first", "second", "third", "fourth", "fifth")
+HEADLINE = "share of the full score"
 
 
 class Hanabi(Task[State]):
@@ -52,6 +53,7 @@ class Hanabi(Task[State]):
     seats: ClassVar[tuple[str, ...]] = SEATS[:4]
     max_reply_tokens: int = 256
     max_reply_chars: int = 2000
+    headline: str = HEADLINE
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
 
     def __init__(
@@ -112,11 +114,17 @@ class Hanabi(Task[State]):
     def outcome(self, state: State) -> Outcome:
         """Whether the full score was reached. A seat's effort is the number of cards that it played rightly.
 
-        `score`; `lives` left; and for every seat `hints/SEAT`, `misplays/SEAT` (cards played that did not fit) and
-        `illegal/SEAT` (replies that were no legal move; the moves made in their place are counted like others).
+        `score`, and its share of the full one; `lives` left; and for every seat `hints/SEAT`, `misplays/SEAT` (cards
+        played that did not fit) and `illegal/SEAT` (replies that were no legal move; the moves made in their place are
+        counted like others).
         """
         effort: dict[str, float] = {}
-        metrics = {"score": float(score(state)), "lives": float(state.lives)}
+        reached = score(state)
+        metrics = {
+            "score": float(reached),
+            HEADLINE: reached / state.setup.full_score,
+            "lives": float(state.lives),
+        }
         for player, seat in enumerate(self.seats):
             events = [event for event in state.log if event.player == player]
             plays = [event for event in events if event.move.kind == "play"]
@@ -124,4 +132,4 @@ class Hanabi(Task[State]):
             metrics[f"hints/{seat}"] = float(sum(event.move.kind == "hint" for event in events))
             metrics[f"misplays/{seat}"] = len(plays) - effort[seat]
             metrics[f"illegal/{seat}"] = float(sum(event.forced for event in events))
-        return Outcome(score(state) == state.setup.full_score, effort, metrics)
+        return Outcome(reached == state.setup.full_score, effort, metrics)
