@@ -25,7 +25,7 @@ def cross_play_grids(results: Results, groups: Sequence[Group]) -> list[Grid]:
 
 
 def between_runs(results: Results, runs: Sequence[str], decoding: str) -> list[list[float]]:
-    """Share (see `Results.measure`) of each run (row) with each (column), mean over the seats that the row's agents take."""
+    """`Results.measure` of each run (row) with each (column), mean over the seats that the row's agents take."""
     return [
         [
             fmean(r.solve_rate for s in results.seats if (r := results.between(run, s, other, decoding)) is not None)

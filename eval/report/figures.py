@@ -221,7 +221,8 @@ def distance(gathered: Gathered, found: Sequence[Distance]) -> Picture:
     panel.set_ylim(-0.02, 1.02)
     panel.set_xscale("symlog", linthresh=1.0)
     panel.set_xlim(left=0.0)
-    _finish(panel, "Partners unlike the usual one", "KL from the usual partner, nats per episode", gathered.results.measure)
+    how_far = "KL from the usual partner, nats per episode"
+    _finish(panel, "Partners unlike the usual one", how_far, gathered.results.measure)
     _legend(figure, known, gathered.groups, [])
     caption = "Each point is an agent with one partner, sampled; the line is their running mean."
     return _kept(figure, "divergence", caption)

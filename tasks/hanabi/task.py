@@ -54,6 +54,7 @@ class Hanabi(Task[State]):
     max_reply_tokens: int = 256
     max_reply_chars: int = 2000
     headline: str = HEADLINE
+    idle = "discarder"
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
 
     def __init__(

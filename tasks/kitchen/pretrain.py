@@ -20,7 +20,7 @@ from tasks.kitchen.partners import PARTNERS
 from tasks.kitchen.sight import Sight, write
 from tasks.starting_model import CONTEXT, INITIAL_SCALE, ROLES, Encoded, Made
 
-CELLS: tuple[Cell, ...] = tuple(cell for cell in product(range(SIZE), repeat=2) if cell != POT)
+CELLS: tuple[Cell, ...] = tuple(cell for cell in product(range(SIZE), range(SIZE)) if cell != POT)
 LINES = r"[^\n]+|\n"  # a line of the view is one token: the shorter the rows, the faster the training
 TOKENS = 1024  # at most; there is room for every line and what it is put together from
 STEPS = 450
