@@ -1,5 +1,7 @@
 """`make study`: all arms over seeds, and SRPO over τ and ε, each a run folder; then all of them with strangers.
 
+With `--task kitchen` (`tag`, `hanabi`) it is that task's arms in the worksheet's place, below `runs/study/kitchen`.
+
 Resumable cell by cell: a finished run is not trained again, an interrupted one goes on from its last checkpoint, and
 an evaluation that exists is kept. Prints and writes `runs/study/study.md` and `study.png`.
 """
@@ -27,6 +29,10 @@ PROFILES = ((1.0, 0.3), (2.0, 0.2), (3.0, 0.2))  # τ and ε, for payoffs that r
 PPO = {"algorithm": "ppo", "advantage_baseline": "mean", "critic_learning_rate": 2e-3}
 UNTRAINED = "untrained-seed1"  # the base model in both seats; its seed plays no part
 TAUS = (0.0, 0.1, 1.0, 10.0, 100.0)
+TASKS = ("kitchen", "tag", "hanabi")
+TASK_ARMS = ("ippo", "srpo", "fcp")
+TASK_SEEDS = (1, 2, 3)
+POOL_SEEDS = (4, 5)  # of the IPPO agents that fcp learns to play with
 WHICH = ("end", "best")  # of an arm's run: its last adapters, and the checkpoint that the dev roster chose
 SWEEP_STEPS = 60
 # Two cells of the sweep are runs of the arms as they stood at that step: at τ = 0 SRPO is IPPO, and 10 is the recipe's.
@@ -74,6 +80,12 @@ def game_cells() -> list[Cell]:
     ]
 
 
+def task_cells(task: str) -> list[Cell]:
+    """The arms of a task, one after the other; fcp last, as its pool must be there."""
+    seeds = {arm: TASK_SEEDS + POOL_SEEDS * (arm == "ippo") for arm in TASK_ARMS}
+    return [Cell(f"{arm}-seed{seed}", f"{task}/{arm}", {"seed": seed}) for arm in TASK_ARMS for seed in seeds[arm]]
+
+
 def sweep_cells() -> list[Cell]:
     """SRPO over τ with and without ε, one seed; and the tether in the other direction."""
     common = {"seed": 1, "max_steps": SWEEP_STEPS}
@@ -108,6 +120,27 @@ def evaluate(name: str, which: str, out: Path, problems: int) -> None:
     _run([*command, "--out", str(folder), "--problems", str(problems)], out / f"{name}.log")
 
 
+def study_task(task: str, out: Path, problems: int, processes: int) -> str:
+    """Train what is missing of a task's cells, play all with each other and with its test roster, and report.
+
+    Returns:
+        What the trainings cost and what the agents did, as Markdown; `report/` has everything.
+    """
+    cells, out = task_cells(task), out / task
+    out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(processes) as pool:
+        for arms in (("ippo",), TASK_ARMS):  # fcp's pool first
+            list(pool.map(lambda cell: train(cell, out), [c for c in cells if c.name.rsplit("-seed", 1)[0] in arms]))
+    runs = [str(out / cell.name) for cell in cells if cell.flags["seed"] in TASK_SEEDS]
+    folder, program = out / "eval", [sys.executable, "-m", "recipes.cli"]
+    played = ["--roster", f"{task}_test", "--problems", str(problems), "--decoding", "sampled", "--cross_play"]
+    _run([*program, "eval", "--run", *runs, "--out", str(folder), *played], out / "eval.log")
+    _run([*program, "report", *runs, "--eval", str(folder), "--out", str(out / "report")], out / "eval.log")
+    from benchmarks.study_report import write_task
+
+    return write_task(out, task)
+
+
 def _run(command: Sequence[str], log: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with log.open("a", encoding="utf-8") as file:
@@ -126,9 +159,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--arms_only", action="store_true", help="leave out the matrix games and the sweep over τ and ε"
     )
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds of the baselines")
+    parser.add_argument("--task", choices=TASKS, help="a task's arms, in the worksheet's place")
     args = parser.parse_args(argv)
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.task:
+        print(study_task(args.task, args.out, args.problems, args.processes))
+        return
 
     def fill(cell: Cell, which: Sequence[str]) -> None:
         train(cell, args.out)

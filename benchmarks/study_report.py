@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from eval.matrix import cross_play_grids
 from eval.oracle import compare_with_oracle, draw, oracle_table
 from eval.plots import study_figure
 from eval.results import Results, merge, read_results
+from eval.settings import Group
 from eval.stats import ArmDifference, Estimate, Summary, compare_arms, mean_interval, summarise
+from eval.table import grid_markdown
 from llm_sra.rosters import SELF_PLAY
 from llm_sra.runs import read_metrics
 
@@ -70,6 +73,65 @@ def write_games(out: Path, names: Sequence[str]) -> str:
     text = f"# Matrix games against theory\n\n{oracle_table(compared)}\n"
     (out / "games.md").write_text(text, encoding="utf-8")
     return text
+
+
+def write_task(out: Path, task: str) -> str:
+    """Write `study.md` of a task: what its trainings cost, how they compare, and what its agents did in self-play.
+
+    Args:
+        out: The task's folder of the study, with `eval/`.
+        task: Its name.
+
+    Returns:
+        The Markdown.
+    """
+    results = read_results(out / "eval")
+    [decoding] = results.decodings
+    runs = {arm: _by_seed(results, arm) for arm in dict.fromkeys(record.arm for record in results.records)}
+    rows = []
+    for arm in runs:
+        for name, partners in (("strangers", None), ("self-play", [SELF_PLAY])) if arm != "ippo" else ():
+            difference = compare_arms(results, runs["ippo"], runs[arm], decoding, partners)
+            rows.append(_difference_row(f"{arm} less ippo, {name}", difference))
+    head = f"| {results.measure} | decoding | difference | problems and seeds | seeds alone | each seed |"
+    groups = [Group(arm, arm, seeds) for arm, seeds in runs.items()]
+    parts = [
+        f"# Study: {task}",
+        "\n".join([head, "|---" * 6 + "|", *rows]),
+        grid_markdown(cross_play_grids(results, groups)[0]),
+        _own_play(results, runs),
+        _costs(runs, out),
+    ]
+    text = "\n\n".join(parts) + "\n"
+    (out / "study.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def _own_play(results: Results, runs: Mapping[str, Mapping[int, str]]) -> str:
+    """What the agents did in self-play, each seed apart: efforts, returns and all that the task counts."""
+    records = [r for r in results.records if r.partner == SELF_PLAY]
+    rows = [f"| in self-play | {' | '.join(runs)} |", "|---" * (1 + len(runs)) + "|"]
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    for r in records:
+        numbers = {f"effort, {r.seat}": r.effort_own, f"own return, {r.seat}": r.own_return, **r.metrics}
+        for name, value in {results.measure: r.solve_rate, **numbers}.items():
+            found.setdefault(name, {})[r.arm, r.run] = value
+    for name, values in found.items():
+        each = [", ".join(f"{values.get((arm, run), float('nan')):.2f}" for run in runs[arm].values()) for arm in runs]
+        rows.append(f"| {name} | {' | '.join(each)} |")
+    return "\n".join(rows)
+
+
+def _costs(runs: Mapping[str, Mapping[int, str]], out: Path) -> str:
+    """Seconds per step of each arm, and the shares of generate, score, train and sync in them."""
+    rows = ["| arm | steps | s per step | generate | score | train | sync |", "|---" * 7 + "|"]
+    for arm, seeds in runs.items():
+        steps = [line for seed in seeds for line in read_metrics(out / f"{arm}-seed{seed}" / "metrics.jsonl")]
+        steps = [line for line in steps if "time/train" in line]
+        parts = [fmean(line[f"time/{part}"] for line in steps) for part in ("generate", "score", "train", "sync")]
+        shares = " | ".join(f"{part / sum(parts):.0%}" for part in parts)
+        rows.append(f"| {arm} | {len(steps) // len(seeds)} | {sum(parts):.1f} | {shares} |")
+    return "\n".join(rows)
 
 
 def arm_tables(results: Results) -> str:

@@ -70,7 +70,7 @@ def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
         seed: Of the bootstrap.
         more: Further tables, after these.
     """
-    parts = [_markdown(grid) for grid in (*grids(results, seed), *more)]
+    parts = [grid_markdown(grid) for grid in (*grids(results, seed), *more)]
     parts += ["\n".join(f"- {_escaped(note)}" for note in _missing(results))] if results.missing else []
     return "\n\n".join(parts) + "\n"
 
@@ -172,7 +172,8 @@ def _estimate(value: Estimate | None) -> str:
     return NOTHING if value is None else f"{value.value:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
 
 
-def _markdown(grid: Grid) -> str:
+def grid_markdown(grid: Grid) -> str:
+    """One table as Markdown."""
     head = [_escaped(text.replace("\n", " ")) for text in grid.header]
     lines = [f"**{_escaped(grid.title)}**", "", _line(head), _line([":---"] + ["---:"] * (len(head) - 1))]
     blank = _line([""] * len(head))
