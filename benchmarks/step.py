@@ -52,12 +52,13 @@ def one_turn(model: Path, problems: int, tokens: int, micro_batch: int, steps: i
 def six_turns(model: Path, pairs: int, tokens: int, micro_batch: int, steps: int) -> dict[str, Job]:
     """Ours and CoMLRL on episodes of six turns: as many replies, in so many pairs of trees or in whole episodes."""
     shape = {"model": str(model), "turns": TURNS, "tokens": tokens, "micro_batch": micro_batch, "steps": steps}
-    tree = {"problems": 2 * pairs, "generations": TREE_GENERATIONS, "lora": False}
+    tree = {**shape, "problems": 2 * pairs, "generations": TREE_GENERATIONS}
     # A pair is 42 episodes of 12 replies: 6 problems, 3 for each match, of 7.
     ours = {"who": "ours", "problems": 6 * pairs, "generations": 2 * TREE_REPLIES // (2 * TURNS) // 6}
     return {
         "ours": Job("benchmarks.drivers", {**shape, **ours}),
-        "CoMLRL": Job("benchmarks.comlrl", {**shape, **tree}, "comlrl"),
+        "CoMLRL": Job("benchmarks.comlrl", {**tree, "lora": False}, "comlrl"),
+        "CoMLRL, LoRA": Job("benchmarks.comlrl", {**tree, "lora": True}, "comlrl"),
     }
 
 

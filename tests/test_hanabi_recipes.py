@@ -121,7 +121,7 @@ def test_best_responses_are_learned_to_partners_that_fill_the_other_seats(tmp_pa
 def test_the_pool_of_the_recipe_names_runs_of_ippo_with_one_policy() -> None:
     entries = yaml.safe_load((FOLDER / "partners" / "pool.yaml").read_text())["partners"]
     assert {entry["kind"] for entry in entries} == {"adapter"}
-    assert all(entry["policy"].startswith("../../../runs/hanabi/ippo-seed") for entry in entries)
+    assert all(entry["policy"].startswith("../../../runs/study/hanabi/ippo-seed") for entry in entries)
     assert all(entry["policy"].endswith("/hero") for entry in entries)  # shared: not one for each seat
 
 
