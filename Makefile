@@ -48,8 +48,8 @@ bench: $(INSTALLED) $(VLLM_INSTALLED)  ## measure a training step and rollouts, 
 	HF_HUB_OFFLINE=1 .venv-bench/bin/python -m benchmarks.step
 	HF_HUB_OFFLINE=1 $(if $(VLLM_INSTALLED),.venv-vllm,.venv)/bin/python -m benchmarks.rollout
 
-study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped)
-	.venv/bin/python -m benchmarks.study
+study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped); TASK=kitchen, tag or hanabi: that task's arms
+	.venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK))
 
 # Pins that still fit stay as they are; `make lock UPGRADE=--upgrade` takes the newest.
 LOCK = .venv/bin/uv pip compile --quiet --no-config $(UPGRADE) --python-version 3.11 --generate-hashes --no-annotate \

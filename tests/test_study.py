@@ -1,6 +1,9 @@
 """The study's report, on made-up evaluations whose differences are known."""
 
+import itertools
+import json
 import re
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -88,8 +91,55 @@ def test_all_arms_have_the_same_budget_of_episodes(arm: str) -> None:
     assert int(recipe["problems_per_step"]) * int(recipe["num_generations"]) * int(recipe["max_steps"]) == 128 * 80
 
 
+@pytest.mark.parametrize("task", study.TASKS)
+def test_all_arms_of_a_task_have_the_same_budget_of_episodes(task: str) -> None:
+    recipes = [read_recipe(study.RECIPES / task / f"{arm}.yaml") for arm in study.TASK_ARMS]
+    keys = "problems_per_step", "num_generations", "max_steps"
+    assert len({prod(int(recipe[key]) for key in keys) for recipe in recipes}) == 1
+
+
+@pytest.mark.parametrize("task", study.TASKS)
+def test_the_pool_of_a_task_is_what_its_study_trains_and_no_seed_that_is_compared(task: str) -> None:
+    pool = (study.RECIPES / task / "partners" / "pool.yaml").read_text()
+    trained = {f"runs/study/{task}/{cell.name}" for cell in study.task_cells(task) if cell.name.startswith("ippo")}
+    named = set(re.findall(r"(runs/study/\w+/ippo-seed\d+)/", pool))
+    assert named == {f"runs/study/{task}/ippo-seed{seed}" for seed in study.POOL_SEEDS} <= trained
+    assert not set(study.POOL_SEEDS) & set(study.TASK_SEEDS)
+    saved = int(read_recipe(study.RECIPES / task / "ippo.yaml")["save_steps"])
+    assert {int(step) % saved for step in re.findall(r"checkpoint-(\d+)/", pool)} == {0}
+
+
+def test_a_tasks_report_has_differences_cross_play_deeds_and_costs(tmp_path: Path) -> None:
+    records, crossed, lines = [], [], []
+    for arm, solved in (("ippo", 1), ("srpo", 3)):
+        for seed in SEEDS:
+            run, other = f"kitchen/{arm}-seed{seed}", f"kitchen/{arm}-seed{3 - seed}"
+            for seat, partner in itertools.product(("a", "b"), ("self-play", "waiter", other)):
+                record = Record(
+                    run, arm, seat, partner, "sampled", 4, solved / 4, (0.0, 1.0), 1.0, 7.0, 40.0, 1.0,
+                    metrics={"deliveries": 2.5},
+                )  # fmt: skip
+                (crossed if partner == other else records).append(record)
+                lines += [
+                    {"run": run, "seat": seat, "partner": partner, "decoding": "sampled", "problem": str(i),
+                     "solved": i < solved} for i in range(4)
+                ]  # fmt: skip
+            folder = tmp_path / f"{arm}-seed{seed}"
+            folder.mkdir()
+            step = {"time/generate": 1.0, "time/score": 1.0, "time/train": 2.0, "time/sync": 0.0}
+            (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": n, **step}) + "\n" for n in (1, 2)))
+    write_results(tmp_path / "eval", records, lines, {}, cross_play=crossed)
+    text = study_report.write_task(tmp_path, "kitchen")
+    assert (tmp_path / "study.md").read_text() == text
+    assert text.count("sampled | +0.50 | +0.50 [") == 2  # 3/4 - 1/4, with strangers and in self-play
+    assert re.search(r"\| ippo \| +2 \| 0\.25.* \| 0\.25", text)  # self-play, and across its two seeds
+    assert "| deliveries | 2.50, 2.50 | 2.50, 2.50 |" in text
+    assert "| srpo | 2 | 4.0 | 25% | 25% | 50% | 0% |" in text
+
+
 def test_every_cells_recipe_is_there() -> None:
-    for cell in (*study.arm_cells(), *study.baseline_cells(), *study.sweep_cells(), *study.game_cells()):
+    others = [cell for task in study.TASKS for cell in study.task_cells(task)]
+    for cell in (*study.arm_cells(), *study.baseline_cells(), *study.sweep_cells(), *study.game_cells(), *others):
         assert (study.RECIPES / f"{cell.recipe}.yaml").is_file(), cell
 
 
