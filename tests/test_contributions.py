@@ -82,7 +82,7 @@ def test_teams_are_played_from_the_command_line(tmp_path: Path, capsys: pytest.C
             assert teams["itself", ("first",)].rewards == teams["", ()].rewards  # it has no luck
 
 
-@pytest.mark.parametrize("name", ["worksheet", "gsm8k", "kitchen", "effort"])
+@pytest.mark.parametrize("name", ["worksheet", "gsm8k", "kitchen", "effort", "hanabi", "tag"])
 def test_the_idle_partner_of_a_task_is_one_of_its_partners(name: str) -> None:
     task: Task = load_task(name)
     assert task.idle in task.partners

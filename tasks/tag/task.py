@@ -93,6 +93,7 @@ class Tag(Task[Chase]):
     max_reply_chars: int = 64
     choices: tuple[str, ...] = MOVES
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
+    idle = "waiter"
 
     def __init__(
         self,
