@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from llm_sra.engines import Engine
 from llm_sra.play import Table, play
-from llm_sra.policies import Endpoint, Perturbed, Policy, UnavailableError
+from llm_sra.policies import Endpoint, EnginePolicy, Match, Perturbed, Policy, UnavailableError
 from llm_sra.store import Played, Store
 from llm_sra.task import Episode, Task
 
@@ -150,8 +150,24 @@ def play_tables(
         )
         keys = [key for key, table in seated if is_whole(table)]
         more = measure(keys, episodes) if measure else [{}] * len(keys)
-        played = (Played.of(*pair) for pair in zip(episodes, more, strict=True))
-        yield dict(zip(keys, played, strict=True)), len(part)
+        played = {}
+        for key, episode, numbers in zip(keys, episodes, more, strict=True):
+            played[key] = Played.of(episode, numbers, _widths(tables[key].match, episode, engines))
+        yield played, len(part)
+
+
+def _widths(match: Match, episode: Episode, engines: Mapping[str, Engine]) -> list[tuple[int, ...]]:
+    """Of each turn, the characters that each token added; empty for what was not sampled here."""
+    made = []
+    for turn in episode.turns:
+        policy = match.seats[turn.seat]
+        while isinstance(policy, Perturbed):
+            policy = policy.inner
+        if isinstance(policy, EnginePolicy):
+            made.append(engines[policy.engine].renderer.widths(turn.reply.token_ids, turn.reply.text))
+        else:
+            made.append(())
+    return made
 
 
 def _hosted(policy: Policy) -> bool:

@@ -144,7 +144,10 @@ def reply_numbers(episodes: Iterable[Played]) -> dict[str, float]:
 
 
 def episode_line(cell: Cell, episode: Played) -> dict[str, Any]:
-    """One line of `episodes.jsonl`: an episode as one agent's; `steps`, `logprobs` and `tokens` go with `said`."""
+    """One line of `episodes.jsonl`: an episode as one agent's.
+
+    `steps`, `logprobs` (means), `tokens`, `token_logprobs` and `token_widths` go with `said`.
+    """
     return {
         "run": cell.agents.run,
         "arm": cell.agents.arm,
@@ -160,6 +163,8 @@ def episode_line(cell: Cell, episode: Played) -> dict[str, Any]:
         "steps": [turn.step for turn in episode.turns],
         "tokens": [turn.tokens for turn in episode.turns],
         "logprobs": [turn.logprob for turn in episode.turns],
+        "token_logprobs": [turn.logprobs for turn in episode.turns],
+        "token_widths": [turn.widths for turn in episode.turns],
         "rewards": episode.earned(),
     }
 

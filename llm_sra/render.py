@@ -10,6 +10,7 @@ This module does not cut text, choose what a seat sees, or generate.
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from llm_sra.task import Message
@@ -91,6 +92,25 @@ class Renderer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, without special tokens."""
         return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def widths(self, ids: Sequence[int], text: str) -> tuple[int, ...]:
+        """How many characters of a reply each of its sampled ids added.
+
+        Args:
+            ids: All of them; those that end the reply add nothing.
+            text: The reply. A character that several ids make together is added by the last of them.
+
+        Returns:
+            As many as ids, in sum the length of the text; empty if the text is not what the ids say (it was cleaned).
+        """
+        if not self.decode(ids).startswith(text):
+            return ()
+        reached = [0]
+        for count in range(1, len(ids) + 1):
+            whole = self.decode(ids[:count]).rstrip("\ufffd")  # half a character
+            reached.append(max(reached[-1], min(len(whole), len(text))))
+        reached[-1] = len(text)
+        return tuple(after - before for before, after in pairwise(reached))
 
     def render(self, messages: Sequence[Message], own: Sequence[tuple[str, tuple[int, ...]]] = ()) -> tuple[int, ...]:
         """The prompt for the seat's next reply.

@@ -8,7 +8,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from llm_sra.task import Episode, Problem, Reward
 
 FORMAT = 1  # raised when equal settings no longer give equal episodes, or lines read otherwise
 DIGITS = 4  # of log-probabilities: in float32, and the batch around a reply changes what comes after them
+TOKEN_DIGITS = 2  # of a single token's, which is only shown
 logger = logging.getLogger(__name__)
 
 
@@ -38,6 +39,8 @@ class Said(NamedTuple):
         tokens: Of the reply; 0 for policies that speak text.
         logprob: Mean natural log-probability of its tokens, as sampled; None without tokens.
         finish: See `Reply`.
+        logprobs: Of each token, rounded; empty where the text does not show them.
+        widths: How many characters of the text each of them added.
     """
 
     seat: str
@@ -46,6 +49,8 @@ class Said(NamedTuple):
     tokens: int
     logprob: float | None
     finish: str
+    logprobs: tuple[float, ...] = ()
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,25 @@ class Played:
     rewards: Mapping[str, tuple[Reward, ...]]
 
     @classmethod
-    def of(cls, episode: Episode, more: Mapping[str, float] = MappingProxyType({})) -> "Played":
-        """What is kept of an episode; `more` are further numbers beside the task's own."""
+    def of(
+        cls,
+        episode: Episode,
+        more: Mapping[str, float] = MappingProxyType({}),
+        widths: Sequence[tuple[int, ...]] | None = None,
+    ) -> "Played":
+        """What is kept of an episode.
+
+        Args:
+            episode: As it was played.
+            more: Further numbers beside the task's own.
+            widths: Of each turn, the characters that each token added (`Renderer.widths`); None: tokens are not kept.
+        """
         turns = []
-        for turn in episode.turns:
-            logprobs = turn.reply.logprobs
-            mean = round(fmean(logprobs), DIGITS) if logprobs else None
+        for turn, wide in zip(episode.turns, widths or [()] * len(episode.turns), strict=True):
             reply = turn.reply
-            turns.append(Said(turn.seat, turn.step, reply.text, len(reply.token_ids), mean, reply.finish))
+            mean = round(fmean(reply.logprobs), DIGITS) if reply.logprobs else None
+            each = tuple(round(logprob, TOKEN_DIGITS) for logprob in reply.logprobs) if wide else ()
+            turns.append(Said(turn.seat, turn.step, reply.text, len(reply.token_ids), mean, reply.finish, each, wide))
         return cls(
             problem=episode.problem.id,
             players=dict(episode.policies),
@@ -96,7 +112,7 @@ class Played:
         Raises:
             KeyError, TypeError: If it is not one.
         """
-        turns = tuple(Said(*turn) for turn in item["turns"])
+        turns = tuple(Said(*turn[:6], *map(tuple, turn[6:])) for turn in item["turns"])
         rewards = {seat: tuple(Reward(*reward) for reward in steps) for seat, steps in item["rewards"].items()}
         names = ("problem", "players", "solved", "effort", "metrics")
         return cls(**{name: item[name] for name in names}, turns=turns, rewards=rewards)

@@ -201,3 +201,23 @@ def test_special_tokens_are_left_out_of_a_replys_text() -> None:
     renderer = Renderer(TOKENIZERS["chatml"])
     ids = (*renderer.encode_text("pass"), renderer.tokenizer.eos_token_id, renderer.tokenizer.pad_token_id)
     assert renderer.decode(ids) == "pass"
+
+
+def test_each_id_of_a_reply_adds_its_characters_and_half_a_character_none() -> None:
+    renderer = Renderer(qwen2_tokenizer())
+    end = renderer.tokenizer.eos_token_id
+    ids = [index for character in "1+é€" for index in renderer.encode_text(character)]
+    assert len(ids) == 1 + 1 + 2 + 3  # bytes: the last one of a character completes it
+    assert renderer.widths([*ids, end], "1+é€") == (1, 1, 0, 1, 0, 0, 1, 0)
+    assert renderer.widths(ids[:3], "1+\ufffd") == (1, 1, 1)
+    assert renderer.widths(ids, "1+") == (1, 1, 0, 0, 0, 0, 0)  # cut before a stop string
+    assert renderer.widths(ids, "2+") == ()  # it was cleaned
+    assert renderer.widths([end], "") == (0,)
+
+
+@given(text=st.text(max_size=40))
+def test_the_characters_of_all_ids_are_the_text(text: str) -> None:
+    renderer = Renderer(TOKENIZERS["chatml"])
+    ids = renderer.encode_text(text)
+    widths = renderer.widths(ids, renderer.decode(ids))
+    assert len(widths) == len(ids) and sum(widths) == len(renderer.decode(ids))

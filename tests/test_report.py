@@ -365,15 +365,55 @@ def test_10000_episodes_stay_under_20_megabytes(large):
     assert "2,400 of 10,200 episodes are in this page, at most 400 of each run" in page  # 6 cells of 1,700
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_a_browser_opens_10000_episodes_in_3_seconds_and_shows_hostile_text_as_text(large, tmp_path):
+def opened(page: Path, profile: Path) -> str:
+    """What a headless browser made of a page."""
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     flags += "--disable-component-update --disable-sync --dump-dom"
-    command = [CHROMIUM, *flags.split(), f"--user-data-dir={tmp_path}", large.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    page = Tags(dom)
+    command = [CHROMIUM, *flags.split(), f"--user-data-dir={profile}", page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_browser_opens_10000_episodes_in_3_seconds_and_shows_hostile_text_as_text(large, tmp_path):
+    page = Tags(opened(large, tmp_path))
     assert int(dict(page.tags[0][1])["data-ready"]) < 3000  # ms from the request to the first episodes
     tags = [tag for tag, _ in page.tags]
     assert tags.count("article") == 10 and tags.count("script") == 2
     assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in page.tags)
     assert page.text.count(HOSTILE) >= 10
+
+
+def test_tokens_go_with_the_replies_of_evaluations_that_have_them(tmp_path):
+    run = run_folder(tmp_path / "one", "srpo")
+    evaluated(run.path / "report", run, 2)
+    assert not sample(gather([run])).tokens
+    path = run.path / "report" / "episodes.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    known = {"token_logprobs": [[-0.1, -2.0], []], "token_widths": [[5, 2], []]}
+    path.write_text("".join(json.dumps({**line, **known}) + "\n" for line in lines))
+    store = sample(gather([run]))
+    assert store.tokens
+    assert json.loads(store.json)["rows"][0]["t"] == [
+        ["first", "12+3=15", None, [-0.1, -2.0], [5, 2]],
+        ["second", "pass"],
+    ]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_a_browser_shades_each_token_by_its_log_probability(tmp_path):
+    run = run_folder(tmp_path / "one", "srpo")
+    evaluated(run.path / "report", run, 2, text="<b>\U0001f600=15")
+    path = run.path / "report" / "episodes.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    # The second token is the first half of a character, the last one ends the reply.
+    known = {"token_logprobs": [[-0.1, -1.5, -1.0, -9.0, -0.25], []], "token_widths": [[3, 0, 1, 3, 0], []]}
+    path.write_text("".join(json.dumps({**line, **known}) + "\n" for line in lines))
+    main([str(run.path), "--out", str(tmp_path / "out")])
+    dom = opened(tmp_path / "out" / "report.html", tmp_path / "profile")
+    shades = re.findall(r'<span class="token (t\d)" title="([^"]*)">([^<]*)</span>', dom.split("<article>")[1])
+    assert shades == [
+        ("t0", "log-probability -0.10, probability 0.905", "&lt;b&gt;"),
+        ("t2", "log-probability -2.50, probability 0.082", "\U0001f600"),
+        ("t4", "log-probability -9.00, probability below 0.001", "=15"),
+        ("t0", "end of the reply: log-probability -0.25, probability 0.779", "\u220e"),
+    ]

@@ -60,12 +60,20 @@ def test_an_episode_is_kept_with_its_words_rewards_and_mean_log_probabilities() 
     episode = Episode(Problem("p", 1), "m", 0, policies, (turn,), rewards, Outcome(True, {"first": 1}, {"x": 2}))
     played = Played.of(episode)
     assert played.turns == (Said("first", 0, "1+2=3", 2, -0.375, "length"),)  # (-0.5 - 0.25001) / 2, four digits
+    shown = Played.of(episode, widths=[(3, 2)])
+    assert shown.turns == (Said("first", 0, "1+2=3", 2, -0.375, "length", (-0.5, -0.25), (3, 2)),)
+    assert Played.read(json.loads(json.dumps(shown.line()))) == shown
     assert played.earned() == {"first": [[1.0, 0.5, 0.1]], "second": [[1.0, 0.0, 0.0]]}
     assert (played.total("first"), played.team_reward("first")) == (1.4, 1.0)
     assert (played.total("first"), played.team_reward("first")) == (
         episode.total("first"),
         episode.team_reward("first"),
     )
+
+
+def test_lines_of_before_tokens_were_kept_are_read() -> None:
+    line = {**PLAYED.line(), "turns": [turn[:6] for turn in PLAYED.turns]}
+    assert Played.read(json.loads(json.dumps(line))) == PLAYED
 
 
 def test_a_line_that_a_kill_cut_off_is_noted_skipped_and_never_joined(

@@ -2,6 +2,8 @@
 // Shows the page's episodes, a few at a time. Everything they hold is put into the page as text, never as markup.
 (() => {
   const PAGE = 10;
+  const LEAST = 4; // shades of tokens: of 0 to 1 nat, and so on
+  const END = "\u220e";
   const { head, rows } = JSON.parse(document.getElementById("episodes").textContent);
   const form = document.getElementById("filters");
   const list = document.getElementById("list");
@@ -95,13 +97,37 @@
     const talk = add(card, "div", "talk");
     add(talk, "div", "who", seatLine(row, left, row.s ? "agent" : ""));
     add(talk, "div", "who", others.map((seat) => seatLine(row, seat, row.s ? row.p : "")).join(" · "));
-    for (const [seat, text, paid] of row.t) {
+    for (const [seat, text, paid, logprobs, widths] of row.t) {
       const turn = add(talk, "div", "turn " + (seat === left ? "left" : "right"));
       if (others.length > 1 && seat !== left) add(turn, "div", "paid", seat);
       if (text === "") add(turn, "p", "words nothing", "(said nothing)");
+      else if (widths) tokens(add(turn, "p", "words"), text, logprobs, widths);
       else add(turn, "p", "words", text);
       if (paid && paid.some((part) => part)) add(turn, "div", "paid", rewards(paid));
     }
+  }
+
+  // Each token in a shade of its own: the less likely it was, the darker. Those without a character count with the next.
+  function tokens(words, text, logprobs, widths) {
+    const characters = Array.from(text);
+    let at = 0;
+    let sum = 0;
+    widths.forEach((width, index) => {
+      sum += logprobs[index];
+      const last = index === widths.length - 1;
+      if (!width && !last) return;
+      const shade = Math.min(LEAST, Math.floor(-sum));
+      const token = add(words, "span", `token t${Math.max(shade, 0)}`, width ? characters.slice(at, at + width).join("") : END);
+      token.title = `${width ? "" : "end of the reply: "}log-probability ${sum.toFixed(2)}, probability ${probability(sum)}`;
+      at += width;
+      sum = 0;
+    });
+    words.append(characters.slice(at).join(""));
+  }
+
+  function probability(logprob) {
+    const value = Math.exp(logprob);
+    return value < 0.001 ? "below 0.001" : value.toFixed(3);
   }
 
   function seatLine(row, seat, who) {

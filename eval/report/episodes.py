@@ -32,12 +32,14 @@ class Store:
         shown: How many it holds.
         found: Of how many.
         per_cell: At most so many of each run, seat, partner and decoding.
+        tokens: Whether the tokens of any reply are known.
     """
 
     json: str
     shown: int
     found: int
     per_cell: int
+    tokens: bool
 
 
 def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> Store:
@@ -50,17 +52,18 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
     """
     seats = list(dict.fromkeys((*gathered.results.seats, *(seat for run in gathered.runs for seat in run.heroes))))
     ranked: list[tuple[int, Cell, str]] = []
-    found = 0
+    found, tokens = 0, False
     for cells in (_evaluated(gathered), _trained(gathered.runs)):
         for cell, lines in cells.items():
             found += len(lines)
+            tokens |= any(any(line.get("token_widths", ())) for line in lines)
             for rank, index in enumerate(_order(cell, len(lines))[:per_cell]):
                 ranked.append((rank, cell, script_json(_row(lines[index], cell, seats))))
     kept = _fitting(ranked, limit)
     chosen = [(cell, text) for rank, cell, text in ranked if rank < kept]
     head = {"seats": seats, "labels": labels([run.name for run in gathered.runs])}
     rows = ",\n".join(text for _, text in chosen)
-    return Store(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept)
+    return Store(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept, tokens)
 
 
 def script_json(value: Any) -> str:
@@ -137,10 +140,17 @@ def _training_turns(line: Mapping[str, Any]) -> list[list[Any]]:
 
 
 def _evaluated_turns(line: Mapping[str, Any]) -> list[list[Any]]:
-    """The same; without rewards where the evaluation is too old to have them."""
-    made = []
-    for (seat, text), step in zip(line["said"], line.get("steps") or [0] * len(line["said"]), strict=True):
-        made.append([seat, _cut(text), *line.get("rewards", {}).get(seat, [])[step : step + 1]])
+    """The same, and for each token its log-probability and how many characters it added, where they are known.
+
+    Old evaluations have no rewards, and older ones no tokens.
+    """
+    made: list[list[Any]] = []
+    nothing = [()] * len(line["said"])
+    tokens = zip(line.get("token_logprobs", nothing), line.get("token_widths", nothing), strict=True)
+    for (seat, text), step, known in zip(line["said"], line.get("steps") or [0] * len(nothing), tokens, strict=True):
+        paid = line.get("rewards", {}).get(seat, [])[step : step + 1]
+        whole = known[1] and len(text) <= LONGEST_REPLY
+        made.append([seat, text, *(paid or [None]), *known] if whole else [seat, _cut(text), *paid])
     return made
 
 
