@@ -114,6 +114,7 @@ def _own_play(results: Results, runs: Mapping[str, Mapping[int, str]]) -> str:
     found: dict[str, dict[tuple[str, str], float]] = {}
     for r in records:
         numbers = {f"effort, {r.seat}": r.effort_own, f"own return, {r.seat}": r.own_return, **r.metrics}
+        numbers = {name: value for name, value in numbers.items() if not name.startswith(("reply_chars/", "surprise/"))}
         for name, value in {results.measure: r.solve_rate, **numbers}.items():
             found.setdefault(name, {})[r.arm, r.run] = value
     for name, values in found.items():

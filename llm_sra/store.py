@@ -93,7 +93,7 @@ class Played:
         for turn, wide in zip(episode.turns, widths or [()] * len(episode.turns), strict=True):
             reply = turn.reply
             mean = round(fmean(reply.logprobs), DIGITS) if reply.logprobs else None
-            each = tuple(round(logprob, TOKEN_DIGITS) for logprob in reply.logprobs) if wide else ()
+            each = tuple(round(logprob, TOKEN_DIGITS) + 0.0 for logprob in reply.logprobs) if wide else ()
             turns.append(Said(turn.seat, turn.step, reply.text, len(reply.token_ids), mean, reply.finish, each, wide))
         return cls(
             problem=episode.problem.id,

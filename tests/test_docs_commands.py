@@ -150,8 +150,12 @@ def read_only(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     if program == "make":
         run_make(*words)
     elif program == "accelerate":
+        assert Path(words[words.index("--config_file") + 1]).is_file()
+        if "recipes.cli" in words:
+            read_only(Command(("llm-sra", *words[words.index("recipes.cli") + 1 :]), True), monkeypatch)
+            return
         script = next(index for index, word in enumerate(words) if word.endswith(".py"))
-        assert Path(words[words.index("--config_file") + 1]).is_file() and Path(words[script]).is_file()
+        assert Path(words[script]).is_file()
         read_training(words[script + 1 :])
     elif program == "llm-sra" and words[0] == "train":
         read_training(words[1:])
