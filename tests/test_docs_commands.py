@@ -170,7 +170,7 @@ def read_only(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
             patched.setattr(argparse.ArgumentParser, "parse_args", parse_args)
             run_llm_sra(*words)
     else:
-        assert program in {"pip", "python", "tensorboard"}, command
+        assert program in {"pip", "python", "tensorboard", "vllm"}, command
         assert all((ROOT / word).exists() for word in words if word.endswith((".txt", ".py"))), command
 
 

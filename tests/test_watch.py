@@ -199,7 +199,8 @@ def test_a_running_one_is_followed_to_its_end(folder: Path, monkeypatch: pytest.
 
 def test_ctrl_c_ends_it_with_the_cursor_back_and_no_error(folder: Path) -> None:
     log(folder, {"step": 1, **LINE})
-    program = "import sys; from recipes.cli import main; sys.exit(main())"
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored where tests run in the background
+    program = f"import signal, sys; from recipes.cli import main; {heard}; sys.exit(main())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", program, "watch", str(folder)],
