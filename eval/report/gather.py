@@ -128,6 +128,7 @@ def _only(results: Results, run: str) -> Results:
         results.settings,
         results.missing,
         tuple(record for record in results.cross_play if record.run == run),
+        tuple(record for record in results.teams if record.run == run),
     )
 
 
