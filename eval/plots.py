@@ -201,12 +201,8 @@ def _draw_partners(panel: Axes, results: Results, runs: Sequence[str], decoding:
     _rows(panel, [name for name, _ in rows])
     counts = sorted({record.n for record in results.records if record.decoding == decoding})
     problems = " or ".join(map(str, counts))
-    panel.set_title(
-        f"{results.measure.capitalize()}, each seat with each partner ({decoding}, {problems} problems)",
-        loc="left",
-        fontsize=11,
-    )
-    panel.set_xlabel(f"{results.measure} (lines: 95 % interval, {results.interval_name})")
+    panel.set_title(f"{results.measure.capitalize()}, each seat with each partner", loc="left", fontsize=11)
+    panel.set_xlabel(f"{decoding}, {problems} problems with each; lines: 95 % interval ({results.interval_name})")
 
 
 def _rows(panel: Axes, rows: Sequence[str]) -> None:

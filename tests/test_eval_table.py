@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rich.console import Console
 
-from eval import crossplay
+from eval import crossplay, plots
 from eval.plots import effort_curves, quickstart_figure, running_mean, study_figure
 from eval.results import Results, ResultsError, read_results
 from eval.stats import wilson
@@ -136,6 +138,20 @@ def test_the_quickstart_figure_is_a_picture_of_sensible_size(tmp_path):
     height, width, _ = imread(path).shape
     assert 1500 <= width <= 2500 and 800 <= height <= 1600
     assert [file.name for file in path.parent.iterdir()] == ["figure.png"]
+
+
+def test_no_word_of_the_quickstart_figure_reaches_over_its_edge(tmp_path, monkeypatch):
+    drawn: list[Figure] = []
+    monkeypatch.setattr(plots, "write_png", lambda figure, path: drawn.append(figure) or path)
+    runs = [run_folder(tmp_path / "q" / arm, arm) for arm in ("ippo", "srpo")]
+    shown = results(tmp_path / "eval", {run.name: run.config["arm"] for run in runs})
+    quickstart_figure(runs, shown, tmp_path / "figure.png")
+    FigureCanvasAgg(drawn[0]).draw()
+    width, height = drawn[0].canvas.get_width_height()
+    boxes = [panel.get_tightbbox() for panel in drawn[0].axes]  # with titles, labels and the ticks that are drawn
+    boxes += [legend.get_window_extent() for legend in drawn[0].legends]
+    assert len(boxes) == 4
+    assert all(0 <= box.x0 <= box.x1 <= width and 0 <= box.y0 <= box.y1 <= height for box in boxes), boxes
 
 
 def test_runs_without_metrics_still_have_a_picture(tmp_path):
