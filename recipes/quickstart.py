@@ -39,6 +39,7 @@ def main(argv: Sequence[str] = ()) -> None:
 
     from eval.crossplay import report
     from eval.report import gather, write_report
+    from eval.report.sections import headline_section
     from llm_sra import evaluate, export
 
     disable_progress_bar()  # of loading models that load in a blink
@@ -46,12 +47,14 @@ def main(argv: Sequence[str] = ()) -> None:
     print("\nPlaying with partners that neither was trained with ...\n", flush=True)
     evaluate(runs, ROSTER, args.out / "eval", problems=args.problems, contributions=True)
     figure = report(runs, args.out / "eval")
-    page, *_ = write_report(gather(runs, [args.out / "eval"], ROSTER), args.out / "report", "Quickstart: IPPO and SRPO")
+    gathered = gather(runs, [args.out / "eval"], ROSTER)
+    page, *_ = write_report(gathered, args.out / "report", "Quickstart: IPPO and SRPO")
     exported = args.out / "exported"
     shutil.rmtree(exported, ignore_errors=True)
     for run in runs:
         for policy in sorted(set(run.heroes.values())):
             export(run, policy, exported / run.path.name / policy, evaluation=args.out / "eval")
+    print("What it comes to:", *headline_section(gathered).sentences, sep="\n\n")
     print(
         f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n"
         f"  report    {page}\n  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n"

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,14 +14,17 @@ import pytest
 from eval.report import ReportError, figures, gather, main, write_report
 from eval.report.episodes import sample, script_json
 from eval.report.figures import Picture
+from eval.report.headline import TRAINED, arms_sentence
 from eval.report.markdown import escaped
 from eval.report.robustness import series
 from eval.results import ResultsError, read_results
 from eval.settings import differing, groups
 from eval.stats import wilson
 from llm_sra.evaluation import Record, write_results
+from llm_sra.records import TeamRecord
 from llm_sra.rosters import read_roster
 from llm_sra.runs import Run
+from llm_sra.trainer.arms import ARMS
 from recipes import cli
 
 SEATS = ("first", "second")
@@ -122,6 +126,39 @@ def test_page_and_markdown_have_the_same_exact_numbers(tmp_path, runs):
     assert row.startswith("+0.50 [+") and row.endswith("| +0.50 [+0.50, +0.50] | +0.50, +0.50")
     assert re.search(r"\| lazy \| 0\.25 \| 0\.75 \| \+0\.50 \[", text)
     assert "| srpo-seed2 | second | lazy | sampled | 32 | 0.75 | [0.58, 0.87] | 0.75 | 0.75 | 1.50 | 1.50 |" in text
+
+
+def test_it_says_whom_the_agents_of_each_arm_were_trained_with(tmp_path, runs):
+    adversary = "an adversary in its partner's seat that lowers the agent's return and pays for straying from the live"
+    assert arms_sentence(runs) == (
+        f"How agents were trained: IPPO beside its live partner; SRPO with {adversary} partner."
+    )
+    sampled = run_folder(tmp_path / "sampled", "srpo", partners=["lazy"])
+    untethered = run_folder(tmp_path / "zero", "srpo", tau=0.0)
+    assert "SRPO with sampled partners, averse to the risk over them." in arms_sentence([sampled])
+    assert "SRPO beside its live partner." in arms_sentence([untethered])
+    assert set(TRAINED) == set(ARMS)
+    html, text = report(tmp_path / "out", runs)
+    assert arms_sentence(runs) in Tags(html).text and arms_sentence(runs) in text
+
+
+def test_teams_that_were_played_are_in_the_report_of_the_runs_that_they_are_of(tmp_path):
+    made = [run_folder(tmp_path / "q" / arm, arm) for arm in ("ippo", "srpo")]
+    for run in made:
+        evaluated(run.path / "report", run, 2)
+        path = run.path / "report" / "results.json"
+        # With an idle partner in the first seat nothing is earned; in the second seat nothing is lost.
+        earned = {(): (1.0, 1.0), ("first",): (0.0, 0.0), ("second",): (1.0, 1.0), SEATS: (0.0, 0.0)}
+        teams = [
+            asdict(TeamRecord(run.name, run.config["arm"], "sampled", seats, "idle" if seats else "", 2, sum(r) / 2, r))
+            for seats, r in earned.items()
+        ]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "teams": teams}))
+    for chosen in (made, made[1:]):
+        _, text = report(tmp_path / "out", chosen)
+        assert ("| ippo, first | +1.00 [+1.00, +1.00] |" in text) == (len(chosen) == 2)
+        assert "| srpo, first | +1.00 [+1.00, +1.00] |\n| srpo, second | +0.00 [+0.00, +0.00] |" in text
+        assert "Who contributes. It needs" not in text
 
 
 def test_only_what_differs_in_the_configurations_is_shown(runs):

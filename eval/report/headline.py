@@ -9,9 +9,20 @@ from eval.results import ResultsError
 from eval.settings import Group
 from eval.stats import ArmDifference, StatsError, compare_arms, summarise
 from llm_sra.rosters import SELF_PLAY
+from llm_sra.runs import Run
 
 REFERENCE, PROPOSED = "ippo", "srpo"
 STRANGERS = "all partners"
+LIVE = "beside its live partner"
+SAMPLED = "with sampled partners, averse to the risk over them"
+TRAINED = {
+    "ippo": LIVE,
+    "srpo": "with an adversary in its partner's seat that lowers the agent's return and pays for straying from the "
+    "live partner",
+    "adversary": "with an adversary in its partner's seat that may do anything",
+    "fcp": "with partners from a fixed pool",
+    "untrained": "not at all: the starting model",
+}
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,20 @@ def work_sentence(works: Sequence[Work], seats: int) -> str:
         for w in works
     ]
     return f"Who worked, in self-play: {'; '.join(parts)}. An even share is {1 / seats:.0%}."
+
+
+def arms_sentence(runs: Sequence[Run]) -> str:
+    """What sets the runs' arms apart, in plain words: whom an agent was trained with."""
+    told = dict.fromkeys(f"{run.config['arm'].upper()} {_trained(run)}" for run in runs)
+    return f"How agents were trained: {'; '.join(told)}."
+
+
+def _trained(run: Run) -> str:
+    if run.config["arm"] == PROPOSED and run.config.get("partners"):
+        return SAMPLED
+    if run.config["arm"] == PROPOSED and run.config.get("tau") == 0:
+        return LIVE  # nothing is averse to risk then
+    return TRAINED[run.config["arm"]]
 
 
 def _said(label: str) -> str:

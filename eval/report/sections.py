@@ -12,7 +12,17 @@ from eval.report import figures
 from eval.report.curves import training_pictures
 from eval.report.figures import Picture
 from eval.report.gather import Gathered
-from eval.report.headline import STRANGERS, Comparison, compare, comparisons, main_pair, sentence, work, work_sentence
+from eval.report.headline import (
+    STRANGERS,
+    Comparison,
+    arms_sentence,
+    compare,
+    comparisons,
+    main_pair,
+    sentence,
+    work,
+    work_sentence,
+)
 from eval.report.robustness import Distance, Series, distances, series
 from eval.results import ResultsError, labels
 from eval.settings import ELSEWHERE, differing, value_of
@@ -47,12 +57,13 @@ class Section:
 def sections(gathered: Gathered) -> tuple[Section, ...]:
     """All sections, those without data included."""
     builders: Sequence[Callable[[Gathered], Section]] = (
-        _headline, _compared, _contributions, _cross_play, _partners, _training, _robustness, _everything
+        headline_section, _compared, _contributions, _cross_play, _partners, _training, _robustness, _everything
     )  # fmt: skip
     return tuple(build(gathered) for build in builders)
 
 
-def _headline(gathered: Gathered) -> Section:
+def headline_section(gathered: Gathered) -> Section:
+    """The difference that the report is about, in words, and who worked."""
     works = work(gathered, gathered.decoding)
     seats = len(gathered.results.seats)
     pair = main_pair(gathered)
@@ -72,6 +83,7 @@ def _headline(gathered: Gathered) -> Section:
     named = [w for w in works if w.label in (pair[0].label, pair[1].label)]
     if named:
         said.append(work_sentence(named, seats))
+    said.append(arms_sentence([run for run in gathered.runs if run.name in gathered.results.runs]))
     said += [f"Not compared: {reason}." for reason in reasons]
     return Section("headline", "Headline", tuple(said), (*tables, _effort(gathered)))
 
