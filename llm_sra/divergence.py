@@ -1,6 +1,7 @@
 """How far a partner is from the one that an agent was trained beside: KL, from what the partner said.
 
-Both probabilities are of the same tokens after the same words, at the temperature of training, among the same choices.
+Both probabilities are of the same tokens after the same words, among the same choices; the usual partner's is at
+temperature 1, as in sampled evaluations.
 """
 
 from collections.abc import Mapping, Sequence

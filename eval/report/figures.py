@@ -24,6 +24,8 @@ MOST_ROWS = 48  # of the heat map, else one row per group and seat
 MOST_POINTS = 300  # of a curve
 SMALL = (4.6, 2.9)  # inches; two stand side by side on a desk, one above the other on a phone
 LONGEST_NAME = 28  # characters
+OVER = {"probability": "probability that a reply is changed", "temperature": "temperature that replies are drawn at"}
+NATS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # where an axis of nats, even up to 1, is labelled
 
 Points = tuple[Sequence[float], Sequence[float]]
 
@@ -177,10 +179,10 @@ def curves(
 
 
 def robustness(gathered: Gathered, number: int, curve: Series, decoding: str) -> Picture:
-    """Share solved over the probability that a partner's reply is changed, each seat a line style."""
+    """Share solved over how much a partner is perturbed, each seat a line style."""
     figure = Figure(figsize=SMALL, layout="constrained")
     panel = figure.subplots()
-    x = [probability for probability, _ in curve.points]
+    x = [much for much, _ in curve.points]
     known = [group for group in gathered.groups if gathered.evaluated(group)]
     for group in known:
         runs = tuple(gathered.evaluated(group).values())
@@ -191,13 +193,9 @@ def robustness(gathered: Gathered, number: int, curve: Series, decoding: str) ->
                 x, rates, LINES[index % len(LINES)], marker="o", markersize=4, color=shade, linewidth=1.8, clip_on=False
             )
     panel.set_ylim(-0.02, 1.02)
-    panel.set_xlim(-0.02, 1.02)
-    _finish(
-        panel,
-        f"{_plain(curve.partner)}: {_plain(curve.how)}",
-        "probability that a reply is changed",
-        gathered.results.measure,
-    )
+    room = 0.02 * (max(x) - min(x))
+    panel.set_xlim(min(x) - room, max(x) + room)
+    _finish(panel, f"{_plain(curve.partner)}: {_plain(curve.how)}", OVER[curve.over], gathered.results.measure)
     styles = [
         Line2D([], [], color="#555555", linestyle=LINES[i % len(LINES)], label=f"seat {_plain(seat)}")
         for i, seat in enumerate(gathered.results.seats)
@@ -214,17 +212,24 @@ def distance(gathered: Gathered, found: Sequence[Distance]) -> Picture:
     known = [group for group in gathered.groups if gathered.evaluated(group)]
     for group in known:
         runs, shade = set(gathered.evaluated(group).values()), colour(gathered.groups.index(group))
-        own = [one for one in found if one.run in runs]
-        x, y = [max(one.nats, 0.0) for one in own], [one.solved for one in own]
+        points: dict[str, list[tuple[float, float]]] = {}
+        for one in found:
+            if one.run in runs:
+                points.setdefault(one.partner, []).append((max(one.nats, 0.0), one.solved))
+        x, y = zip(*(point for each in points.values() for point in each), strict=True) if points else ((), ())
         panel.scatter(x, y, s=14, color=shade, alpha=0.6, linewidths=0, clip_on=False, zorder=3)
-        panel.plot(x, running_mean(y), color=shade, linewidth=2)
+        means = sorted(tuple(np.mean(each, axis=0)) for each in points.values())
+        panel.plot([nats for nats, _ in means], [solved for _, solved in means], color=shade, linewidth=1.8)
     panel.set_ylim(-0.02, 1.02)
     panel.set_xscale("symlog", linthresh=1.0)
-    panel.set_xlim(left=0.0)
+    panel.set_xlim(0.0, 1.05 * max(1.0, *(one.nats for one in found)))
     how_far = "KL from the usual partner, nats per episode"
     _finish(panel, "Partners unlike the usual one", how_far, gathered.results.measure)
+    shown = [nats for nats in NATS if nats <= panel.get_xlim()[1]]
+    panel.set_xticks(shown, [str(nats) for nats in shown])
+    panel.set_xticks([], minor=True)
     _legend(figure, known, gathered.groups, [])
-    caption = "Each point is an agent with one partner, sampled; the line is their running mean."
+    caption = "Each point is an agent with one partner, sampled; the line joins the partners' means over agents."
     return _kept(figure, "divergence", caption)
 
 

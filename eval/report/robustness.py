@@ -4,26 +4,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.results import Results
+from llm_sra.matrix import DECODINGS
 from llm_sra.rosters import Entry
 
 DIVERGENCE = "divergence/"  # how names of such numbers begin
-PERTURBED = "perturbed"
+PERTURBED, TEMPERATURE = "perturbed", "temperature"
+PROBABILITY = "probability"
 ALWAYS = 1.0  # the probability where the roster names none
-APART = ("of", "probability", "seed")
+APART = ("of", PROBABILITY, "seed")
 
 
 @dataclass(frozen=True)
 class Series:
-    """One partner, perturbed in one way with several probabilities.
+    """One partner, perturbed more and more in one way.
 
     Attributes:
         partner: What is perturbed, as a name.
         how: The way.
-        points: Probability that a reply is changed, and the partner's name in results; by probability.
+        over: What grows: the `probability` that a reply is changed, or the `temperature` that all are drawn at.
+        points: That number, and the partner's name in results; by number.
     """
 
     partner: str
     how: str
+    over: str
     points: tuple[tuple[float, str], ...]
 
 
@@ -35,7 +39,8 @@ class Distance:
         run: The agent's run.
         seat: Its seat.
         partner: Name of the partner, or of another run.
-        nats: KL of what the partners in all other seats say from what the usual ones would, per episode.
+        nats: KL of what the partners in all other seats say from what the usual ones would, per episode; an estimate,
+            which chance may bring below 0.
         solved: Share of problems solved, or the task's headline.
     """
 
@@ -56,34 +61,43 @@ def distances(results: Results) -> list[Distance]:
     return sorted(found, key=lambda distance: distance.nats)
 
 
-def series(roster: Sequence[Entry], played: Sequence[str]) -> list[Series]:
-    """Curves of two points or more; where the partner itself was played too, it is the point at probability 0.
+def series(roster: Sequence[Entry], played: Sequence[str], decoding: str = "sampled") -> list[Series]:
+    """Curves of two points or more; where the partner itself was played too, it is the first point.
 
     Args:
         roster: Its entries.
         played: Names of the partners that results hold.
+        decoding: Says at which temperature the partner itself was played.
     """
     found: dict[tuple[str, ...], dict[float, str]] = {}
     for entry in roster:
         if entry.kind == PERTURBED and entry.name in played:
-            probability = float(entry.options.get("probability", ALWAYS))
-            found.setdefault(_key(entry), {}).setdefault(probability, entry.name)
+            over = _over(entry)
+            found.setdefault(_key(entry), {}).setdefault(float(entry.options.get(over, ALWAYS)), entry.name)
     whole = {_identity(entry): entry.name for entry in roster if entry.kind != PERTURBED and entry.name in played}
     made = []
     for key, points in found.items():
         if key[0] in whole:
-            points.setdefault(0.0, whole[key[0]])
+            plain = DECODINGS[decoding].temperature if key[3] == TEMPERATURE else 0.0
+            points.setdefault(plain, whole[key[0]])
         if len(points) > 1:
-            made.append(Series(whole.get(key[0], key[1]), key[2], tuple(sorted(points.items()))))
+            made.append(Series(whole.get(key[0], key[1]), key[2], key[3], tuple(sorted(points.items()))))
     return made
 
 
 def _key(entry: Entry) -> tuple[str, ...]:
-    """What is perturbed, its name, how, and with which other options."""
+    """What is perturbed, its name, how and with which other options, and over what the curve goes."""
     inner: Entry = entry.options["of"]
-    rest = sorted((name, value) for name, value in entry.options.items() if name not in (*APART, "how"))
+    over = _over(entry)
+    rest = sorted((name, value) for name, value in entry.options.items() if name not in (*APART, "how", over))
     how = str(entry.options["how"]) + "".join(f", {name} {value!r}" for name, value in rest)
-    return _identity(inner), inner.policy or inner.kind, how
+    return _identity(inner), inner.policy or inner.kind, how, over
+
+
+def _over(entry: Entry) -> str:
+    """What grows: the temperature where all replies are drawn at it, else the probability."""
+    always = entry.options.get(PROBABILITY, ALWAYS) == ALWAYS
+    return TEMPERATURE if entry.options["how"] == TEMPERATURE and always else PROBABILITY
 
 
 def _identity(entry: Entry) -> str:

@@ -256,12 +256,11 @@ def _training(gathered: Gathered) -> Section:
 def _robustness(gathered: Gathered) -> Section:
     title = "Robustness"
     far = distances(gathered.results)
-    found = [] if gathered.roster is None else series(gathered.roster, gathered.results.partners)
+    found = [] if gathered.roster is None else series(gathered.roster, gathered.results.partners, gathered.decoding)
     if not far and not found:
-        asked = (
-            "--roster ROSTER, the one of the evaluation, if one partner is perturbed there with several probabilities"
-        )
-        return Section("robustness", title, missing=f"{asked}; or an evaluation with --divergence")
+        asked = "--roster ROSTER, the one of the evaluation, if one partner is perturbed there with several "
+        asked += "probabilities or at several temperatures; or an evaluation with --divergence"
+        return Section("robustness", title, missing=asked)
     pictures = [figures.robustness(gathered, i, curve, gathered.decoding) for i, curve in enumerate(found)]
     tables = [_perturbed(gathered, found)] if found else []
     if far:
@@ -273,30 +272,32 @@ def _robustness(gathered: Gathered) -> Section:
 def _perturbed(gathered: Gathered, found: Sequence[Series]) -> Grid:
     rows = []
     for curve in found:
-        for probability, name in curve.points:
+        for much, name in curve.points:
             rates = [
                 f"{_rate(gathered, list(gathered.evaluated(g).values()), name):.2f}" for g in gathered.groups
                 if gathered.evaluated(g)
             ]  # fmt: skip
-            rows.append((f"{curve.partner}: {curve.how}", f"{probability:g}", *rates))
+            rows.append((f"{curve.partner}: {curve.how}", f"{much:g}", *rates))
     known = [group.label for group in gathered.groups if gathered.evaluated(group)]
     return Grid(
         f"{gathered.results.measure.capitalize()}, mean over runs and seats",
-        ("partner", "probability", *known),
+        ("partner", " or ".join(sorted({curve.over for curve in found})), *known),
         (tuple(rows),),
     )
 
 
 def _distances(gathered: Gathered, found: Sequence[Distance]) -> Grid:
     rows = tuple(
-        (f"{name_of(gathered.results, d.run)}, {d.seat}", d.partner, f"{max(d.nats, 0.0):.2f}", f"{d.solved:.2f}")
-        for d in found
+        (f"{name_of(gathered.results, d.run)}, {d.seat}", d.partner, f"{d.nats:z.2f}", f"{d.solved:.2f}") for d in found
     )
     return Grid(
         "How far partners are from the one that an agent was trained beside, and what they solve together, sampled",
         ("agent", "partner", "KL, nats per episode", gathered.results.measure),
         (rows,),
-        ("KL of what the partner says from what the usual one would have said there; nearest first.",),
+        (
+            "KL of what the partner says from what the usual one would have said there; nearest first. An estimate "
+            "from the words of these episodes: chance can bring it below 0.",
+        ),
     )
 
 
