@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SLOT = "\ue000{}\ue001"  # private-use characters: no template and no task writes them
+SPAN = 16  # tokens that are decoded together, to see what the last of them adds
 _SLOT_PATTERN = re.compile("\ue000(\\d+)\ue001")
 
 
@@ -106,9 +107,15 @@ class Renderer:
         if not self.decode(ids).startswith(text):
             return ()
         reached = [0]
+        first = begin = 0  # the id that is decoded from, and the character that its text begins at
         for count in range(1, len(ids) + 1):
-            whole = self.decode(ids[:count]).rstrip("\ufffd")  # half a character
-            reached.append(max(reached[-1], min(len(whole), len(text))))
+            said = self.decode(ids[first:count])
+            whole = said.rstrip("\ufffd")  # half a character
+            reached.append(max(reached[-1], min(begin + len(whole), len(text))))
+            # The last id stays, since some tokenizers drop the space that a text begins with; if it is of whole
+            # characters, since some read bytes in a row as one.
+            if count - first > SPAN and "\ufffd" not in (last := self.decode(ids[count - 1 : count])):
+                begin, first = begin + len(said) - len(last), count - 1
         reached[-1] = len(text)
         return tuple(after - before for before, after in pairwise(reached))
 

@@ -155,6 +155,25 @@ def test_solve_rates_are_those_counted_from_what_was_said(evaluated: tuple[list[
     assert {r.solve_rate for r in records if r.partner == "half"} & {0.25, 0.5, 0.75}
 
 
+def test_each_token_has_its_log_probability_and_characters_and_what_no_model_said_has_none(
+    evaluated: tuple[list[Record], Path],
+) -> None:
+    heard = 0
+    for line in lines(evaluated[1]):
+        by_turn = zip(
+            line["said"], line["tokens"], line["logprobs"], line["token_logprobs"], line["token_widths"], strict=True
+        )
+        for (who, text), tokens, mean, logprobs, widths in by_turn:
+            if who != line["seat"] and line["partner"] != "self-play":
+                assert (tokens, logprobs, widths) == (0, [], [])
+                continue
+            assert len(logprobs) == len(widths) == tokens
+            assert sum(widths) == len(text)
+            assert sum(logprobs) / tokens == pytest.approx(mean, abs=0.006)  # each is rounded to two digits
+            heard += 1
+    assert heard
+
+
 def test_every_cell_of_every_run_is_played_on_the_same_held_out_problems(
     evaluated: tuple[list[Record], Path],
 ) -> None:

@@ -1,12 +1,14 @@
 """Rendering: the template's frame, untrusted text as plain text, own replies as the tokens that were sampled."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import CHATML, ROOT, llama_tokenizer, qwen2_tokenizer
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llm_sra.play import clean_text
 from llm_sra.render import Renderer, TemplateError
@@ -215,9 +217,34 @@ def test_each_id_of_a_reply_adds_its_characters_and_half_a_character_none() -> N
     assert renderer.widths([end], "") == (0,)
 
 
-@given(text=st.text(max_size=40))
-def test_the_characters_of_all_ids_are_the_text(text: str) -> None:
-    renderer = Renderer(TOKENIZERS["chatml"])
-    ids = renderer.encode_text(text)
-    widths = renderer.widths(ids, renderer.decode(ids))
-    assert len(widths) == len(ids) and sum(widths) == len(renderer.decode(ids))
+def sentencepiece() -> PreTrainedTokenizerFast:
+    """As Llama 2's: a text's first space is not said, and what has no token of its own is bytes."""
+    pieces = ["<s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a", "b", "\u2581a", "ab", "<e>"]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("\u2581", "a"), ("a", "b")], byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(steps)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>", chat_template=CHATML)
+
+
+def whole_widths(renderer: Renderer, ids: Sequence[int], text: str) -> tuple[int, ...]:
+    """Each id's characters, from the text of all ids up to it."""
+    reached = [0]
+    for count in range(1, len(ids) + 1):
+        reached.append(max(reached[-1], len(renderer.decode(ids[:count]).rstrip("\ufffd"))))
+    reached[-1] = len(text)
+    return tuple(after - before for before, after in pairwise(reached))
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZERS["chatml"], sentencepiece()], ids=["bytes", "sentencepiece"])
+@given(text=st.text(alphabet="ab 1é€\U0001f600\n", max_size=40))
+def test_the_characters_of_all_ids_are_the_text_however_long_it_is(
+    tokenizer: PreTrainedTokenizerBase, text: str
+) -> None:
+    renderer = Renderer(tokenizer)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    said = renderer.decode(ids)
+    widths = renderer.widths(ids, said)
+    assert widths == whole_widths(renderer, ids, said)
+    assert len(widths) == len(ids) and sum(widths) == len(said)

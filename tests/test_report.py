@@ -514,10 +514,17 @@ def test_a_browser_shades_each_token_by_its_log_probability(tmp_path):
     path.write_text("".join(json.dumps({**line, **known}) + "\n" for line in lines))
     main([str(run.path), "--out", str(tmp_path / "out")])
     dom = opened(tmp_path / "out" / "report.html", tmp_path / "profile")
-    shades = re.findall(r'<span class="token (t\d)" title="([^"]*)">([^<]*)</span>', dom.split("<article>")[1])
+    page = (tmp_path / "out" / "report.html").read_text()
+    page = page.replace("http-equiv", "data-was")  # so that a script of ours may run
+    click = "<script>document.querySelectorAll('article .token')[1].click()</script></body>"
+    (tmp_path / "out" / "clicked.html").write_text(page.replace("</body>", click))
+    told = Tags(opened(tmp_path / "out" / "clicked.html", tmp_path / "profile")).text
+    assert told.count("log-probability -2.50, probability 0.082") == 1
+    assert "log-probability -2.50" not in Tags(dom).text
+    shades = re.findall(r'<span class="token (t\d(?: end)?)" title="([^"]*)">([^<]*)</span>', dom.split("<article>")[1])
     assert shades == [
         ("t0", "log-probability -0.10, probability 0.905", "&lt;b&gt;"),
         ("t2", "log-probability -2.50, probability 0.082", "\U0001f600"),
         ("t4", "log-probability -9.00, probability below 0.001", "=15"),
-        ("t0", "end of the reply: log-probability -0.25, probability 0.779", "\u220e"),
+        ("t0 end", "end of the reply: log-probability -0.25, probability 0.779", "\u23ce"),
     ]

@@ -3,7 +3,7 @@
 (() => {
   const PAGE = 10;
   const LEAST = 4; // shades of tokens: of 0 to 1 nat, and so on
-  const END = "\u220e";
+  const END = "\u23ce";
   const { head, rows } = JSON.parse(document.getElementById("episodes").textContent);
   const form = document.getElementById("filters");
   const list = document.getElementById("list");
@@ -101,14 +101,17 @@
       const turn = add(talk, "div", "turn " + (seat === left ? "left" : "right"));
       if (others.length > 1 && seat !== left) add(turn, "div", "paid", seat);
       if (text === "") add(turn, "p", "words nothing", "(said nothing)");
-      else if (widths) tokens(add(turn, "p", "words"), text, logprobs, widths);
+      else if (widths) tokens(turn, text, logprobs, widths);
       else add(turn, "p", "words", text);
       if (paid && paid.some((part) => part)) add(turn, "div", "paid", rewards(paid));
     }
   }
 
   // Each token in a shade of its own: the less likely it was, the darker. Those without a character count with the next.
-  function tokens(words, text, logprobs, widths) {
+  function tokens(turn, text, logprobs, widths) {
+    const words = add(turn, "p", "words");
+    const facts = add(turn, "div", "paid"); // where there is no pointer to rest on a token
+    words.addEventListener("click", (event) => (facts.textContent = event.target.title));
     const characters = Array.from(text);
     let at = 0;
     let sum = 0;
@@ -117,7 +120,8 @@
       const last = index === widths.length - 1;
       if (!width && !last) return;
       const shade = Math.min(LEAST, Math.floor(-sum));
-      const token = add(words, "span", `token t${Math.max(shade, 0)}`, width ? characters.slice(at, at + width).join("") : END);
+      const said = width ? characters.slice(at, at + width).join("") : END;
+      const token = add(words, "span", `token t${Math.max(shade, 0)}${width ? "" : " end"}`, said);
       token.title = `${width ? "" : "end of the reply: "}log-probability ${sum.toFixed(2)}, probability ${probability(sum)}`;
       at += width;
       sum = 0;
