@@ -5,7 +5,7 @@ an evaluation's `results.json`; nothing is computed here, no weights are opened 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,7 @@ BUDGET = (
     "max_completion_length", "seed",
 )  # fmt: skip
 SYMBOLS = {"tau": "tau (τ)", "entropy_coef": "entropy_coef (ε)", "risk_alpha": "risk_alpha (α)"}
-HEAD = (
-    "| seat | partner | decoding | solve rate, 95 % interval | own return | own effort | problems |\n"
-    "|---|---|---|---|---|---|---|"
-)
+HEAD = ("seat", "partner", "decoding", "solve rate, 95 % interval", "own return", "own effort", "problems")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def find_evaluation(run: Run, folder: str | Path | None = None) -> Evaluation | 
         held = sorted({record["run"] for record in loaded["records"]})
         records = tuple(record for record in loaded["records"] if record["run"] == run.name)
         for record in records:
-            _row(record)
+            _row(record, loaded.get("settings", {}).get("headline"))
         missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is not what `llm-sra eval` writes: {type(error).__name__} {error}") from error
@@ -217,14 +214,17 @@ def _results(exported: Exported) -> str:
         settings["task_args"] = json.dumps(settings["task_args"])
     shown = [key for key in ("roster", "split", "seed", "task_args") if key in settings]
     played = ", ".join(f"{key} `{_cell(settings[key])}`" for key in shown)
-    lines = [HEAD, *(_row(record) for record in exported.records)]
+    headline = settings.get("headline")
+    head = (*HEAD, _cell(headline)) if headline else HEAD
+    lines = [_line(head), "|---" * len(head) + "|", *(_row(record, headline) for record in exported.records)]
     notes = [f"`self-play` is the partner that it was trained beside; the others are the roster's ({played})."]
     if evaluation.missing:
         notes.append(f"Of the roster, these could not be played: {', '.join(map(_cell, evaluation.missing))}.")
     return "\n".join(lines) + "\n\n" + " ".join(notes)
 
 
-def _row(record: Mapping[str, Any]) -> str:
+def _row(record: Mapping[str, Any], headline: str | None) -> str:
+    """A record's line; last the mean of what its task compares agents by, where that is not the solve rate."""
     low, high = record["solve_rate_ci95"]
     cells = [
         *(_cell(record[key]) for key in ("seat", "partner", "decoding")),
@@ -232,8 +232,9 @@ def _row(record: Mapping[str, Any]) -> str:
         f"{record['own_return']:.2f}",
         f"{record['effort_own']:.2f}",
         str(record["n"]),
+        *([f"{record['metrics'][headline]:.2f}"] if headline else []),
     ]
-    return f"| {' | '.join(cells)} |"
+    return _line(cells)
 
 
 def _eval_results(exported: Exported) -> list[EvalResult]:
@@ -282,6 +283,10 @@ def _use(exported: Exported) -> str:
 def _table(rows: Mapping[str, Any]) -> str:
     lines = (f"| {key} | `{_cell(value)}` |" for key, value in rows.items())
     return "\n".join(["| | |\n|---|---|", *lines]) if rows else ""
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _cell(value: Any) -> str:

@@ -169,6 +169,15 @@ def test_the_card_says_if_the_results_are_those_of_another_world(tmp_path: Path)
     assert 'seed `3`, task_args `{"cost": 0.5}`' in path.read_text()
 
 
+def test_the_card_shows_what_its_task_compares_agents_by(tmp_path: Path) -> None:
+    record = {**RECORDS[0], "solve_rate": 0.0, "metrics": {"share of the full score": 0.625, "bombs": 1.0}}
+    folder = evaluated(tmp_path / "eval", [record], settings={**SETTINGS, "headline": "share of the full score"})
+    path = export(make_run(tmp_path / "study" / "ippo"), "first", tmp_path / "out", evaluation=folder) / "README.md"
+    head, rule, row = path.read_text().split("## Results\n\n")[1].splitlines()[:3]
+    assert head.endswith(" problems | share of the full score |") and rule == "|---" * 8 + "|"
+    assert row == "| first | lazy | greedy | 0.00 [0.10, 0.50] | 0.05 | 1.50 | 32 | 0.62 |"
+
+
 def test_an_evaluation_that_does_not_fit_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "odd").mkdir()
