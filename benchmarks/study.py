@@ -129,8 +129,9 @@ def study_task(task: str, out: Path, problems: int, processes: int) -> str:
     cells, out = task_cells(task), out / task
     out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(processes) as pool:
-        for arms in (("ippo",), TASK_ARMS):  # fcp's pool first
-            list(pool.map(lambda cell: train(cell, out), [c for c in cells if c.name.rsplit("-seed", 1)[0] in arms]))
+        first = [cell for cell in cells if cell.recipe == f"{task}/ippo"]  # fcp's pool is among them
+        list(pool.map(lambda cell: train(cell, out), first))
+        list(pool.map(lambda cell: train(cell, out), [cell for cell in cells if cell not in first]))
     runs = [str(out / cell.name) for cell in cells if cell.flags["seed"] in TASK_SEEDS]
     folder, program = out / "eval", [sys.executable, "-m", "recipes.cli"]
     played = ["--roster", f"{task}_test", "--problems", str(problems), "--decoding", "sampled", "--cross_play"]

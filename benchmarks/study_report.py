@@ -89,8 +89,8 @@ def write_task(out: Path, task: str) -> str:
     [decoding] = results.decodings
     runs = {arm: _by_seed(results, arm) for arm in dict.fromkeys(record.arm for record in results.records)}
     rows = []
-    for arm in runs:
-        for name, partners in (("strangers", None), ("self-play", [SELF_PLAY])) if arm != "ippo" else ():
+    for arm in [arm for arm in runs if arm != "ippo"]:
+        for name, partners in (("strangers", None), ("self-play", [SELF_PLAY])):
             difference = compare_arms(results, runs["ippo"], runs[arm], decoding, partners)
             rows.append(_difference_row(f"{arm} less ippo, {name}", difference))
     head = f"| {results.measure} | decoding | difference | problems and seeds | seeds alone | each seed |"

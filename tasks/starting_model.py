@@ -95,16 +95,31 @@ def qwen2(tokenizer: PreTrainedTokenizerFast, hidden: int = 96, layers: int = 3)
     return Qwen2ForCausalLM(_shaped(Qwen2Config, tokenizer, hidden, layers))
 
 
-def llama(tokenizer: PreTrainedTokenizerFast, hidden: int = 64, layers: int = 2) -> PreTrainedModel:
-    """An untrained Llama, shaped like `qwen2`'s. Whatever pieces its tokenizer has, it keeps them when it is loaded."""
-    return LlamaForCausalLM(_shaped(LlamaConfig, tokenizer, hidden, layers))
+def llama(
+    tokenizer: PreTrainedTokenizerFast, hidden: int = 64, layers: int = 2, intermediate: int | None = None
+) -> PreTrainedModel:
+    """An untrained Llama, shaped like `qwen2`'s. Whatever pieces its tokenizer has, it keeps them when it is loaded.
+
+    Args:
+        tokenizer: What it reads with.
+        hidden: As of `qwen2`.
+        layers: The same.
+        intermediate: Width inside its feed-forward layers; None: 8/3 of `hidden`.
+    """
+    return LlamaForCausalLM(_shaped(LlamaConfig, tokenizer, hidden, layers, intermediate))
 
 
-def _shaped(kind: Callable[..., PretrainedConfig], tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int) -> Any:
+def _shaped(
+    kind: Callable[..., PretrainedConfig],
+    tokenizer: PreTrainedTokenizerFast,
+    hidden: int,
+    layers: int,
+    intermediate: int | None = None,
+) -> Any:
     return kind(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3,
+        intermediate_size=intermediate or hidden * 8 // 3,
         num_hidden_layers=layers,
         num_attention_heads=hidden // 32,
         num_key_value_heads=hidden // 32,

@@ -104,6 +104,23 @@ def _shape(tokenizer: PreTrainedTokenizerFast, context: int) -> dict[str, Any]:
     }
 
 
+def published_shape(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """A small model in the proportions of Qwen2.5's and Qwen3's: keys shared by heads, embeddings tied."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
     """Write a model folder in the Hugging Face format."""
     model.save_pretrained(folder)

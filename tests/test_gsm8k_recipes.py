@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from support import ROOT, qwen2_tokenizer, save_model
+from support import ROOT, published_shape, qwen2_tokenizer, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from llm_sra import train
@@ -50,19 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Small random models by the beginning of the names of those that they stand for."""
     tokenizer = qwen2_tokenizer([(data / "train.jsonl").read_text()], 600)
-    shape = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "max_position_embeddings": 4096,
-        "tie_word_embeddings": True,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    shape = published_shape(tokenizer)
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models")
     return {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from support import ROOT, qwen2_tokenizer, save_model
+from support import ROOT, published_shape, qwen2_tokenizer, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from eval.results import read_results
@@ -40,19 +40,7 @@ def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     views = [task.view(task.start(problem, None), "first")[0].content for problem in task.problems("train", 5)]
     tokenizer = qwen2_tokenizer(views, 600)
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = Qwen2Config(**published_shape(tokenizer))
     return save_model(Qwen2ForCausalLM(config), tokenizer, tmp_path_factory.mktemp("models") / "qwen2")
 
 

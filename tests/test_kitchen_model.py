@@ -1,4 +1,4 @@
-"""The kitchen's embedded model: the command that makes it, and what the shipped one can do."""
+"""The kitchen's embedded model: its lessons, and what the shipped one can do."""
 
 import random
 from pathlib import Path
@@ -10,7 +10,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks.kitchen
 from llm_sra.task import Message
-from tasks.kitchen import pretrain
 from tasks.kitchen.grid import MOVES, OFFSETS, STAY
 from tasks.kitchen.partners import PARTNERS
 from tasks.kitchen.pretrain import COURIER, HABIT, any_sight, lesson
@@ -28,30 +27,6 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="module")
 def shipped() -> Any:
     return AutoModelForCausalLM.from_pretrained(SHIPPED)
-
-
-def tensors(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def test_the_command_makes_the_model_from_nothing(tmp_path: Path, shipped: Any, tokenizer: Any) -> None:
-    pretrain.main(["--out", str(tmp_path), "--steps", "2"])
-    made = AutoModelForCausalLM.from_pretrained(tmp_path / "apprentice")
-    assert {n: t.shape for n, t in tensors(made).items()} == {n: t.shape for n, t in tensors(shipped).items()}
-    assert AutoTokenizer.from_pretrained(tmp_path / "apprentice").get_vocab() == tokenizer.get_vocab()
-    assert all(tensor.isfinite().all() for tensor in tensors(made).values())
-
-
-def test_the_same_seed_makes_the_same_model_and_another_seed_another() -> None:
-    made = [tensors(pretrain.pretrain(steps=2, seed=seed)[0]) for seed in (0, 0, 1)]
-    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
-    assert not torch.equal(made[0]["model.embed_tokens.weight"], made[2]["model.embed_tokens.weight"])
-
-
-def test_the_shipped_model_is_a_plain_folder_of_at_most_three_megabytes(shipped: Any) -> None:
-    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) <= 3_000_000
-    assert shipped.num_parameters() <= 400_000
-    assert shipped.config.hidden_size // shipped.config.num_attention_heads >= 32
 
 
 def test_each_line_of_any_view_and_each_move_is_one_token(tokenizer: Any) -> None:

@@ -145,12 +145,14 @@ def _evaluated_turns(line: Mapping[str, Any]) -> list[list[Any]]:
     Old evaluations have no rewards, and older ones no tokens.
     """
     made: list[list[Any]] = []
-    nothing = [()] * len(line["said"])
-    tokens = zip(line.get("token_logprobs", nothing), line.get("token_widths", nothing), strict=True)
-    for (seat, text), step, known in zip(line["said"], line.get("steps") or [0] * len(nothing), tokens, strict=True):
+    for index, (seat, text) in enumerate(line["said"]):
+        step = line["steps"][index] if line.get("steps") else 0
         paid = line.get("rewards", {}).get(seat, [])[step : step + 1]
-        whole = known[1] and len(text) <= LONGEST_REPLY
-        made.append([seat, text, *(paid or [None]), *known] if whole else [seat, _cut(text), *paid])
+        widths = line["token_widths"][index] if "token_widths" in line else ()
+        if widths and len(text) <= LONGEST_REPLY:
+            made.append([seat, text, *(paid or [None]), line["token_logprobs"][index], widths])
+        else:
+            made.append([seat, _cut(text), *paid])
     return made
 
 

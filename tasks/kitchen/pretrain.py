@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llm_sra.task import Message
 from tasks import starting_model
 from tasks.kitchen.grid import MOVES, OFFSETS, PLACES, POT, SIZE, STAY, Cell
 from tasks.kitchen.partners import PARTNERS
 from tasks.kitchen.sight import Sight, write
-from tasks.starting_model import CONTEXT, INITIAL_SCALE, ROLES, Encoded, Made
+from tasks.starting_model import ROLES, Encoded, Made
 
 CELLS: tuple[Cell, ...] = tuple(cell for cell in product(range(SIZE), range(SIZE)) if cell != POT)
 LINES = r"[^\n]+|\n"  # a line of the view is one token: the shorter the rows, the faster the training
 TOKENS = 1024  # at most; there is room for every line and what it is put together from
+HIDDEN, LAYERS, INTERMEDIATE = 64, 2, 172
 STEPS = 450
 BATCH = 128
 EXEMPLARY = 0.7  # share of the steps that learn from the courier's moves only
@@ -73,25 +74,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return starting_model.byte_level_tokenizer([*ROLES, *MOVES, *lines], TOKENS, LINES)
 
 
-def untrained(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """A Llama of about 0.1 M parameters, embeddings tied."""
-    config = LlamaConfig(  # no Qwen2: transformers loads every tokenizer of one as if its tokens were words
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=172,
-        num_hidden_layers=2,
-        num_attention_heads=2,  # of 32 numbers each: vLLM's CPU build takes no fewer
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-        initializer_range=INITIAL_SCALE,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return LlamaForCausalLM(config)
-
-
 def pretrain(steps: int | None = None, seed: int = 0) -> Made:
     """Make and train the model, for `STEPS` steps if None is given.
 
@@ -101,7 +83,7 @@ def pretrain(steps: int | None = None, seed: int = 0) -> Made:
     rng = random.Random(seed)
     total = steps or STEPS
     made = tokenizer()
-    model = untrained(made)
+    model = starting_model.llama(made, HIDDEN, LAYERS, INTERMEDIATE)
 
     def batch(step: int) -> Encoded:
         habit = COURIER if step <= EXEMPLARY * total else HABIT
