@@ -77,6 +77,7 @@ def test_rewards_belong_to_the_last_turn_before_them() -> None:
     rewards = turn_rewards([10.0, 1.0, 2.0, 3.0, 4.0], [1, 3])
     assert close(rewards, [3.0, 7.0])
     assert close(returns_to_go(rewards), [10.0, 7.0])
+    assert turn_rewards([10.0, 1.0], []).shape == (0,)  # never asked
 
 
 def test_leave_one_out_compares_with_the_others_alone() -> None:
@@ -169,6 +170,19 @@ def test_a_turn_that_the_others_did_not_come_to_is_compared_with_nothing() -> No
     found = credited(played(arm_of("ippo"), short), "turn")
     # To go 1, 0 against 0: only the first turns are compared.
     assert found[0, "first"] == [0.5, 0.5, 0.0, 0.0] and found[1, "first"] == [-0.5, -0.5]
+
+
+@pytest.mark.parametrize("how", ["episode", "turn", "token"])
+def test_an_episode_may_end_before_a_seat_is_asked(how: str) -> None:
+    rollout = played(arm_of("ippo"), [[(1.0, 1.0)], [(0.0, 0.0), (0.0, 3.0)]])
+    for sample in rollout.samples:
+        sample.values = torch.zeros(len(sample.row.completion_ids))
+    # With a critic that expects nothing an advantage is what came after; else it is less the mean of both episodes.
+    [early, late] = {"episode": ([0.5], [1.0]), "turn": ([0.5], [0.0]), "token": ([1.0], [3.0])}[how]
+    options = {"gamma": 1.0, "lam": 1.0} if how == "token" else {}
+    found = credited(rollout, how, **options)
+    assert found[0, "first"] == 2 * early and found[1, "second"] == 2 * late
+    assert (0, "second") not in found
 
 
 def test_turn_level_leave_one_out_is_no_constant_factor_of_the_mean_where_groups_differ_in_size() -> None:

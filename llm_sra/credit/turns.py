@@ -1,6 +1,7 @@
 """Which of a seat's turns an episode's rewards come after."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -8,7 +9,8 @@ import torch
 def turn_rewards(rewards: Sequence[float], steps: Sequence[int]) -> torch.Tensor:
     """What each turn brought: the rewards from its own step on, up to the seat's next turn.
 
-    What came before the first turn is no turn's doing and is left out.
+    What came before the first turn is no turn's doing and is left out. A seat may have none: an episode can end before
+    it is asked.
 
     Args:
         rewards: One for each step of the episode, in units of the reward.
@@ -17,8 +19,8 @@ def turn_rewards(rewards: Sequence[float], steps: Sequence[int]) -> torch.Tensor
     Returns:
         (K,), in units of the reward.
     """
-    ends = [*steps[1:], len(rewards)]
-    return torch.tensor([sum(rewards[start:end]) for start, end in zip(steps, ends, strict=True)])
+    bounds = [*steps, len(rewards)]
+    return torch.tensor([sum(rewards[start:end]) for start, end in pairwise(bounds)])
 
 
 def returns_to_go(rewards: torch.Tensor) -> torch.Tensor:
