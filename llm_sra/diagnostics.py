@@ -14,9 +14,10 @@ def reported(turns: Iterable[int]) -> list[int]:
 
 
 def percentiles(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """`NAME_p50` and `NAME_p95` of each name's values."""
+    """`NAME_p50` and `NAME_p95` of the values of each name that has any."""
     return {
         f"{name}_p{percent}": float(np.percentile(numbers, percent))
         for name, numbers in values.items()
+        if numbers
         for percent in PERCENTILES
     }

@@ -254,6 +254,14 @@ def test_replies_that_were_all_cut_and_masked_train_nothing(tmp_path: Path) -> N
     assert all(change.abs().max() == 0 for change in moved.values())
 
 
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+def test_a_seat_that_was_never_asked_does_no_harm(algorithm: str, tmp_path: Path) -> None:
+    run, _, moved = trained(tmp_path / "run", task_args={"turns": 1}, arm="ippo", algorithm=algorithm, max_steps=1)
+    (line,) = steps_of(run)
+    assert line["play/right/right/tokens"] == 0
+    assert moved["left"].abs().max() > 0 and moved["right"].abs().max() == 0
+
+
 def test_without_steps_an_epoch_is_a_pass_over_the_problems(tmp_path: Path) -> None:
     run = train_tiny(tmp_path / "run", max_steps=-1, num_train_epochs=3, problems_per_step=2, arm="ippo")
     # 4 problems, 2 a step, 3 times.
