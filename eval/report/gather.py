@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from eval.results import Results, ResultsError, merge, read_results
@@ -51,6 +52,12 @@ class Gathered:
     def evaluated(self, group: Group) -> dict[int, str]:
         """By seed, the runs of a group that the results hold."""
         return {seed: run for seed, run in group.runs.items() if run in self.results.runs}
+
+    def rate(self, group: Group, partner: str) -> float:
+        """The share of problems solved with a partner, mean over a group's runs and the seats."""
+        runs, seats = self.evaluated(group).values(), self.results.seats
+        records = [self.results.record(run, seat, partner, self.decoding) for run in runs for seat in seats]
+        return fmean(record.solve_rate for record in records)
 
 
 def gather(

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval.report.gather import Gathered
 from eval.results import Results
+from eval.table import Grid, name_of
 from llm_sra.matrix import DECODINGS
 from llm_sra.rosters import Entry
 
@@ -83,6 +85,37 @@ def series(roster: Sequence[Entry], played: Sequence[str], decoding: str = "samp
         if len(points) > 1:
             made.append(Series(whole.get(key[0], key[1]), key[2], key[3], tuple(sorted(points.items()))))
     return made
+
+
+def perturbed_grid(gathered: Gathered, found: Sequence[Series]) -> Grid:
+    """Every curve's points, a column for each setting."""
+    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    rows = [
+        (f"{curve.partner}: {curve.how}", f"{much:g}", *(f"{gathered.rate(group, name):.2f}" for group in known))
+        for curve in found
+        for much, name in curve.points
+    ]
+    return Grid(
+        f"{gathered.results.measure.capitalize()}, mean over runs and seats",
+        ("partner", " or ".join(sorted({curve.over for curve in found})), *(group.label for group in known)),
+        (tuple(rows),),
+    )
+
+
+def distances_grid(gathered: Gathered, found: Sequence[Distance]) -> Grid:
+    """A row for each agent and partner."""
+    rows = tuple(
+        (f"{name_of(gathered.results, d.run)}, {d.seat}", d.partner, f"{d.nats:z.2f}", f"{d.solved:.2f}") for d in found
+    )
+    return Grid(
+        "How far partners are from the one that an agent was trained beside, and what they solve together, sampled",
+        ("agent", "partner", "KL, nats per episode", gathered.results.measure),
+        (rows,),
+        (
+            "KL of what the partner says from what the usual one would have said there; nearest first. An estimate "
+            "from the words of these episodes: chance can bring it below 0.",
+        ),
+    )
 
 
 def _key(entry: Entry) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from eval.report.headline import (
     work,
     work_sentence,
 )
-from eval.report.robustness import Distance, Series, distances, series
+from eval.report.robustness import distances, distances_grid, perturbed_grid, series
 from eval.results import ResultsError, labels
 from eval.settings import ELSEWHERE, differing, value_of
 from eval.stats import Estimate, StatsError, summarise
@@ -212,7 +212,7 @@ def _partners(gathered: Gathered) -> Section:
     ]
     rows = []
     for partner in ranked:
-        rates = [_rate(gathered, list(gathered.evaluated(group).values()), partner) for group in known]
+        rates = [gathered.rate(group, partner) for group in known]
         difference = [_with_partner(gathered, partner)] if pair else []
         rows.append((partner, *(f"{rate:.2f}" for rate in rates), *difference))
     notes = ["Mean over runs and seats; the hardest partner first."]
@@ -224,11 +224,6 @@ def _partners(gathered: Gathered) -> Section:
     return Section(
         "partners", "Partners, ranked", tables=(table,), pictures=(figures.ranking(gathered, decoding, ranked),)
     )
-
-
-def _rate(gathered: Gathered, runs: Sequence[str], partner: str) -> float:
-    seats, decoding = gathered.results.seats, gathered.decoding
-    return fmean(gathered.results.record(run, seat, partner, decoding).solve_rate for run in runs for seat in seats)
 
 
 def _with_partner(gathered: Gathered, partner: str) -> str:
@@ -262,43 +257,11 @@ def _robustness(gathered: Gathered) -> Section:
         asked += "probabilities or at several temperatures; or an evaluation with --divergence"
         return Section("robustness", title, missing=asked)
     pictures = [figures.robustness(gathered, i, curve, gathered.decoding) for i, curve in enumerate(found)]
-    tables = [_perturbed(gathered, found)] if found else []
+    tables = [perturbed_grid(gathered, found)] if found else []
     if far:
         pictures.append(figures.distance(gathered, far))
-        tables.append(_distances(gathered, far))
+        tables.append(distances_grid(gathered, far))
     return Section("robustness", title, tables=tuple(tables), pictures=tuple(pictures))
-
-
-def _perturbed(gathered: Gathered, found: Sequence[Series]) -> Grid:
-    rows = []
-    for curve in found:
-        for much, name in curve.points:
-            rates = [
-                f"{_rate(gathered, list(gathered.evaluated(g).values()), name):.2f}" for g in gathered.groups
-                if gathered.evaluated(g)
-            ]  # fmt: skip
-            rows.append((f"{curve.partner}: {curve.how}", f"{much:g}", *rates))
-    known = [group.label for group in gathered.groups if gathered.evaluated(group)]
-    return Grid(
-        f"{gathered.results.measure.capitalize()}, mean over runs and seats",
-        ("partner", " or ".join(sorted({curve.over for curve in found})), *known),
-        (tuple(rows),),
-    )
-
-
-def _distances(gathered: Gathered, found: Sequence[Distance]) -> Grid:
-    rows = tuple(
-        (f"{name_of(gathered.results, d.run)}, {d.seat}", d.partner, f"{d.nats:z.2f}", f"{d.solved:.2f}") for d in found
-    )
-    return Grid(
-        "How far partners are from the one that an agent was trained beside, and what they solve together, sampled",
-        ("agent", "partner", "KL, nats per episode", gathered.results.measure),
-        (rows,),
-        (
-            "KL of what the partner says from what the usual one would have said there; nearest first. An estimate "
-            "from the words of these episodes: chance can bring it below 0.",
-        ),
-    )
 
 
 def _everything(gathered: Gathered) -> Section:
