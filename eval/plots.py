@@ -191,7 +191,7 @@ def _draw_partners(panel: Axes, results: Results, runs: Sequence[str], decoding:
         colour = COLOURS[runs.index(run)]
         marker, _ = _seat_style(results.seats.index(seat))
         for row, (_, partners) in enumerate(rows):
-            rate, height = _rate(results, run, seat, partners, decoding), row + offset
+            rate, height = results.rate([run], [seat], partners, decoding), row + offset
             if len(rows) > 1 and row == len(rows) - 1:
                 panel.plot(rate, height, marker, color=colour, markersize=8, clip_on=False)
                 continue
@@ -247,7 +247,7 @@ def _draw_arms(
     for (seeds, offset), colour in zip(zip(arms.values(), offsets, strict=True), COLOURS, strict=False):
         runs = [seeds[number] for number in sorted(seeds)]
         for column, (_, partners) in enumerate(columns):
-            by_seat = [[_rate(results, run, seat, partners, decoding) for seat in results.seats] for run in runs]
+            by_seat = [[results.rate([run], [seat], partners, decoding) for seat in results.seats] for run in runs]
             rates, middle = [float(over_seats(seats)) for seats in by_seat], column + offset
             beside = middle - 0.05 + np.linspace(-0.05, 0.05, len(rates))
             panel.plot(beside, rates, "o", color=colour, markersize=4.5, alpha=0.6, clip_on=False, markeredgewidth=0)
@@ -276,10 +276,6 @@ def _groups(results: Results) -> list[tuple[str, tuple[str, ...]]]:
     """What is shown side by side: self-play, every partner, and the mean over these; a name and the partners in it."""
     strangers = [(name, (name,)) for name in results.partners]
     return [(SELF_PLAY, (SELF_PLAY,)), *strangers, *([(MEAN, results.partners)] if strangers else [])]
-
-
-def _rate(results: Results, run: str, seat: str, partners: Sequence[str], decoding: str) -> float:
-    return float(np.mean([results.record(run, seat, partner, decoding).solve_rate for partner in partners]))
 
 
 def _seat_style(index: int) -> tuple[str, Literal["-", "--", ":", "-."]]:

@@ -4,9 +4,11 @@ Where a task names a headline of its own, a share in [0, 1], it stands here in t
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,15 @@ class Results:
             if (record.run, record.seat, record.partner, record.decoding) == (run, seat, partner, decoding):
                 return record
         raise ResultsError(f"no record of run {run!r}, seat {seat!r}, partner {partner!r}, decoding {decoding!r}")
+
+    def rate(self, runs: Iterable[str], seats: Sequence[str], partners: Sequence[str], decoding: str) -> float:
+        """The share of problems solved, or the task's headline: mean over some runs, seats and partners, all alike.
+
+        Raises:
+            ResultsError: If one of them was not played.
+        """
+        each = product(runs, seats, partners)
+        return fmean(self.record(run, seat, partner, decoding).solve_rate for run, seat, partner in each)
 
     def between(self, run: str, seat: str, other: str, decoding: str) -> Record | None:
         """A run with another, or with itself: None if they did not play."""

@@ -72,12 +72,12 @@ def heat_map(gathered: Gathered, decoding: str) -> Picture:
     results, partners = gathered.results, (SELF_PLAY, *gathered.results.partners)
     whole = len(results.runs) * len(results.seats) > MOST_ROWS
     teams = (
-        [(group.label, tuple(known.values())) for group in gathered.groups if (known := gathered.evaluated(group))]
+        [(group.label, tuple(gathered.evaluated(group).values())) for group in gathered.known]
         if whole
         else [(name_of(results, run), (run,)) for run in results.runs]
     )
     rows = [(f"{label}, {seat}", runs, seat) for label, runs in teams for seat in results.seats]
-    rates = np.array([[_mean(gathered, runs, [seat], [p], decoding) for p in partners] for _, runs, seat in rows])
+    rates = np.array([[results.rate(runs, [seat], [p], decoding) for p in partners] for _, runs, seat in rows])
     columns = list(partners)
     if results.cross_play:
         columns += [label for label, _ in teams]
@@ -117,22 +117,18 @@ def _between(gathered: Gathered, runs: Sequence[str], seat: str, others: Sequenc
 
 def ranking(gathered: Gathered, decoding: str, partners: Sequence[str]) -> Picture:
     """Share solved with each partner: a dot per run and seat, a bar per group's mean."""
-    known = [(i, g) for i, g in enumerate(gathered.groups) if gathered.evaluated(g)]
+    results, known = gathered.results, gathered.known
     offsets = np.linspace(-0.25, 0.25, len(known)) if len(known) > 1 else np.zeros(1)
     figure = Figure(figsize=(7.2, 1.3 + len(partners) * max(0.36, 0.17 * len(known))), layout="constrained")
     panel = figure.subplots()
-    for (index, group), offset in zip(known, offsets, strict=True):
-        runs = tuple(gathered.evaluated(group).values())
+    for group, offset in zip(known, offsets, strict=True):
+        shade, runs = colour(gathered.groups.index(group)), tuple(gathered.evaluated(group).values())
         for row, partner in enumerate(partners):
-            rates = [_mean(gathered, [run], [s], [partner], decoding) for run in runs for s in gathered.results.seats]
+            rates = [results.rate([run], [seat], [partner], decoding) for run in runs for seat in results.seats]
             height = row + offset
-            panel.plot(
-                rates, [height] * len(rates), "o", color=colour(index), markersize=4, alpha=0.45, markeredgewidth=0,
-                clip_on=False,
-            )  # fmt: skip
-            panel.plot(
-                [np.mean(rates)] * 2, [height - 0.16, height + 0.16], color=colour(index), linewidth=3, clip_on=False
-            )
+            heights = [height] * len(rates)
+            panel.plot(rates, heights, "o", color=shade, markersize=4, alpha=0.45, markeredgewidth=0, clip_on=False)
+            panel.plot([np.mean(rates)] * 2, [height - 0.16, height + 0.16], color=shade, linewidth=3, clip_on=False)
     for row in range(0, len(partners), 2):
         panel.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0)
     panel.set_yticks(range(len(partners)), [_plain(name) for name in partners])
@@ -143,7 +139,7 @@ def ranking(gathered: Gathered, decoding: str, partners: Sequence[str]) -> Pictu
     panel.set_axisbelow(True)
     panel.spines[["top", "right", "left"]].set_visible(False)
     panel.set_xlabel(f"{gathered.results.measure} (dot: a run's agent in one seat; bar: mean)")
-    _legend(figure, [group for _, group in known], gathered.groups)
+    _legend(figure, known, gathered.groups)
     return _kept(figure, "partners", f"Partners from hard to easy, {decoding}.", wide=True)
 
 
@@ -183,12 +179,12 @@ def robustness(gathered: Gathered, number: int, curve: Series, decoding: str) ->
     figure = Figure(figsize=SMALL, layout="constrained")
     panel = figure.subplots()
     x = [much for much, _ in curve.points]
-    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    known = gathered.known
     for group in known:
         runs = tuple(gathered.evaluated(group).values())
         shade = colour(gathered.groups.index(group))
         for index, seat in enumerate(gathered.results.seats):
-            rates = [_mean(gathered, runs, [seat], [name], decoding) for _, name in curve.points]
+            rates = [gathered.results.rate(runs, [seat], [name], decoding) for _, name in curve.points]
             panel.plot(
                 x, rates, LINES[index % len(LINES)], marker="o", markersize=4, color=shade, linewidth=1.8, clip_on=False
             )
@@ -209,7 +205,7 @@ def distance(gathered: Gathered, found: Sequence[Distance]) -> Picture:
     """Share solved over the KL of the partner from the usual one: a point for each agent and partner."""
     figure = Figure(figsize=SMALL, layout="constrained")
     panel = figure.subplots()
-    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    known = gathered.known
     for group in known:
         runs, shade = set(gathered.evaluated(group).values()), colour(gathered.groups.index(group))
         points: dict[str, list[tuple[float, float]]] = {}
@@ -278,18 +274,6 @@ def _legend(figure: Figure, shown: Sequence[Group], groups: Sequence[Group], mor
         frameon=False,
         fontsize=9,
     )
-
-
-def _mean(
-    gathered: Gathered, runs: Sequence[str], seats: Sequence[str], partners: Sequence[str], decoding: str
-) -> float:
-    rates = [
-        gathered.results.record(run, seat, partner, decoding).solve_rate
-        for run in runs
-        for seat in seats
-        for partner in partners
-    ]
-    return float(np.mean(rates))
 
 
 def _plain(text: str, longest: int = LONGEST_NAME) -> str:

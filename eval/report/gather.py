@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from eval.results import Results, ResultsError, merge, read_results
@@ -45,6 +44,11 @@ class Gathered:
         """The one that is shown first: `sampled`, as in training, where it was played."""
         return "sampled" if "sampled" in self.results.decodings else self.results.decodings[0]
 
+    @property
+    def known(self) -> tuple[Group, ...]:
+        """Groups of which the results hold a run or more."""
+        return tuple(group for group in self.groups if self.evaluated(group))
+
     def run(self, name: str) -> Run:
         """The run of that name."""
         return next(run for run in self.runs if run.name == name)
@@ -55,9 +59,7 @@ class Gathered:
 
     def rate(self, group: Group, partner: str) -> float:
         """The share of problems solved with a partner, mean over a group's runs and the seats."""
-        runs, seats = self.evaluated(group).values(), self.results.seats
-        records = [self.results.record(run, seat, partner, self.decoding) for run in runs for seat in seats]
-        return fmean(record.solve_rate for record in records)
+        return self.results.rate(self.evaluated(group).values(), self.results.seats, [partner], self.decoding)
 
 
 def gather(

@@ -70,7 +70,7 @@ def reference(groups: Sequence[Group]) -> Group:
 
 def main_pair(gathered: Gathered) -> tuple[Group, Group] | None:
     """The two groups of the headline; None with one alone."""
-    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    known = gathered.known
     if len(known) < 2:
         return None
     first = reference(known)
@@ -104,7 +104,7 @@ def compare(
 
 def comparisons(gathered: Gathered, decoding: str) -> tuple[list[Comparison], list[str]]:
     """Every group less the reference, with strangers and in self-play; and why some could not be made."""
-    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    known = gathered.known
     made: list[Comparison] = []
     reasons: list[str] = []
     if len(known) < 2:

@@ -89,7 +89,7 @@ def series(roster: Sequence[Entry], played: Sequence[str], decoding: str = "samp
 
 def perturbed_grid(gathered: Gathered, found: Sequence[Series]) -> Grid:
     """Every curve's points, a column for each setting."""
-    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    known = gathered.known
     rows = [
         (f"{curve.partner}: {curve.how}", f"{much:g}", *(f"{gathered.rate(group, name):.2f}" for group in known))
         for curve in found

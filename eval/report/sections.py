@@ -5,7 +5,6 @@ A section without data is left out, with one line that says what would fill it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from eval.contributions import contribution_grids
 from eval.report import figures
@@ -200,10 +199,9 @@ def _partners(gathered: Gathered) -> Section:
     results, decoding = gathered.results, gathered.decoding
     if not results.partners:
         return Section("partners", "Partners, ranked", missing="evaluate with a roster that names partners")
-    mean = {p: fmean(r.solve_rate for r in results.records if (r.partner, r.decoding) == (p, decoding))
-            for p in results.partners}  # fmt: skip
+    mean = {name: results.rate(results.runs, results.seats, [name], decoding) for name in results.partners}
     ranked = sorted(results.partners, key=lambda name: mean[name])
-    known = [group for group in gathered.groups if gathered.evaluated(group)]
+    known = gathered.known
     pair = main_pair(gathered)
     header = [
         "partner",
