@@ -10,10 +10,12 @@ os.environ.update(
     TRL_EXPERIMENTAL_SILENCE="1",
 )
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from fake_endpoint import FakeEndpoint
 
 torch.set_num_threads(1)
 
@@ -27,3 +29,16 @@ def gsm8k_folder() -> Path:
     if not any(folder.rglob("*.jsonl")):
         pytest.skip(f"no jsonl files of GSM8K in {folder}: name their folder in LLM_SRA_GSM8K")
     return folder
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, an endpoint is asked a second time after half a second."""
+    monkeypatch.setattr("llm_sra.policies.chat_client.FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeEndpoint]:
+    """An OpenAI-like server that fails as told."""
+    with FakeEndpoint() as fake:
+        yield fake

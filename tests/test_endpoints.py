@@ -1,0 +1,381 @@
+"""Partners behind a server: what they are asked for, how they fail, limits and the cache of replies."""
+
+import json
+import logging
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_endpoint import FakeEndpoint, answer, drip, hang, says
+from partners_support import APPLE, GREEDY, SAMPLED, TOKEN, ask, endpoint, play_toy
+from support import Toy, make_engine, qwen2_folder
+
+from llm_sra.play import Table, play
+from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Match, UnavailableError, chat_client
+from llm_sra.policies.limits import RateLimit, TokenBudget
+from llm_sra.policies.reply_cache import ReplyCache
+from llm_sra.task import Message, Sampling
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+# -- what is asked for ------------------------------------------------------------------------------------
+
+
+def test_an_endpoint_is_asked_with_model_messages_limit_and_stop(server: FakeEndpoint) -> None:
+    server.rule = lambda body: "one\ntwo"
+    policy = Endpoint("hosted", "qwen", ChatClient(server.url + "/"), max_tokens=6, stop=("\n",))
+    view = (Message("user", "q"), Message("assistant", "a \ud800"), Message("user", "ü"))
+    assert policy.decoded(GREEDY).reply(view, random.Random(0)) == "one"  # type: ignore[union-attr]
+    assert server.paths == ["/v1/chat/completions"]
+    assert server.asked == [
+        {
+            "model": "qwen",
+            "messages": [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": "a ?"},
+                {"role": "user", "content": "ü"},
+            ],
+            "temperature": 0,
+            "top_p": 1,
+            "max_tokens": 6,
+            "stop": ["\n"],
+        }
+    ]
+    assert "Authorization" not in server.headers[0]
+
+
+def test_sampled_replies_have_seeds_of_their_turns_and_greedy_ones_none(server: FakeEndpoint) -> None:
+    policy = endpoint(server)
+    for seed in (0, 0, 1):
+        ask(policy.decoded(SAMPLED), "x", seed=seed)
+        ask(policy.decoded(GREEDY), "x", seed=seed)
+    assert [(body["temperature"], "seed" in body) for body in server.asked] == [(1, True), (0, False), (1, True)]
+    assert server.asked[0]["seed"] != server.asked[2]["seed"]
+    assert all(0 <= body["seed"] < 2**31 for body in (server.asked[0], server.asked[2]))
+
+
+def test_the_temperature_of_an_endpoint_is_that_of_sampled_replies(server: FakeEndpoint) -> None:
+    policy = Endpoint("hosted", "m", ChatClient(server.url), warmth=0.7)
+    for sampling in (GREEDY, SAMPLED):
+        ask(policy.decoded(sampling), "x")
+    ask(policy.decoded(SAMPLED).at_temperature(2.0), "x")
+    assert [body["temperature"] for body in server.asked] == [0, 0.7, 2.0]
+
+
+def test_a_key_from_the_environment_goes_with_every_request(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.key = TOKEN
+    monkeypatch.setenv("MADE_UP_KEY", f"{TOKEN}\n")
+    assert ask(endpoint(server, key_env="MADE_UP_KEY"), "a", "b") == ["hm", "hm"]
+
+
+def test_many_replies_are_asked_for_at_a_time_but_no_more_than_allowed(server: FakeEndpoint) -> None:
+    server.rule, server.seconds = lambda body: body["messages"][0]["content"].upper(), 0.1
+    texts = [f"text {index}" for index in range(12)]
+    assert ask(endpoint(server, concurrency=4), *texts) == [text.upper() for text in texts]
+    assert 1 < server.most <= 4
+
+
+def test_a_question_is_asked_once_however_often_it_is_put(server: FakeEndpoint) -> None:
+    policy = endpoint(server).decoded(GREEDY)
+    ask(policy, "a", "a", "b")
+    ask(policy, "b", "a")
+    ask(endpoint(server).decoded(GREEDY), "a")  # another client
+    assert len(server.asked) == 3
+
+
+def test_play_asks_an_endpoint_for_all_pending_turns_at_once_in_whichever_seats_it_sits(server: FakeEndpoint) -> None:
+    server.rule, server.seconds = lambda body: f"re: {body['messages'][-1]['content']}", 0.05
+    policy = endpoint(server)
+    calls: list[int] = []
+    client_ask = policy.client.ask
+    policy.client.ask = lambda questions: (calls.append(len(questions)), client_ask(questions))[1]  # type: ignore
+    said = play_toy(policy.decoded(SAMPLED), policy.decoded(SAMPLED), Toy(turns=4, together=True))
+    assert calls == [4, 4] and 1 < server.most <= 4
+    assert said[0] == ["re: word: apple", "re: word: apple", "re: re: word: apple", "re: go on"]
+
+
+def test_an_endpoint_and_an_engine_play_together(server: FakeEndpoint) -> None:
+    engine = make_engine(qwen2_folder())
+    match = Match("m", {"left": EnginePolicy("agent", adapter="left"), "right": endpoint(server)})
+    [episode] = play(Toy(turns=4), [Table(APPLE, match)], {"main": engine}, seed=0)
+    assert [turn.policy for turn in episode.turns] == ["agent", "hosted"] * 2
+    assert [turn.reply.text for turn in episode.turns][1::2] == ["hm", "hm"]
+    assert [bool(turn.reply.token_ids) for turn in episode.turns] == [True, False] * 2
+    assert server.asked[1]["messages"] == [message.as_dict() for message in episode.turns[3].view]
+    assert "hm" in engine.renderer.decode(episode.turns[2].prompt_ids)
+
+
+# -- faults -----------------------------------------------------------------------------------------------
+
+CUT_OFF = b'{"model": "m", "choices": [{"message": {"content": "h'
+TEN_MEGABYTES = json.dumps(answer("x" * 10_000_000)).encode()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        says(429),
+        says(429, Retry_After="0.05"),
+        says(429, Retry_After="Thu, 01 Jan 1970 00:00:00 GMT"),
+        says(429, Retry_After="soon"),
+        says(500),
+        says(503, b"<html>busy</html>"),
+        says(529),
+        says(200, CUT_OFF),
+        says(200, {"choices": []}),
+        says(200, {"model": "m", "choices": [{"message": {"content": ["parts"]}}]}),
+        says(200, []),
+        says(200, b"\xff\xfe"),
+        says(200, b"[" * 100_000),
+        says(200, TEN_MEGABYTES),
+        says(500, TEN_MEGABYTES),
+        hang(0.01),
+    ],
+    ids=lambda fault: "",
+)
+def test_a_fault_that_passes_is_asked_again_until_there_is_a_reply(server: FakeEndpoint, fault: Any) -> None:
+    server.faults = [fault, fault]
+    assert ask(endpoint(server), "x") == ["hm"]
+    assert len(server.asked) == 3 and server.asked[0] == server.asked[2]
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (says(429), r"429 from .*/v1/chat/completions.*\(3 attempts\)"),
+        (says(500), r"500 from .*as the test wants it.*\(3 attempts\)"),
+        (says(200, CUT_OFF), "answered without a reply .JSONDecodeError"),
+        (says(200, {"choices": []}), r"answered without a reply \(IndexError"),
+        (says(200, TEN_MEGABYTES), "answered with more than 1048576 bytes"),
+        (hang(0.0), "broke off"),
+    ],
+    ids=lambda value: "",
+)
+def test_a_fault_that_stays_ends_with_a_reason(server: FakeEndpoint, fault: Any, message: str) -> None:
+    server.faults = [fault] * 3
+    with pytest.raises(UnavailableError, match=f"partner 'hosted': .*{message}"):
+        ask(endpoint(server), "x")
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (says(400), "400 from"),
+        (says(401), "401 from .*key_env"),
+        (says(404), "404 from .*no such model, or base_url lacks its last part, often /v1"),
+        (says(200, answer("hm", model="other")), "answered as the model 'other', asked for 'm'.*served_as"),
+        (says(429, Retry_After="3600"), "429 from .*asks to wait 3600 s"),
+        (says(200, answer("hm"), Content_Encoding="gzip"), "compresses"),
+        (says(307, Location="http://127.0.0.1:9/v1/chat/completions"), "redirects, which is not followed"),
+        (says(200, answer("hm", model="\x1b[2J" * 200)), r"answered as the model ' \[2J"),
+    ],
+    ids=lambda value: "",
+)
+def test_a_refusal_is_a_reason_at_once_and_nobody_is_asked_again(
+    server: FakeEndpoint, fault: Any, message: str
+) -> None:
+    server.faults = [fault]
+    policy = endpoint(server)
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match=message):
+            ask(policy, "x")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("fault", [hang(5.0), drip(5.0)], ids=["hang", "drip"])
+def test_a_server_that_hangs_or_drips_is_given_up_after_the_timeout(server: FakeEndpoint, fault: Any) -> None:
+    server.faults = [fault]
+    start = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"broke off|took more than"):
+        ask(endpoint(server, timeout=0.2, retries=0), "x")
+    assert time.monotonic() - start < 4
+
+
+def test_a_server_that_is_not_there_is_a_reason() -> None:
+    policy = Endpoint("hosted", "m", ChatClient("http://127.0.0.1:9/v1", retries=1))
+    with pytest.raises(UnavailableError, match=r"no connection to http://127.0.0.1:9/v1.*\(2 attempts\)"):
+        ask(policy, "x")
+
+
+def test_of_forty_megabytes_only_the_first_is_read(server: FakeEndpoint) -> None:
+    server.faults = [says(200, TEN_MEGABYTES * 4)]
+    with pytest.raises(UnavailableError):
+        ask(endpoint(server, retries=0), "x")
+    time.sleep(0.2)
+    assert server.sent < 30_000_000  # the rest is what the system keeps for a slow reader
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "option", "same"),
+    [
+        ("m", "m-2026-01-01", None, True),
+        ("meta/llama", "llama", None, True),
+        ("Llama", "meta/llama", None, True),
+        ("m", "other", "other", True),
+        ("m", "m", "other", False),
+        ("llama", "qwen", None, False),
+    ],
+)
+def test_a_models_other_names_are_told_from_other_models(
+    server: FakeEndpoint, asked: str, served: str, option: str | None, same: bool
+) -> None:
+    server.model = served
+    policy = Endpoint("hosted", asked, ChatClient(server.url, served_as=option))
+    if same:
+        assert ask(policy, "x") == ["hm"]
+    else:
+        with pytest.raises(UnavailableError, match=f"answered as the model '{served}'"):
+            ask(policy, "x")
+
+
+def test_no_content_is_an_empty_reply_and_a_long_one_is_cut(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_client, "LONGEST_REPLY", 5)
+    server.faults = [says(200, answer(None)), says(200, answer("0123456789"))]
+    assert ask(endpoint(server), "x") + ask(endpoint(server), "x") == ["", "01234"]
+
+
+def test_a_key_is_in_no_error_no_reply_no_cache_and_no_log(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("MADE_UP_KEY", TOKEN)
+    server.rule = lambda body: f"you sent Bearer {TOKEN}"
+    policy = endpoint(server, key_env="MADE_UP_KEY", cache=tmp_path / "cache.jsonl")
+    assert ask(policy, "x") == ["you sent Bearer [key]"]
+    server.key = "another"  # it answers with the wrong one
+    with pytest.raises(UnavailableError) as refused:
+        ask(policy, "y")
+    assert "401" in str(refused.value) and "MADE_UP_KEY" in str(refused.value)
+    seen = [repr(policy), repr(policy.client), (tmp_path / "cache.jsonl").read_text(), caplog.text]
+    assert TOKEN not in "".join([*seen, str(refused.value), repr(refused.value.__cause__)])
+
+
+@pytest.mark.parametrize(("value", "message"), [("", "is not set"), ("two words here", "no key has")])
+def test_a_key_that_is_missing_or_is_none_is_a_reason(
+    server: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, value: str, message: str
+) -> None:
+    monkeypatch.setenv("MADE_UP_KEY", value)
+    with pytest.raises(UnavailableError, match=f"MADE_UP_KEY.*{message}") as error:
+        ask(endpoint(server, key_env="MADE_UP_KEY"), "x")
+    assert server.asked == [] and "words" not in str(error.value)
+
+
+# -- limits and cache -------------------------------------------------------------------------------------
+
+
+def test_requests_are_spaced_evenly_retries_included(server: FakeEndpoint) -> None:
+    server.faults = [says(500)]
+    ask(endpoint(server, requests_per_minute=300, concurrency=4), "a", "b", "c")  # one in 0.2 s
+    times = sorted(server.times)
+    assert len(times) == 4 and times[-1] - times[0] > 0.5
+
+
+def test_what_a_server_asks_to_wait_holds_all_requests(server: FakeEndpoint) -> None:
+    server.faults = [says(429, Retry_After="0.4")]
+    ask(endpoint(server, concurrency=1), "a", "b")
+    assert server.times[1] - server.times[0] > 0.38
+
+
+def test_a_rate_limit_waits_for_its_turn_and_no_longer() -> None:
+    waits: list[float] = []
+    limit = RateLimit(60, waits.append)
+    for _ in range(3):
+        limit.take()
+    assert waits == pytest.approx([1.0, 2.0], abs=0.5)
+    RateLimit(None, waits.append).take()
+    assert len(waits) == 2
+
+
+def test_a_budget_is_kept_to_and_the_reason_says_what_to_do(server: FakeEndpoint) -> None:
+    policy = endpoint(server, token_budget=100, concurrency=1)  # a request may take some 40 tokens, and takes 10
+    with pytest.raises(UnavailableError, match=r"budget of 100 tokens is spent: \d+ were used.*Raise token_budget"):
+        ask(policy, *"abcdefghijklmnop")
+    assert policy.client.spent == 10 * len(server.asked) and 3 <= len(server.asked) <= 9
+
+
+def test_what_the_server_does_not_count_is_estimated_and_what_was_lost_counts(server: FakeEndpoint) -> None:
+    server.usage = None
+    policy = endpoint(server, concurrency=1)
+    ask(policy, "x")
+    counted = policy.client.spent
+    assert 10 < counted < 100
+    server.faults = [says(429), says(200, CUT_OFF)]  # of which the second may have been generated
+    ask(policy, "y")
+    assert 2 * counted < policy.client.spent < 4 * counted
+
+
+def test_a_budget_waits_for_requests_on_their_way_before_it_says_no() -> None:
+    budget = TokenBudget(10)
+    assert budget.reserve(6) and budget.reserve(4)
+    budget.settle(6, 1)
+    assert budget.reserve(5)
+    budget.settle(4, 4)
+    budget.settle(5, 5)
+    assert budget.spent == 10 and not budget.reserve(1)
+    assert TokenBudget(None).reserve(10**9)
+
+
+def test_an_interrupted_evaluation_goes_on_without_asking_again(server: FakeEndpoint, tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "cache.jsonl"
+    server.rule = lambda body: f"{body['messages'][0]['content']}!"
+    server.faults = [lambda handler: handler.say(200, answer("a!")), says(400)]
+    with pytest.raises(UnavailableError):
+        ask(endpoint(server, cache=path, concurrency=1), "a", "b", "c")
+    asked = len(server.asked)
+    assert ask(endpoint(server, cache=path), "a", "b", "c") == ["a!", "b!", "c!"]
+    assert [body["messages"][0]["content"] for body in server.asked[asked:]].count("a") == 0
+    server.asked.clear()
+    assert ask(endpoint(server, cache=path), "a", "b", "c") == ["a!", "b!", "c!"]
+    assert server.asked == [] and len(path.read_text().splitlines()) == 3
+
+
+def test_a_cached_reply_is_of_the_same_server_model_messages_sampling_seed_and_limit(
+    server: FakeEndpoint, tmp_path: Path
+) -> None:
+    client = ChatClient(server.url, cache=tmp_path / "c.jsonl")
+    first = Endpoint("one", "m", client, max_tokens=6, sampling=GREEDY)
+    others = [
+        Endpoint("one", "m2", client, max_tokens=6, sampling=GREEDY),
+        Endpoint("one", "m", client, max_tokens=7, sampling=GREEDY),
+        Endpoint("one", "m", client, max_tokens=6, stop=("x",), sampling=GREEDY),
+        Endpoint("one", "m", client, max_tokens=6, sampling=Sampling(0.5)),
+        Endpoint("one", "m", ChatClient(f"{server.url}/../v1", cache=tmp_path / "c.jsonl"), 6, sampling=GREEDY),
+    ]
+    ask(first, "x")
+    for number_asked, policy in enumerate(others, 2):
+        ask(policy, "x")
+        assert len(server.asked) == number_asked
+    ask(Endpoint("two", "m", client, max_tokens=6, sampling=GREEDY), "x")  # another name for the same partner
+    assert len(server.asked) == 6
+
+
+@pytest.mark.parametrize("torn", [b'{"key": "b", "te', b'{"key": "b", "text": "\xc3', b"\x00\x00", b"[" * 100_000])
+def test_a_half_written_line_is_skipped_and_never_joined_to_the_next(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "cache.jsonl"
+    ReplyCache(path).put("a", "one \ud800 \u2028", tokens=3)
+    with path.open("ab") as file:
+        file.write(torn)
+    cache = ReplyCache(path)
+    assert len(cache) == 1 and cache["a"] == "one \ud800 \u2028" and "b" not in cache
+    cache.put("c", "three")
+    again = ReplyCache(path)
+    assert len(again) == 2 and again["c"] == "three"
+    assert json.loads(path.read_text("latin-1").split("\n")[0]) == {
+        "key": "a",
+        "text": "one \ud800 \u2028",
+        "tokens": 3,
+    }
+
+
+def test_replies_that_cannot_be_kept_are_a_reason(server: FakeEndpoint, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnavailableError, match="cannot keep its replies"):
+        ask(endpoint(server, cache=tmp_path / "file" / "cache.jsonl"), "x")
