@@ -172,20 +172,32 @@ def optimizers(model: PreTrainedModel) -> list[Optimizer]:
     ]
 
 
-def learn(model: PreTrainedModel, steps: int, batch: Callable[[int], Encoded]) -> None:
+def label_loss(model: PreTrainedModel, batch: Encoded) -> torch.Tensor:
+    """Cross-entropy of the labels, in nats per token."""
+    ids, mask, labels = batch
+    loss: torch.Tensor = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    return loss
+
+
+def learn(
+    model: PreTrainedModel,
+    steps: int,
+    batch: Callable[[int], Any],
+    loss_of: Callable[[PreTrainedModel, Any], torch.Tensor] = label_loss,
+) -> None:
     """Supervised learning; leaves the model in evaluation mode.
 
     Args:
         model: Is changed.
         steps: Optimizer steps.
         batch: What step 1, 2, ... learns from.
+        loss_of: What is minimised on a batch; by default of `encode`'s.
     """
     model.train()
     steppers = optimizers(model)
     schedules = [LambdaLR(stepper, lambda step: min((step + 1) / WARMUP, 1 - step / steps)) for stepper in steppers]
     for step in range(1, steps + 1):
-        ids, mask, labels = batch(step)
-        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss = loss_of(model, batch(step))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for stepper, schedule in zip(steppers, schedules, strict=True):

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,9 +79,10 @@ def test_a_lesson_is_a_view_and_a_move_from_its_list() -> None:
     problem = task.problems("train", 1)[0]
     lessons = game(task, problem, BEGINNER, random.Random(0))
     assert len(lessons) >= 8
-    for view, reply in lessons:
+    messages = [lesson.messages for lesson in lessons]
+    for view, reply in messages:
         assert reply.content in view.content.partition("Your moves:\n")[2].split("\n")
-    assert len({reply.content.split()[0] for _, reply in lessons}) == 3
+    assert len({reply.content.split()[0] for _, reply in messages}) == 3
 
 
 def test_what_is_taught_is_the_habit_also_where_a_seat_moves_at_random() -> None:
@@ -88,7 +90,7 @@ def test_what_is_taught_is_the_habit_also_where_a_seat_moves_at_random() -> None
     only_hints = Habit(play=0, discard=1e-9, tell=0, hint=1)
     taught, made = [], []
     for number, problem in enumerate(task.problems("train", 10)):
-        lessons = game(task, problem, only_hints, random.Random(number))
+        lessons = [lesson.messages for lesson in game(task, problem, only_hints, random.Random(number))]
         taught += [reply.content.split()[0] for view, reply in lessons if "Tokens: 0 of 8" not in view.content]
         made += [view.content for view, _ in lessons]
     assert set(taught) == {"hint"}
@@ -129,7 +131,7 @@ def test_the_saved_tokenizer_reads_what_others_say_by_phrases(tmp_path: Path) ->
 def test_a_view_is_short() -> None:
     task, tokenizer = Hanabi(explain=False), pretrain.tokenizer()
     lessons = game(task, task.problems("dev", 1)[0], BEGINNER, random.Random(0))
-    assert max(count(tokenizer, view.content) for view, _ in lessons) < 140
+    assert max(count(tokenizer, view.content) for view, _ in (lesson.messages for lesson in lessons)) < 140
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,39 @@ def test_any_text_survives_the_tokenizer(text: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     assert tokenizer.decode(encoded) == text
+
+
+def test_lessons_carry_all_chances_of_the_habit_and_the_loss_is_lowest_at_them() -> None:
+    task, tokenizer = Hanabi(explain=False), pretrain.tokenizer()
+    lessons = game(task, task.problems("train", 1)[0], BEGINNER, random.Random(0))
+    for view, lesson in ((lesson.messages[0].content, lesson) for lesson in lessons):
+        assert list(lesson.chances) == view.partition("Your moves:\n")[2].split("\n")
+        assert sum(lesson.chances.values()) == pytest.approx(1)
+
+    class Says(torch.nn.Module):
+        """Has the habit's chances for each first token, less so with a tilt, and always ends after it."""
+
+        def __init__(self, tilt: float) -> None:
+            super().__init__()
+            wanted = chances.clone()
+            wanted[:, tokenizer("play 1", add_special_tokens=False)["input_ids"][0]] += tilt
+            self.logits = torch.full((*ids.shape, len(tokenizer)), -30.0)
+            self.logits[..., tokenizer.eos_token_id] = 30.0
+            for row, label in enumerate(labels):
+                before = int((label != IGNORED).nonzero()[0]) - 1
+                self.logits[row, before] = (wanted[row] + 1e-9).log()
+
+        def get_decoder(self) -> Any:
+            return lambda **_: SimpleNamespace(last_hidden_state=self.logits)
+
+        def get_output_embeddings(self) -> Any:
+            return torch.nn.Identity()
+
+    (ids, _, labels), chances = batch = pretrain.batch_of(tokenizer, lessons)
+    exact = pretrain.habit_loss(Says(0.0), batch).item()
+    entropy = torch.special.entr(chances).sum(dim=1).mean().item()
+    assert exact == pytest.approx(entropy / 2, abs=1e-4)  # a reply is two tokens, the second of which is certain
+    assert pretrain.habit_loss(Says(0.3), batch).item() > exact + 0.01
 
 
 def test_the_model_learns_its_move_and_where_it_ends() -> None:

@@ -5,7 +5,7 @@ habit is soft: every legal move has its chance, so that a model that learned it 
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_sra.task import Message, Problem
@@ -14,7 +14,18 @@ from tasks.hanabi.rules import Move, State, fits, legal_moves
 from tasks.hanabi.task import Hanabi
 from tasks.hanabi.words import move_text
 
-Lesson = tuple[Message, ...]
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One turn to learn from.
+
+    Attributes:
+        messages: What the seat saw, and a move that the habit drew.
+        chances: By legal move, in its words, how likely the habit is to make it; they sum to 1.
+    """
+
+    messages: tuple[Message, ...]
+    chances: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +53,11 @@ class Habit:
             return self.discard / len(hand)
         return self.hint + self.tell * _gain(state, move)
 
-    def move(self, state: State, rng: random.Random) -> Move:
-        """Draw a legal move."""
-        moves = legal_moves(state)
-        return rng.choices(moves, [self.weight(state, move) for move in moves])[0]
+    def chances(self, state: State) -> dict[Move, float]:
+        """By legal move, how likely it is; they sum to 1."""
+        weights = {move: self.weight(state, move) for move in legal_moves(state)}
+        total = sum(weights.values())
+        return {move: weight / total for move, weight in weights.items()}
 
 
 BEGINNER = Habit(play=2.0, discard=1.0, tell=1.0, hint=0.1)
@@ -76,8 +88,10 @@ def game(task: Hanabi, problem: Problem, habit: Habit, rng: random.Random) -> li
     lessons: list[Lesson] = []
     while actors := task.actors(state):
         seat = actors[0]
-        move = habit.move(state, rng)
-        lessons.append((*task.view(state, seat), Message("assistant", move_text(move))))
+        chances = habit.chances(state)
+        move = rng.choices([*chances], [*chances.values()])[0]
+        messages = (*task.view(state, seat), Message("assistant", move_text(move)))
+        lessons.append(Lesson(messages, {move_text(move): chance for move, chance in chances.items()}))
         made = rng.choice(legal_moves(state)) if wild[seat] else move
         state, _ = task.step(state, {seat: move_text(made)}, rng)
     return lessons

@@ -11,21 +11,22 @@ from itertools import chain, combinations, product
 from typing import TypeVar
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tasks import starting_model
 from tasks.hanabi.cards import Card, Known, Setup
-from tasks.hanabi.lessons import BEGINNER, games
+from tasks.hanabi.lessons import BEGINNER, Lesson, games
 from tasks.hanabi.rules import Move
 from tasks.hanabi.task import Hanabi
 from tasks.hanabi.words import card_text, known_text, move_text, told_text
 from tasks.starting_model import Encoded, Made
 
 HIDDEN, LAYERS = 64, 2
-STEPS = 400
+STEPS = 2500
 GAMES = 4  # a step, of some 18 moves each
 LABELS = ("Discards: ", "Tokens: ", "Lives: ", "Deck: ", "Turns left: ", "Your cards: ", "Last moves:", "Your moves:")
 SIGNS = (", ", "none", ": none", ": play ", ": discard ", ", right", ", wrong")
+Batch = tuple[Encoded, torch.Tensor]
 T = TypeVar("T")
 
 
@@ -73,6 +74,36 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return starting_model.byte_level_tokenizer([*starting_model.ROLES, *known], size=4096, pieces=pieces)
 
 
+def batch_of(tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Lesson]) -> Batch:
+    """Lessons as `encode` gives them, and the chances (lessons, vocabulary) of a reply's first token.
+
+    That token is the whole move, as every legal one is among the phrases.
+    """
+    token = {
+        move: tokenizer(move, add_special_tokens=False)["input_ids"][0] for each in lessons for move in each.chances
+    }
+    chances = torch.zeros(len(lessons), len(tokenizer))
+    for row, lesson in zip(chances, lessons, strict=True):
+        for move, chance in lesson.chances.items():
+            row[token[move]] = chance
+    return starting_model.encode(tokenizer, [lesson.messages for lesson in lessons]), chances
+
+
+def habit_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Cross-entropy of a reply's tokens, in nats per token; of the move's with all its chances, not with one draw.
+
+    A habit is soft, so a draw says little of it: from as many draws a model hardly learned to tell cards that fit from
+    those that do not.
+    """
+    (ids, mask, labels), chances = batch
+    rows, columns = (labels != starting_model.IGNORED).nonzero(as_tuple=True)
+    hidden = model.get_decoder()(input_ids=ids, attention_mask=mask).last_hidden_state[rows, columns - 1]
+    targets = torch.nn.functional.one_hot(labels[rows, columns], chances.shape[1]).to(chances.dtype)
+    is_first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])
+    targets[is_first] = chances
+    return -(targets * model.get_output_embeddings()(hidden).log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
 def pretrain(steps: int | None = None, seed: int = 0) -> Made:
     """Make and train the model, for `STEPS` steps if None is given.
 
@@ -85,10 +116,10 @@ def pretrain(steps: int | None = None, seed: int = 0) -> Made:
     made = tokenizer()
     model = starting_model.llama(made, HIDDEN, LAYERS)
 
-    def batch(step: int) -> Encoded:
-        return starting_model.encode(made, games(task, problems, BEGINNER, GAMES, rng))
+    def batch(step: int) -> Batch:
+        return batch_of(made, games(task, problems, BEGINNER, GAMES, rng))
 
-    starting_model.learn(model, steps or STEPS, batch)
+    starting_model.learn(model, steps or STEPS, batch, habit_loss)
     return model, made
 
 
