@@ -30,6 +30,7 @@ from llm_sra.trainer.parse import parse
 from llm_sra.trainer.rollout import Rollout
 
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+ON_GPU = torch.cuda.is_available()
 SHARED = {
     "learning_rate": 1e-5,
     "lr_scheduler_type": "constant",
@@ -37,8 +38,8 @@ SHARED = {
     "loss_type": "dapo",
     "beta": 0.0,
     "temperature": 1.0,
-    "use_cpu": not torch.cuda.is_available(),
-    "bf16": False,
+    "use_cpu": not ON_GPU,
+    "bf16": ON_GPU,
     "gradient_checkpointing": False,
     "save_strategy": "no",
     "report_to": "none",
@@ -56,16 +57,16 @@ class Steps(TrainerCallback):
         self.parts = dict.fromkeys(("generation", "forward", "backward"), 0.0)
         self.counts: list[tuple[int, int, int]] = []
         self._inside = False
-        self._began = time.perf_counter()
+        self._began = _now()
 
     def begin(self) -> None:
         """Everything is loaded."""
         forget_peak()
-        self._began = time.perf_counter()
+        self._began = _now()
 
     def end(self) -> None:
         """A step is over; the first is not counted."""
-        now = time.perf_counter()
+        now = _now()
         self.seconds.append(now - self._began)
         self._began = now
         if len(self.seconds) == 1:
@@ -94,16 +95,23 @@ class Steps(TrainerCallback):
         if self._inside:
             yield
             return
-        self._inside, start = True, time.perf_counter()
+        self._inside, start = True, _now()
         try:
             yield
         finally:
             self._inside = False
-            self.parts[part] += time.perf_counter() - start
+            self.parts[part] += _now() - start
 
     def result(self, **numbers: float) -> Result:
         """What was measured; tokens are those of the last step."""
         return Result(self.seconds[1:], *self.counts[-1], peak(), self.parts, numbers)
+
+
+def _now() -> float:
+    """Seconds on a clock, once the GPU has done what it was given."""
+    if ON_GPU:
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def watch_model(steps: Steps) -> None:

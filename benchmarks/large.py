@@ -41,4 +41,4 @@ def prepare_large(folder: Path, layers: int | None, copies: int) -> str:
     command = [sys.executable, "-m", "benchmarks.models", str(folder), str(chosen)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     cut = "" if chosen == LAYERS else f" of {LAYERS} (cut for all alike)"
-    return f"{chosen} layers{cut}, {parameters(chosen) / 1e6:.0f} million parameters, float32"
+    return f"{chosen} layers{cut}, {parameters(chosen) / 1e6:.0f} million parameters (float32; bfloat16 on a GPU)"

@@ -44,7 +44,7 @@ class Result:
         read: Prompt tokens of a step, each reply's counted.
         generated: Sampled tokens of a step.
         trained: Tokens of a step that carry loss.
-        peak: Largest resident memory after everything was loaded, in MiB.
+        peak: Largest use of memory after everything was loaded, in MiB; see `peak`.
         parts: Seconds within the model, over all steps of `seconds`.
         numbers: Whatever else.
     """
@@ -128,20 +128,30 @@ def target(what: str, value: float, limit: float, at_least: bool = False) -> str
 
 
 def forget_peak() -> None:
-    """Begin anew to look for the largest resident memory, where the system lets us."""
+    """Begin anew to look for the largest use of memory, where the system lets us."""
     gc.collect()
+    if gpu := _gpu():
+        gpu.reset_peak_memory_stats()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak() -> float:
-    """Largest resident memory of this process since `forget_peak`, in MiB."""
+    """Largest use of memory by this process since `forget_peak`, in MiB: of tensors on its GPU, else resident."""
+    if gpu := _gpu():
+        return float(gpu.max_memory_allocated()) / 2**20
     status = Path("/proc/self/status")
     if status.is_file():  # what `resource` says would count the process that started this one
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
         if "VmHWM" in lines:
             return int(lines["VmHWM"].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def _gpu() -> Any:
+    """`torch.cuda` where this process has a GPU; the one that measures others has not even torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch and torch.cuda.is_available() else None
 
 
 def answer(result: Result) -> None:

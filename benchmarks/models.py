@@ -38,7 +38,7 @@ def write_tiny(folder: Path) -> None:
 
 
 def write_qwen(folder: Path, layers: int) -> None:
-    """A random Qwen2 of the shape of Qwen2.5-0.5B, but for the number of layers."""
+    """A random Qwen2 of the shape of Qwen2.5-0.5B, but for the number of layers; in bfloat16 where there is a GPU."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -48,7 +48,8 @@ def write_qwen(folder: Path, layers: int) -> None:
     end = _write_tokenizer(folder, QWEN["vocab_size"])
     torch.manual_seed(0)
     ids = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": 0}
-    Qwen2ForCausalLM(Qwen2Config(**{**QWEN, "num_hidden_layers": layers}, **ids)).save_pretrained(folder)
+    model = Qwen2ForCausalLM(Qwen2Config(**{**QWEN, "num_hidden_layers": layers}, **ids))
+    model.to(torch.bfloat16 if torch.cuda.is_available() else torch.float32).save_pretrained(folder)
 
 
 def parameters(layers: int) -> int:

@@ -116,6 +116,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--problems", type=int, default=32, help="of 16 replies, with the tiny model")
     parser.add_argument("--pairs", type=int, default=1, help="of trees of six turns, 504 replies a pair")
     parser.add_argument("--large_problems", type=int, default=2, help="of 16 replies, with the large model")
+    parser.add_argument("--large_micro_batch", type=int, default=8, help="replies in one forward pass of that")
+    parser.add_argument("--large_steps", type=int, default=2, help="steps per measurement of that")
+    parser.add_argument("--large_rounds", type=int, default=1, help="how often each variant of that is measured")
     parser.add_argument("--tokens", type=int, default=32, help="of a reply")
     parser.add_argument("--micro_batch", type=int, default=64, help="replies in one forward pass, for all")
     add_layers(parser)
@@ -140,9 +143,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             # CoMLRL's two models, each with gradients and two moments, are the most; without it one copy is.
             copies = 8 if find_spec("comlrl") else 1
             said = prepare_large(Path(folder) / "large", args.layers, copies)
-            jobs = one_turn(Path(folder) / "large", args.large_problems, args.tokens, 8, min(args.steps, 2), large=True)
-            results = in_turn(jobs, 1)
-            title = f"Random Qwen2.5-0.5B, {said}, one turn, one round"
+            shape = (args.tokens, args.large_micro_batch, args.large_steps)
+            jobs = one_turn(Path(folder) / "large", args.large_problems, *shape, large=True)
+            results = in_turn(jobs, args.large_rounds)
+            title = f"Random Qwen2.5-0.5B, {said}, one turn, rounds: {args.large_rounds}"
             print(describe(title, results) + verdicts(results, None, memory=True), flush=True)
     if "growth" in parts:
         print("\n## Growth: the embedded model on its own task\n")
