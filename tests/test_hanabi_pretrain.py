@@ -206,5 +206,5 @@ def test_the_shipped_model_moves_legally_and_scores_a_little() -> None:
     episodes = list(play(task, tables, {"here": engine}, seed=0, max_reply_tokens=3))
     moves = sum(len(episode.turns) for episode in episodes)
     illegal = sum(episode.outcome.metrics[f"illegal/{seat}"] for episode in episodes for seat in task.seats)
-    assert illegal / moves < 0.2
-    assert 0.7 < sum(episode.outcome.metrics["score"] for episode in episodes) / 48 < 3.0
+    assert illegal / moves < 0.05
+    assert 0.7 < sum(episode.outcome.metrics["score"] for episode in episodes) / 48 < 4.0
