@@ -131,7 +131,7 @@ def test_the_saved_tokenizer_reads_what_others_say_by_phrases(tmp_path: Path) ->
 def test_a_view_is_short() -> None:
     task, tokenizer = Hanabi(explain=False), pretrain.tokenizer()
     lessons = game(task, task.problems("dev", 1)[0], BEGINNER, random.Random(0))
-    assert max(count(tokenizer, view.content) for view, _ in (lesson.messages for lesson in lessons)) < 140
+    assert max(count(tokenizer, lesson.messages[0].content) for lesson in lessons) < 140
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_any_text_survives_the_tokenizer(text: str) -> None:
 def test_lessons_carry_all_chances_of_the_habit_and_the_loss_is_lowest_at_them() -> None:
     task, tokenizer = Hanabi(explain=False), pretrain.tokenizer()
     lessons = game(task, task.problems("train", 1)[0], BEGINNER, random.Random(0))
-    for view, lesson in ((lesson.messages[0].content, lesson) for lesson in lessons):
-        assert list(lesson.chances) == view.partition("Your moves:\n")[2].split("\n")
+    for lesson in lessons:
+        assert list(lesson.chances) == lesson.messages[0].content.partition("Your moves:\n")[2].split("\n")
         assert sum(lesson.chances.values()) == pytest.approx(1)
 
     class Says(torch.nn.Module):
@@ -207,4 +207,4 @@ def test_the_shipped_model_moves_legally_and_scores_a_little() -> None:
     moves = sum(len(episode.turns) for episode in episodes)
     illegal = sum(episode.outcome.metrics[f"illegal/{seat}"] for episode in episodes for seat in task.seats)
     assert illegal / moves < 0.05
-    assert 0.7 < sum(episode.outcome.metrics["score"] for episode in episodes) / 48 < 4.0
+    assert 0.7 < sum(episode.outcome.metrics["score"] for episode in episodes) / 48 < 3.0

@@ -1,6 +1,6 @@
 """Makes the embedded model from nothing on a CPU: `python -m tasks.hanabi.pretrain --out DIR`.
 
-Supervised learning on the moves of a beginner (`lessons`), in the game of the paper, without the rules in the view.
+Supervised learning on what a beginner would do (`lessons`), in the game of the paper, without the rules in the view.
 Only problems of the train split are used.
 """
 
@@ -79,9 +79,8 @@ def batch_of(tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Lesson]) -> B
 
     That token is the whole move, as every legal one is among the phrases.
     """
-    token = {
-        move: tokenizer(move, add_special_tokens=False)["input_ids"][0] for each in lessons for move in each.chances
-    }
+    moves = {move for lesson in lessons for move in lesson.chances}
+    token = {move: tokenizer(move, add_special_tokens=False)["input_ids"][0] for move in moves}
     chances = torch.zeros(len(lessons), len(tokenizer))
     for row, lesson in zip(chances, lessons, strict=True):
         for move, chance in lesson.chances.items():
