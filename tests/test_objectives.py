@@ -15,7 +15,7 @@ from llm_sra.rosters import RosterError
 from llm_sra.runs import read_metrics
 from llm_sra.studio import Studio
 from llm_sra.trainer import SRPOTrainer
-from llm_sra.trainer.loss import Share, among_choices, by_length
+from llm_sra.trainer.loss import Share, by_length, token_statistics
 from llm_sra.trainer.parse import ConfigError
 from llm_sra.trainer.rollout import Rollout, Sample
 
@@ -37,8 +37,8 @@ def logged(run: Path) -> list[dict[str, Any]]:
 
 
 def test_log_probabilities_and_entropies_are_those_of_the_choices_alone() -> None:
-    logits = torch.tensor([[[0.0, 9.0, 1.0, 1.0], [0.0, 9.0, 2.0, 0.0]]]).log_softmax(-1)
-    logprobs, entropies = among_choices(logits, torch.tensor([[2, 0]]), torch.tensor([2, 3]))
+    logits, choices = torch.tensor([[[0.0, 9.0, 1.0, 1.0], [0.0, 9.0, 2.0, 0.0]]]), torch.tensor([2, 3])
+    logprobs, entropies = token_statistics(logits[..., choices], torch.tensor([[2, 0]]), choices)
     # Two equal choices: log 1/2. Then logits 2 and 0; what was said was no choice, and counts as the first.
     assert logprobs[0].tolist() == pytest.approx([-0.693147, -0.126928], abs=1e-5)
     assert entropies[0].tolist() == pytest.approx([0.693147, 0.365334], abs=1e-5)

@@ -169,20 +169,22 @@ def loss_inputs(batch: Sequence[Sample], share: Share, pad_id: int, device: torc
     return inputs
 
 
-def among_choices(logits: torch.Tensor, ids: torch.Tensor, choices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities and entropies of a distribution over some tokens alone.
+def token_statistics(
+    logits: torch.Tensor, ids: torch.Tensor, choices: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of what was said, and entropies of the distribution that it was drawn from.
 
     Args:
-        logits: (B, T, V), divided by the temperature.
+        logits: (B, T, V), divided by the temperature; (B, T, C) where there are C choices.
         ids: (B, T), the tokens that were said; where one is no choice, its log-probability is that of the first.
-        choices: (C,), token ids.
+        choices: (C,), token ids, if replies are chosen from some.
 
     Returns:
         (B, T) and (B, T), in nats.
     """
-    logprobs = logits[..., choices].float().log_softmax(dim=-1)
-    place = (ids[..., None] == choices).int().argmax(dim=-1, keepdim=True)
-    return logprobs.gather(-1, place).squeeze(-1), -(logprobs.exp() * logprobs).sum(dim=-1)
+    logprobs = logits.float().log_softmax(dim=-1)
+    places = ids if choices is None else (ids[..., None] == choices).int().argmax(dim=-1)
+    return logprobs.gather(-1, places[..., None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(dim=-1)
 
 
 def by_length(samples: Sequence[Sample]) -> list[Sample]:

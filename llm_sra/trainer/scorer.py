@@ -16,7 +16,7 @@ from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.head import head_on_labels_only
 from llm_sra.trainer.keeper import AdapterKeeper
-from llm_sra.trainer.loss import among_choices, by_length, chunks, importance_ratios
+from llm_sra.trainer.loss import by_length, chunks, importance_ratios, token_statistics
 from llm_sra.trainer.rollout import Rollout, Sample
 from llm_sra.trainer.rows import collate, joined
 
@@ -30,6 +30,7 @@ class RowScorer(AdapterKeeper):
     _tokenizer: PreTrainedTokenizerBase
     _choices: torch.Tensor | None  # (C,) token ids, if the task's replies are chosen from some
     _entropies: torch.Tensor | None
+    _kept_logits: list[torch.Tensor] | None = None
     _means: metrics.TokenMeans
 
     @torch.no_grad()
@@ -93,28 +94,37 @@ class RowScorer(AdapterKeeper):
 
     @torch.no_grad()
     def _partner_logits(self, batch: Sequence[Sample], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(B, T, V) logits of the live partner that each row is tethered to."""
+        """Logits of the live partner that each row is tethered to; shapes as of `_logits`."""
         logits: torch.Tensor | None = None
         for tether in sorted({sample.tether for sample in batch if sample.tether} or {next(iter(self.bank.names))}):
             with self.bank.using(tether):
-                these = self._completion_logits(inputs)
+                these = self._logits(self.bank.model, *joined(inputs))
             rows = torch.tensor([sample.tether == tether for sample in batch], device=these.device)
             logits = these if logits is None else torch.where(rows[:, None, None], these, logits)
         assert logits is not None
         return logits
 
-    def _completion_logits(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(B, T, V) logits of the completion tokens under the active adapter; (B, T, C) where there are C choices."""
-        logits = self._logits(self.bank.model, *joined(inputs))
-        return logits if self._choices is None else logits[..., self._choices]
-
     def _logits(
         self, model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int
     ) -> torch.Tensor:
-        """(B, T, V) logits of the last `width` tokens, divided by the temperature."""
+        """(B, T, V) logits of the last `width` tokens, divided by the temperature; (B, T, C) where there are C choices.
+
+        Of the active adapter.
+        """
         with self.accelerator.autocast():
             logits = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width + 1).logits
-        return logits[:, :-1] / self.temperature
+        logits = logits[:, :-1] / self.temperature
+        return logits if self._choices is None else logits[..., self._choices]
+
+    @contextmanager
+    def _keeping_logits(self, wanted: bool) -> Iterator[list[torch.Tensor]]:
+        """If wanted, the logits that log-probabilities inside the block are taken from, one entry a forward pass."""
+        kept: list[torch.Tensor] = []
+        self._kept_logits = kept if wanted else None
+        try:
+            yield kept
+        finally:
+            self._kept_logits = None
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -125,15 +135,20 @@ class RowScorer(AdapterKeeper):
         *args: Any,
         **kwargs: Any,
     ) -> tuple:
-        """TRL's, or those of the task's choices alone; keeps the entropies, from which the bonus is made."""
-        if self._choices is None:
+        """TRL's, or those of the task's choices alone; keeps the entropies, from which the bonus is made.
+
+        TRL's never holds all logits; where these are asked for, they are computed, and the rest is taken from them.
+        """
+        if self._choices is None and self._kept_logits is None:
             with head_on_labels_only(self.bank.base):
                 result = super()._get_per_token_logps_and_entropies(
                     model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
                 )
         else:
             logits = self._logits(model, input_ids, attention_mask, logits_to_keep)
-            result = (*among_choices(logits, input_ids[:, -logits_to_keep:], self._choices), None)
+            if self._kept_logits is not None:
+                self._kept_logits.append(logits)
+            result = (*token_statistics(logits, input_ids[:, -logits_to_keep:], self._choices), None)
         self._entropies = result[1]
         return result
 

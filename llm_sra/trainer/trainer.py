@@ -251,7 +251,7 @@ class SRPOTrainer(RowScorer):
         self.current_gradient_accumulation_steps = accumulation_scale(
             self.loss_type, len(batch), int(mask.sum()), share, args.steps_per_generation
         )
-        with self._reported_by_trl() as reported:
+        with self._reported_by_trl() as reported, self._keeping_logits(partner is not None) as kept:
             loss = self._compute_loss(model, inputs)
         entropies = self._entropies
         assert entropies is not None
@@ -264,7 +264,7 @@ class SRPOTrainer(RowScorer):
         mean = args.entropy_reduction == "mean"
         loss = loss - coef * reduce_tokens(entropies, mask, share, self.loss_type, self._reply_limit, mean)
         if partner is not None:
-            kl = exact_tether(partner, self._completion_logits(inputs))
+            kl = exact_tether(partner, kept[0])
             loss = loss + reduce_tokens(kl, mask, share, self.loss_type, self._reply_limit) / self.tau
         return loss
 
