@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eval.results import Results
 from eval.stats import Estimate, bootstrap, shapley
-from eval.table import NOTHING, Grid, name_of
+from eval.table import Grid, difference, name_of
 from llm_sra.matrix import BASE, IDLE, ITSELF
 
 Rewards = NDArray[np.float64]  # of each problem
@@ -106,7 +106,7 @@ def contribution_grids(results: Results, seed: int = 0) -> list[Grid]:
 
 def _grid(title: str, rows: Mapping[str, Mapping[str, Estimate]], notes: tuple[str, ...]) -> Grid:
     kinds = [by for by in HEADS if any(by in row for row in rows.values())]
-    cells = tuple((name, *(_estimate(row.get(by)) for by in kinds)) for name, row in rows.items())
+    cells = tuple((name, *(difference(row.get(by)) for by in kinds)) for name, row in rows.items())
     return Grid(title, ("agent", *(HEADS[by] for by in kinds)), (cells,), notes)
 
 
@@ -116,7 +116,3 @@ def _shapley(by: str, seats: frozenset[str], teams: Mapping[tuple[str, frozenset
     present = {seats - gone: rewards for (found, gone), rewards in teams.items() if found == by} | {seats: whole}
     each = [shapley({there: float(rewards[i]) for there, rewards in present.items()}) for i in range(len(whole))]
     return {seat: np.array([values[seat] for values in each]) for seat in seats}
-
-
-def _estimate(value: Estimate | None) -> str:
-    return NOTHING if value is None else f"{value.value + 0.0:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"

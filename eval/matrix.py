@@ -6,7 +6,7 @@ from statistics import fmean
 from eval.results import Results, labels
 from eval.settings import Group
 from eval.stats import CrossPlay, Estimate, cross_play
-from eval.table import NOTHING, WIDTH, Grid, name_of
+from eval.table import NOTHING, WIDTH, Grid, name_of, with_interval
 
 COLUMN = 13  # characters of a run's column, about
 
@@ -56,9 +56,9 @@ def _row(label: str, found: CrossPlay) -> tuple[str, ...]:
     return (
         label,
         str(found.runs),
-        _with_interval(found.self_play, _share(found.self_play_interval)),
-        _with_interval(found.cross_play, _share(found.cross_play_interval)),
-        _with_interval(found.gap, found.gap_interval, "+"),
+        with_interval(found.self_play, _share(found.self_play_interval)),
+        with_interval(found.cross_play, _share(found.cross_play_interval)),
+        with_interval(found.gap, found.gap_interval, "+"),
     )
 
 
@@ -89,9 +89,3 @@ def _rate(results: Results, run: str, seat: str, other: str, decoding: str) -> s
 def _share(ends: Estimate | None) -> Estimate | None:
     """An interval of a share, where Student's t knows no bounds."""
     return ends and Estimate(ends.value, max(ends.low, 0.0), min(ends.high, 1.0))
-
-
-def _with_interval(value: float | None, ends: Estimate | None, sign: str = "") -> str:
-    if value is None:
-        return NOTHING
-    return f"{value + 0.0:{sign}.2f}" + (f" [{ends.low:{sign}.2f}, {ends.high:{sign}.2f}]" if ends else "")

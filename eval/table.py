@@ -16,6 +16,7 @@ from llm_sra.rosters import SELF_PLAY
 
 WIDTH = 100  # of the widest table, if one run fits into it
 NOTHING = "-"
+NO_SPREAD = "(no spread)"  # in an interval's place: everything that was drawn from was alike
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[s
 def _differences(results: Results, compared: Sequence[RunDifference]) -> Grid:
     rows = []
     for c in compared:
-        rows.append((name_of(results, c.later), c.decoding, _estimate(c.mean), _estimate(c.self_play)))
+        rows.append((name_of(results, c.later), c.decoding, difference(c.mean), difference(c.self_play)))
     return Grid(
         f"{results.measure.capitalize()} less that of {name_of(results, compared[0].first)}, with its 95 % interval",
         ("run", "decoding", "mean over seats and partners", "self-play"),
@@ -168,8 +169,19 @@ def _number(value: float | None, sign: str = "") -> str:
     return f"{value + 0.0:{sign}.2f}"
 
 
-def _estimate(value: Estimate | None) -> str:
-    return NOTHING if value is None else f"{value.value:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
+def with_interval(value: float | None, ends: Estimate | None, sign: str = "") -> str:
+    """A number with its interval, as far as they are there; a dash without a number."""
+    if value is None:
+        return NOTHING
+    number = _number(value, sign)
+    if ends is None:
+        return number
+    return f"{number} [{ends.low:{sign}.2f}, {ends.high:{sign}.2f}]" if ends.has_width else f"{number} {NO_SPREAD}"
+
+
+def difference(value: Estimate | None) -> str:
+    """A difference with its interval, or a dash."""
+    return NOTHING if value is None else with_interval(value.value, value, "+")
 
 
 def grid_markdown(grid: Grid) -> str:

@@ -59,9 +59,9 @@ def test_agents_that_need_each_other_share_what_they_earn_together() -> None:
 def test_the_table_says_who_took_the_seat() -> None:
     lost, shapley = contribution_grids(results(TEAMS))
     assert lost.header == ("agent", "an idle partner", "the base model", "itself, other luck")
-    assert lost.sections[0][0][:2] == ("a (ippo), first", "+1.00 [+1.00, +1.00]")
+    assert lost.sections[0][0][:2] == ("a (ippo), first", "+1.00 (no spread)")
     assert shapley.header == ("agent", "an idle partner", "the base model")
-    assert shapley.sections[0][1][1] == "+0.00 [+0.00, +0.00]"
+    assert shapley.sections[0][1][1] == "+0.00 (no spread)"
     assert contribution_grids(results({})) == []
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from fake_endpoint import FakeEndpoint, answer, drip, hang, says
 from partners_support import APPLE, GREEDY, SAMPLED, TOKEN, ask, endpoint, play_toy
-from support import Toy, make_engine, qwen2_folder
+from support import Says, Toy, make_engine, qwen2_folder
 
+from llm_sra.loading import load_task
 from llm_sra.play import Table, play
-from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Match, UnavailableError, chat_client
+from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Match, Policy, Scripted, UnavailableError, chat_client
 from llm_sra.policies.limits import RateLimit, TokenBudget
 from llm_sra.policies.reply_cache import ReplyCache
-from llm_sra.task import Message, Sampling
+from llm_sra.task import Episode, Message, Sampling
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -195,6 +196,29 @@ def test_a_server_that_hangs_or_drips_is_given_up_after_the_timeout(server: Fake
     with pytest.raises(UnavailableError, match=r"broke off|took more than"):
         ask(endpoint(server, timeout=0.2, retries=0), "x")
     assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize(("name", "reply"), [("kitchen", "stay"), ("tag", "stay"), ("hanabi", "discard 1")])
+def test_a_seat_that_answers_late_plays_the_same_game_and_one_that_answers_too_late_is_a_reason(
+    server: FakeEndpoint, name: str, reply: str
+) -> None:
+    task = load_task(name)
+    problem = task.problems("test", count=1)[0]
+
+    def game(policy: Policy) -> Episode:
+        [episode] = play(task, [Table(problem, Match("m", dict.fromkeys(task.seats, policy)))], {}, seed=0)
+        return episode
+
+    prompt = game(Scripted("says", Says(reply)))
+    server.rule, server.seconds = lambda body: reply, 0.01
+    late = game(endpoint(server, timeout=5.0, retries=0))
+    assert [(turn.seat, turn.reply.text, turn.view) for turn in late.turns] == [
+        (turn.seat, turn.reply.text, turn.view) for turn in prompt.turns
+    ]
+    assert late.rewards == prompt.rewards and late.outcome == prompt.outcome
+    server.faults = [hang(5.0)]
+    with pytest.raises(UnavailableError, match=r"broke off|took more than"):
+        game(endpoint(server, timeout=0.2, retries=0))
 
 
 def test_a_server_that_is_not_there_is_a_reason() -> None:

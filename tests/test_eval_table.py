@@ -97,8 +97,8 @@ def test_the_later_runs_are_compared_with_the_first(tmp_path):
     assert "less that of ippo" in text
     (greedy, sampled) = cells(text, "srpo")
     assert [greedy[0], sampled[0]] == ["greedy", "sampled"]
-    assert greedy[1].startswith("+0.38 [+0.3") and greedy[2] == "+0.00 [+0.00, +0.00]"
-    assert cells(text, "again (ippo)")[0][1:] == ["+0.00 [+0.00, +0.00]"] * 2
+    assert greedy[1].startswith("+0.38 [+0.3") and greedy[2] == "+0.00 (no spread)"
+    assert cells(text, "again (ippo)")[0][1:] == ["+0.00 (no spread)"] * 2
 
 
 def test_one_run_is_compared_with_nothing(tmp_path):
@@ -121,7 +121,7 @@ def test_what_cannot_be_said_is_a_dash(tmp_path):
 def test_an_empty_roster_shows_self_play(tmp_path):
     shown = results(tmp_path, {"q/ippo": "ippo", "q/srpo": "srpo"}, partners=())
     assert cells(markdown(shown), "self-play") == [["0.97"] * 4] * 2
-    assert cells(markdown(shown), "srpo")[0] == ["greedy", "-", "+0.00 [+0.00, +0.00]"]
+    assert cells(markdown(shown), "srpo")[0] == ["greedy", "-", "+0.00 (no spread)"]
 
 
 def test_names_do_not_break_the_markdown_or_colour_the_terminal(tmp_path):

@@ -123,7 +123,7 @@ def test_page_and_markdown_have_the_same_exact_numbers(tmp_path, runs):
         assert "in IPPO the seat that worked least did 0% of the work (2 runs)" in shown
         assert "in SRPO the seat that worked least did 50% of the work (2 runs)" in shown
     row = re.search(r"\| srpo less ippo \| all partners \| sampled \| (.*) \|", text)[1]
-    assert row.startswith("+0.50 [+") and row.endswith("| +0.50 [+0.50, +0.50] | +0.50, +0.50")
+    assert row.startswith("+0.50 [+") and row.endswith("| +0.50 (no spread) | +0.50, +0.50")
     assert re.search(r"\| lazy \| 0\.25 \| 0\.75 \| \+0\.50 \[", text)
     assert "| srpo-seed2 | second | lazy | sampled | 32 | 0.75 | [0.58, 0.87] | 0.75 | 0.75 | 1.50 | 1.50 |" in text
 
@@ -156,8 +156,8 @@ def test_teams_that_were_played_are_in_the_report_of_the_runs_that_they_are_of(t
         path.write_text(json.dumps({**json.loads(path.read_text()), "teams": teams}))
     for chosen in (made, made[1:]):
         _, text = report(tmp_path / "out", chosen)
-        assert ("| ippo, first | +1.00 [+1.00, +1.00] |" in text) == (len(chosen) == 2)
-        assert "| srpo, first | +1.00 [+1.00, +1.00] |\n| srpo, second | +0.00 [+0.00, +0.00] |" in text
+        assert ("| ippo, first | +1.00 (no spread) |" in text) == (len(chosen) == 2)
+        assert "| srpo, first | +1.00 (no spread) |\n| srpo, second | +0.00 (no spread) |" in text
         assert "Who contributes. It needs" not in text
 
 

@@ -136,6 +136,8 @@ def sentence(comparison: Comparison) -> str:
     over = "problems resampled; one seed, so nothing is said about others" if len(d.seeds) == 1 else (
         f"{len(d.seeds)} paired seeds; problems and seeds resampled"
     )  # fmt: skip
+    if not e.has_width:
+        return f"{opening}: {e.value:+.2f} on every problem, so nothing tells how sure that is ({d.decoding}; {over})."
     return f"{opening}: {e.value:+.2f}, 95 % interval [{e.low:+.2f}, {e.high:+.2f}] ({d.decoding}; {over})."
 
 

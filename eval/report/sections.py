@@ -25,8 +25,8 @@ from eval.report.headline import (
 from eval.report.robustness import distances, distances_grid, perturbed_grid, series
 from eval.results import ResultsError, labels
 from eval.settings import ELSEWHERE, differing, value_of
-from eval.stats import Estimate, StatsError, summarise
-from eval.table import NOTHING, Grid, name_of
+from eval.stats import StatsError, summarise
+from eval.table import NOTHING, Grid, difference, name_of
 from llm_sra.rosters import SELF_PLAY
 
 
@@ -106,8 +106,8 @@ def _differences(found: Sequence[Comparison], measure: str) -> Grid:
             f"{c.later.label} less {c.first.label}",
             c.what,
             c.difference.decoding,
-            interval(c.difference.problems_and_seeds),
-            interval(c.difference.over_seeds),
+            difference(c.difference.problems_and_seeds),
+            difference(c.difference.over_seeds),
             ", ".join(f"{value:+.2f}" for value in c.difference.per_seed) if c.paired else NOTHING,
         )
         for c in found
@@ -231,7 +231,7 @@ def _with_partner(gathered: Gathered, partner: str) -> str:
         made = compare(gathered, *pair, gathered.decoding, [partner], partner)
     except (StatsError, ResultsError):
         return NOTHING  # the headline says why
-    return interval(made.difference.problems_and_seeds)
+    return difference(made.difference.problems_and_seeds)
 
 
 def _training(gathered: Gathered) -> Section:
@@ -279,11 +279,6 @@ def _everything(gathered: Gathered) -> Section:
         "Every agent with every partner", header, (rows,), (f"Means per episode; share: {results.measure}.{own}",)
     )
     return Section("everything", "Everything", tables=(grid,), folded=True)
-
-
-def interval(value: Estimate | None) -> str:
-    """A number with its interval, or a dash."""
-    return NOTHING if value is None else f"{value.value:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
 
 
 def _count(number: int, what: str) -> str:

@@ -28,6 +28,11 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def has_width(self) -> bool:
+        """Whether what it was made from differed at all; if not, nothing says how far it may be off."""
+        return self.high - self.low > 1e-9
+
 
 def wilson(solved: int, n: int, level: float = LEVEL) -> Estimate:
     """A share and its Wilson score interval.
