@@ -181,7 +181,8 @@ _ARMS_HEAD = (
 
 def _arm_row(results: Results, arm: str, decoding: str, out: Path) -> str:
     runs = _by_seed(results, arm)
-    summaries = [s for s in summarise(results.records) if s.decoding == decoding and s.run in runs.values()]
+    found = summarise(results.records, results.idle)
+    summaries = [s for s in found if s.decoding == decoding and s.run in runs.values()]
 
     def mean(numbers: Sequence[float | None]) -> str:
         known = [number for number in numbers if number is not None]

@@ -33,7 +33,8 @@ class Results:
         records: As `llm_sra.evaluate` returns them; but with a headline, `solve_rate` is its mean.
         problems: By (run, seat, partner, decoding), the ids of the problems in the order in which they were played.
         solved: By the same key, whether each was solved, 0 or 1, or its headline: shape (problems,), in [0, 1].
-        settings: Of the evaluation: `split`, `seed`, `roster`, and `task_args` and `headline` where there are any.
+        settings: Of the evaluation: `split`, `seed`, `roster`, and `task_args`, `headline` and `idle` if it
+            has any.
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
         teams: Records of runs' teams with others in some of their seats.
@@ -51,6 +52,11 @@ class Results:
     def measure(self) -> str:
         """What shares are of, in words."""
         return self.settings.get("headline") or "share of problems solved"
+
+    @property
+    def idle(self) -> str | None:
+        """The task's partner that does no work, if it names one."""
+        return self.settings.get("idle")
 
     @property
     def interval_name(self) -> str:

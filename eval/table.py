@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.results import Results, labels
-from eval.stats import LAZY, Estimate, RunDifference, Summary, compare_runs, summarise
+from eval.stats import Estimate, RunDifference, Summary, compare_runs, summarise
 from llm_sra.rosters import SELF_PLAY
 
 WIDTH = 100  # of the widest table, if one run fits into it
@@ -79,7 +79,7 @@ def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
 def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
     """All tables: per decoding partners by agents, and last the first run compared with the later ones."""
     per_table = _runs_per_table(results)
-    summaries = summarise(results.records)
+    summaries = summarise(results.records, results.idle)
     for decoding in results.decodings:
         for start in range(0, len(results.runs), per_table):
             runs = results.runs[start : start + per_table]
@@ -122,8 +122,9 @@ def _agents(results: Results, decoding: str, shown: Sequence[Summary]) -> Grid:
     riding = [
         row("effort in self-play", [s.effort for s in shown]),
         row("contribution share", [s.contribution_share for s in shown]),
-        row("reliance", [s.reliance for s in shown], sign="+"),
     ]
+    if results.idle:
+        riding.append(row("reliance", [s.reliance for s in shown], sign="+"))
     own = [row(SELF_PLAY, [s.self_play for s in shown])]
     sections = [own, strangers, over, riding] if strangers else [own, riding]
     problems = sorted({s.n for s in shown})
@@ -144,11 +145,13 @@ def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[s
     if decoding != results.decodings[-1] or results.runs[-1] not in runs:
         return (interval,)  # what the words mean stands below the last of these tables
     even = f"{1 / len(results.seats):.2g}"
-    return (
+    words = [
         interval,
         f"contribution share: own effort / all seats' in self-play ({even} is even, 0 rests on the other).",
-        f"reliance: self-play less {LAZY!r} (0: as good when the other rests; 1: solves nothing then).",
-    )
+    ]
+    if results.idle:
+        words.append(f"reliance: self-play less {results.idle!r} (0: as good when all others rest; 1: useless then).")
+    return tuple(words)
 
 
 def _differences(results: Results, compared: Sequence[RunDifference]) -> Grid:

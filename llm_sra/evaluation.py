@@ -147,6 +147,7 @@ def evaluate(
         settings = {"split": split, "seed": seed, "roster": str(roster or "")}
         settings |= {"task_args": dict(task_args)} if task_args else {}
         settings |= {"headline": task.headline} if task.headline else {}
+        settings |= {"idle": task.idle} if task.idle else {}
         write_results(Path(out), records, lines, settings, missing, crossing, counted)
     return [*records, *crossing]
 

@@ -150,7 +150,9 @@ def test_the_summary_of_a_seat():
     # Effort 0.5 of 2.0 in all: share 0.25. Reliance: 0.75 - 0.25.
     own = record(solve_rate=0.75, effort_own=0.5, effort_partner=1.5)
     rates = {"lazy": 0.25, "diligent": 1.0, "half": 0.5}
-    (got,) = summarise([own, *(record(partner=name, solve_rate=rate, effort_own=9.0) for name, rate in rates.items())])
+    (got,) = summarise(
+        [own, *(record(partner=name, solve_rate=rate, effort_own=9.0) for name, rate in rates.items())], "lazy"
+    )
     assert (got.run, got.arm, got.seat, got.decoding, got.n) == ("r/a", "ippo", "first", "sampled", 4)
     assert (got.self_play, got.partners, got.worst, got.spread) == (0.75, rates, 0.25, 0.75)
     assert got.mean == pytest.approx(1.75 / 3)
@@ -160,7 +162,7 @@ def test_the_summary_of_a_seat():
 def test_what_cannot_be_said_is_none():
     (got,) = summarise([record()])
     assert (got.mean, got.worst, got.spread, got.contribution_share, got.reliance) == (None,) * 5
-    (got,) = summarise([record(), record(partner="half")])
+    (got,) = summarise([record(), record(partner="half")], "lazy")
     assert (got.mean, got.reliance) == (0.5, None)
 
 

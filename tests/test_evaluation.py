@@ -264,7 +264,12 @@ def test_options_of_the_task_may_be_others_than_those_of_training(run: Run, tmp_
     settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
     assert settings["task_args"] == {"cost": 0.5}
     evaluate([run], path, tmp_path / "own", problems=1, decodings=["greedy"])
-    assert set(json.loads((tmp_path / "own" / "results.json").read_text())["settings"]) == {"split", "seed", "roster"}
+    assert set(json.loads((tmp_path / "own" / "results.json").read_text())["settings"]) == {
+        "split",
+        "seed",
+        "roster",
+        "idle",
+    }
 
 
 def test_episodes_of_another_world_are_kept_apart_and_played_once(run: Run, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def write(out: Path, arm: str, seed: int, which: str, solved: int) -> None:
         for seat, partner, how in keys
         for i in range(4)
     ]
-    write_results(out / "eval" / f"{arm}-seed{seed}@{which}", records, episodes, {})
+    write_results(out / "eval" / f"{arm}-seed{seed}@{which}", records, episodes, {"idle": "lazy"})
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ are two-sided.
 
 from eval.stats.aggregate import interquartile_mean, probability_of_improvement
 from eval.stats.arms import (
-    LAZY,
     ArmDifference,
     RunDifference,
     Summary,
@@ -39,7 +38,7 @@ from eval.stats.resampling import (
 from eval.stats.shares import PairShapley, contribution_shares, shapley, shapley_pair
 
 __all__ = [
-    "LAZY", "LEVEL", "RESAMPLES", "ArmDifference", "CrossPlay", "Estimate", "PairShapley", "PairedTest", "PartnerCVaR",
+    "LEVEL", "RESAMPLES", "ArmDifference", "CrossPlay", "Estimate", "PairShapley", "PairedTest", "PartnerCVaR",
     "PartnerSpread", "RunDifference", "StatsError", "Summary", "WorstPartner", "bootstrap", "bootstrap_draws",
     "compare_arms", "compare_runs", "contribution_shares", "cross_play", "discordance", "hierarchical_bootstrap",
     "holm", "interquartile_mean", "mean_interval", "paired_bootstrap", "paired_test", "partner_cvar", "partner_spread",

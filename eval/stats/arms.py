@@ -17,8 +17,6 @@ from eval.stats.shares import contribution_shares
 from llm_sra.evaluation import Record
 from llm_sra.rosters import SELF_PLAY
 
-LAZY = "lazy"
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -38,8 +36,8 @@ class Summary:
         effort: Its own effort in self-play, in the task's unit.
         contribution_share: Own effort in self-play over all seats' effort, in [0, 1]; with two seats 0.5 is even and
             0 rests on the other. None if nobody made any.
-        reliance: Solve rate in self-play less that with the partner named `lazy`, in [-1, 1]: what the agent owes to
-            its partner's work. None if the roster has no `lazy`.
+        reliance: Solve rate in self-play less that with the task's idle partner, in [-1, 1]: what the agent owes to
+            its partner's work. None if it did not meet that one.
     """
 
     run: str
@@ -96,8 +94,12 @@ class ArmDifference:
     over_seeds: Estimate | None
 
 
-def summarise(records: Sequence[Record]) -> list[Summary]:
+def summarise(records: Sequence[Record], idle: str | None = None) -> list[Summary]:
     """One summary per run, decoding and seat, in the order of the records.
+
+    Args:
+        records: Those with self-play among them.
+        idle: Name of the partner that does no work, if there is one.
 
     Raises:
         StatsError: If one of them has no record of self-play, or an effort is negative.
@@ -108,7 +110,7 @@ def summarise(records: Sequence[Record]) -> list[Summary]:
     for key, by_partner in groups.items():
         if SELF_PLAY not in by_partner:
             raise StatsError(f"no record of {SELF_PLAY} for run, decoding, seat {key}")
-    return [_summary(by_partner) for by_partner in groups.values()]
+    return [_summary(by_partner, idle) for by_partner in groups.values()]
 
 
 def compare_runs(results: Results, first: str, later: str, decoding: str, seed: int = 0) -> RunDifference:
@@ -172,7 +174,7 @@ def _paired(
     return np.stack([outcomes[run] for run in first]), np.stack([outcomes[run] for run in later])
 
 
-def _summary(by_partner: Mapping[str, Record]) -> Summary:
+def _summary(by_partner: Mapping[str, Record], idle: str | None) -> Summary:
     own = by_partner[SELF_PLAY]
     rates = {name: record.solve_rate for name, record in by_partner.items() if name != SELF_PLAY}
     shares = contribution_shares({"own": own.effort_own, "others": own.effort_partner})
@@ -189,5 +191,5 @@ def _summary(by_partner: Mapping[str, Record]) -> Summary:
         spread=max(rates.values()) - min(rates.values()) if rates else None,
         effort=own.effort_own,
         contribution_share=shares["own"] if shares else None,
-        reliance=own.solve_rate - rates[LAZY] if LAZY in rates else None,
+        reliance=own.solve_rate - rates[idle] if idle in rates else None,
     )
