@@ -49,7 +49,10 @@ def print_tables(results: Results, console: Console | None = None, seed: int = 0
     for grid in (*grids(results, seed), *more):
         table = Table(box=box.SIMPLE_HEAD)
         for index, head in enumerate(grid.header):
-            table.add_column(Text(_folded(head)), justify="right" if index else "left", no_wrap=True, vertical="bottom")
+            # Where it gets narrow the names give way, by more lines, and never the numbers.
+            table.add_column(
+                Text(_folded(head)), justify="right" if index else "left", no_wrap=index > 0, vertical="bottom"
+            )
         for section in grid.sections:
             for row in section:
                 table.add_row(*map(Text, row))

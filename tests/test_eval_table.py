@@ -16,7 +16,7 @@ from eval import crossplay, plots
 from eval.plots import effort_curves, quickstart_figure, running_mean, study_figure
 from eval.results import Results, ResultsError, read_results
 from eval.stats import wilson
-from eval.table import grids, markdown, print_tables
+from eval.table import Grid, grids, markdown, print_tables
 from llm_sra.evaluation import Record, write_results
 from llm_sra.filling import CHUNK
 from llm_sra.rosters import RosterError
@@ -111,6 +111,18 @@ def test_many_runs_of_long_names_fit_into_100_columns(tmp_path):
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
     assert [len(row) for row in cells(text, "lazy")] == [4, 4, 2] * 2
+
+
+def test_a_long_name_takes_more_lines_and_no_number_gives_way(tmp_path):
+    name = "srpo (dev_roster somewhere/far/away.yaml, eval_steps 20, learning_rate 0.002, max_steps 120, save_steps 20)"
+    console = Console(file=io.StringIO(), width=100)
+    row = (name, "3", "0.52 [0.31, 0.73]", "0.50 [0.30, 0.70]", "+0.02 [-0.10, +0.14]")
+    print_tables(
+        results(tmp_path, {"q/a": "ippo"}), console, more=[Grid("t", ("setting", "runs", "s", "c", "d"), ((row,),))]
+    )
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 100 and "…" not in text
+    assert all(number in text for number in row[1:]) and all(word in text.split() for word in name.split())
 
 
 def test_what_cannot_be_said_is_a_dash(tmp_path):
