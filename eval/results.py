@@ -6,6 +6,7 @@ Where a task names a headline of its own, a share in [0, 1], it stands here in t
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -83,16 +84,24 @@ class Results:
         """`greedy`, `sampled` or both."""
         return tuple(dict.fromkeys(record.decoding for record in self.records))
 
+    @cached_property
+    def _records(self) -> Mapping[Key, Record]:
+        return {_key(record): record for record in self.records}
+
+    @cached_property
+    def _crossed(self) -> Mapping[Key, Record]:
+        return {_key(record): record for record in self.cross_play}
+
     def record(self, run: str, seat: str, partner: str, decoding: str) -> Record:
         """One record.
 
         Raises:
             ResultsError: If there is none.
         """
-        for record in self.records:
-            if (record.run, record.seat, record.partner, record.decoding) == (run, seat, partner, decoding):
-                return record
-        raise ResultsError(f"no record of run {run!r}, seat {seat!r}, partner {partner!r}, decoding {decoding!r}")
+        found = self._records.get((run, seat, partner, decoding))
+        if found is None:
+            raise ResultsError(f"no record of run {run!r}, seat {seat!r}, partner {partner!r}, decoding {decoding!r}")
+        return found
 
     def rate(self, runs: Iterable[str], seats: Sequence[str], partners: Sequence[str], decoding: str) -> float:
         """The share of problems solved, or the task's headline: mean over some runs, seats and partners, all alike.
@@ -107,8 +116,7 @@ class Results:
         """A run with another, or with itself: None if they did not play."""
         if run == other:
             return self.record(run, seat, SELF_PLAY, decoding)
-        wanted = run, seat, other, decoding
-        return next((r for r in self.cross_play if (r.run, r.seat, r.partner, r.decoding) == wanted), None)
+        return self._crossed.get((run, seat, other, decoding))
 
     def per_problem(self, run: str, decoding: str, partners: Sequence[str]) -> NDArray[np.float64]:
         """Of each problem, the share of seats and partners with whom a run solved it.
@@ -174,7 +182,7 @@ def read_results(folder: str | Path) -> Results:
                 played.setdefault(key, []).append((item["problem"], item["solved"]))
                 shares.setdefault(key, []).append(item["metrics"][headline] if headline else item["solved"])
     for record in (*records, *cross_play):
-        key = record.run, record.seat, record.partner, record.decoding
+        key = _key(record)
         found = played.get(key, [])
         if (len(found), sum(solved for _, solved in found)) != (record.n, round(record.n * record.solve_rate)):
             raise ResultsError(f"{paths[0]} and {paths[1]} are not of one evaluation: they differ on {key}")
@@ -220,10 +228,14 @@ def labels(runs: Sequence[str]) -> dict[str, str]:
 
 def _with_headline(record: Record, shares: Mapping[Key, NDArray[np.float64]]) -> Record:
     """The record with its headline in the place of the share solved, and that one's normal 95 % interval."""
-    values = shares[record.run, record.seat, record.partner, record.decoding]
+    values = shares[_key(record)]
     mean = float(values.mean())
     reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
     return replace(record, solve_rate=mean, solve_rate_ci95=(max(0.0, mean - reach), min(1.0, mean + reach)))
+
+
+def _key(record: Record) -> Key:
+    return record.run, record.seat, record.partner, record.decoding
 
 
 def _record(item: Mapping[str, Any]) -> Record:
