@@ -4,10 +4,12 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from llm_sra.loading import load_partner, load_task
+from llm_sra.rosters import read_roster
 from llm_sra.task import Outcome, Problem, Reward
 from tasks.hanabi import Hanabi
 from tasks.hanabi.cards import COLOURS, Card, Known, full_deck
@@ -522,6 +524,12 @@ def say(partner: str, task: Hanabi, state: State, rng: random.Random = RNG) -> s
     (seat,) = task.actors(state)
     messages = [message.as_dict() for message in task.view(state, seat)]
     return load_partner(partner, task).reply(messages, rng)
+
+
+def test_the_rosters_seat_every_partner_once() -> None:
+    folder = Path(__file__).parent.parent / "eval" / "rosters"
+    dev, test = ({e.policy for e in read_roster(folder / f"hanabi_{name}.yaml")} for name in ("dev", "test"))
+    assert not dev & test and dev | test == set(Hanabi.partners)
 
 
 def test_careful_plays_only_what_hints_prove_to_fit() -> None:

@@ -68,6 +68,7 @@ def test_the_outcome_counts_what_each_seat_did() -> None:
     assert outcome.solved and outcome.effort == {"first": 30, "second": 4}
     assert outcome.metrics == {
         "deliveries": 3,
+        "share of the most deliveries": 3 / 18,  # 2 players, 50 steps: 9 for the first of each, 5 for a further one
         "pickups/first": 3,
         "deliveries/first": 2,
         "moves/first": 30,
@@ -82,6 +83,12 @@ def test_the_outcome_counts_what_each_seat_did() -> None:
         "moves_per_delivery/second": 4 / 3,
     }
     assert not Kitchen(goal=4).outcome(Shift(floor((0, 0), (1, 0)), 50, deeds, {"first": 0, "second": 5})).solved
+
+
+def test_agents_are_compared_by_the_share_of_the_most_deliveries() -> None:
+    assert Kitchen().headline == "share of the most deliveries"
+    assert episode("waiter", "waiter").outcome.metrics[Kitchen().headline] == 0
+    assert 0 < episode("courier", "courier").outcome.metrics[Kitchen().headline] <= 1
 
 
 def test_without_a_delivery_nothing_is_solved_and_there_is_no_rate() -> None:

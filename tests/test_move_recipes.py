@@ -156,7 +156,8 @@ def test_every_arm_of_the_embedded_model_plays_as_many_episodes_of_one_world(wor
     assert recipes[0].get("task_args") == recipes[1].get("task_args") == recipes[2].get("task_args")
 
 
-def test_real_models_are_told_the_rules_and_play_the_world_of_the_embedded_one() -> None:
-    world = yaml.safe_load((TAG.folder / "ippo.yaml").read_text())["task_args"]
-    assert len(TAG.real) == 4
-    assert [yaml.safe_load(recipe.read_text())["task_args"] for recipe in TAG.real] == [{**world, "explain": True}] * 4
+@each_world
+def test_real_models_are_told_the_rules_and_play_the_world_of_the_embedded_one(world: World) -> None:
+    options = yaml.safe_load((world.folder / "ippo.yaml").read_text()).get("task_args", {})
+    told = [yaml.safe_load(recipe.read_text())["task_args"] for recipe in world.real]
+    assert told == [{**options, "explain": True}] * 4

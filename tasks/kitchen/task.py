@@ -16,6 +16,7 @@ from tasks.kitchen.grid import MOVES, PLACES, STARTS, STAY, Cook, Deeds, Floor, 
 from tasks.kitchen.partners import PARTNERS
 from tasks.kitchen.sight import look, read_move, write
 
+HEADLINE = "share of the most deliveries"
 PICKUP, DELIVERY = 1.0, 10.0  # team reward of each
 FIRST_DELIVERY, NEXT_DELIVERY = 9, 5  # moves that a player needs at least: 6 to an onion, 3 into the pot; then 2 and 3
 SPLITS: Mapping[str, range] = {"train": range(0, 700), "dev": range(700, 850), "test": range(850, 1000)}
@@ -70,6 +71,7 @@ class Kitchen(Task[Shift]):
     max_reply_tokens: int = 4
     max_reply_chars: int = 64
     choices: tuple[str, ...] = MOVES
+    headline: str = HEADLINE
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
     idle = "waiter"
 
@@ -151,12 +153,14 @@ class Kitchen(Task[Shift]):
     def outcome(self, state: Shift) -> Outcome:
         """Whether the team made at least `goal` deliveries; a seat's effort is its moves.
 
-        `deliveries` are the team's. By seat: `pickups/SEAT`, `deliveries/SEAT`, `moves/SEAT`, `collisions/SEAT` (it
-        walked into the other), `illegal/SEAT` (replies that named no move or several), and, only if the team delivered
-        at all, `moves_per_delivery/SEAT` (its moves by the team's deliveries).
+        `deliveries` are the team's, and their share of `most_deliveries` is what agents are compared by. By seat:
+        `pickups/SEAT`, `deliveries/SEAT`, `moves/SEAT`, `collisions/SEAT` (it walked into the other), `illegal/SEAT`
+        (replies that named no move or several), and, only if the team delivered at all, `moves_per_delivery/SEAT` (its
+        moves by the team's deliveries).
         """
         deliveries = sum(done.deliveries for done in state.deeds.values())
-        metrics: dict[str, float] = {"deliveries": float(deliveries)}
+        most = most_deliveries(self.steps, self.onion_returns)
+        metrics: dict[str, float] = {"deliveries": float(deliveries), HEADLINE: deliveries / most}
         for seat, done in state.deeds.items():
             metrics[f"pickups/{seat}"] = float(done.pickups)
             metrics[f"deliveries/{seat}"] = float(done.deliveries)
