@@ -100,8 +100,16 @@ def sweep_cells() -> list[Cell]:
 
 
 def train(cell: Cell, out: Path) -> None:
-    """Train a cell in a process of its own, with one thread, unless it is finished."""
-    folder = out / cell.name
+    """Train a cell in a process of its own, with one thread, unless it is finished.
+
+    Raises:
+        SystemExit: If what is there was begun with another recipe: it must not pass for this one.
+    """
+    folder, record = out / cell.name, out / f"{cell.name}.cell.json"
+    asked = {"recipe": (RECIPES / f"{cell.recipe}.yaml").read_text(encoding="utf-8"), "flags": cell.flags}
+    if folder.exists() and (not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asked):
+        raise SystemExit(f"{folder} was begun with other settings than {cell.recipe}.yaml has now: remove it, or --out")
+    record.write_text(json.dumps(asked), encoding="utf-8")
     if (folder / "adapters").is_dir():
         return
     flags = {"output_dir": folder, "resume_from_checkpoint": "true", "disable_tqdm": "true", **cell.flags}
@@ -162,6 +170,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds of the baselines")
     parser.add_argument("--task", choices=TASKS, help="a task's arms, in the worksheet's place")
     args = parser.parse_args(argv)
+    if args.task and (args.arms_only or args.seeds != len(SEEDS)):
+        parser.error(
+            "--seeds and --arms_only are the worksheet's: with --task all arms run, over seeds "
+            f"{', '.join(map(str, TASK_SEEDS))}"
+        )
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.task:

@@ -10,8 +10,8 @@ from eval.oracle import compare_with_oracle, draw, oracle_table
 from eval.plots import study_figure
 from eval.results import Results, merge, read_results
 from eval.settings import Group
-from eval.stats import ArmDifference, Estimate, Summary, compare_arms, mean_interval, summarise
-from eval.table import grid_markdown
+from eval.stats import ArmDifference, Estimate, Summary, compare_arms, mean_interval, seed_interval, summarise
+from eval.table import difference, grid_markdown
 from llm_sra.rosters import SELF_PLAY
 from llm_sra.runs import read_metrics
 
@@ -100,6 +100,7 @@ def write_task(out: Path, task: str) -> str:
         "\n".join([head, "|---" * 6 + "|", *rows]),
         grid_markdown(cross_play_grids(results, groups)[0]),
         _own_play(results, runs),
+        _with_strangers(results, runs, decoding),
         _costs(runs, out),
     ]
     text = "\n\n".join(parts) + "\n"
@@ -118,9 +119,38 @@ def _own_play(results: Results, runs: Mapping[str, Mapping[int, str]]) -> str:
         for name, value in {results.measure: r.solve_rate, **numbers}.items():
             found.setdefault(name, {})[r.arm, r.run] = value
     for name, values in found.items():
-        each = [", ".join(f"{values.get((arm, run), float('nan')):.2f}" for run in runs[arm].values()) for arm in runs]
+        each = [_each([values.get((arm, run), float("nan")) for run in runs[arm].values()]) for arm in runs]
         rows.append(f"| {name} | {' | '.join(each)} |")
     return "\n".join(rows)
+
+
+def _with_strangers(results: Results, runs: Mapping[str, Mapping[int, str]], decoding: str) -> str:
+    """What the agents reached and were paid with each stranger and with all: means over seats, each seed apart.
+
+    Last, by how much more than IPPO's they were paid, with Student's t interval over the seeds.
+    """
+    rows = [f"| with strangers | {' | '.join(runs)} |", "|---" * (1 + len(runs)) + "|"]
+    paid: dict[str, list[float]] = {}
+    for name, partners in (*((partner, [partner]) for partner in results.partners), ("all", results.partners)):
+        met = {
+            arm: [
+                [results.record(run, seat, partner, decoding) for seat in results.seats for partner in partners]
+                for run in seeds.values()
+            ]
+            for arm, seeds in runs.items()
+        }
+        paid = {arm: [fmean(r.own_return for r in records) for records in each] for arm, each in met.items()}
+        reached = {arm: [fmean(r.solve_rate for r in records) for records in each] for arm, each in met.items()}
+        for what, values in ((results.measure, reached), ("own return", paid)):
+            rows.append(f"| {name}: {what} | {' | '.join(_each(values[arm]) for arm in runs)} |")
+    if len(paid["ippo"]) > 1:
+        more = ("-" if arm == "ippo" else difference(seed_interval(paid["ippo"], paid[arm])) for arm in runs)
+        rows.append(f"| all: own return less ippo's | {' | '.join(more)} |")
+    return "\n".join(rows)
+
+
+def _each(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
 
 
 def _costs(runs: Mapping[str, Mapping[int, str]], out: Path) -> str:

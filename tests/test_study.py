@@ -116,7 +116,8 @@ def test_a_tasks_report_has_differences_cross_play_deeds_and_costs(tmp_path: Pat
             run, other = f"kitchen/{arm}-seed{seed}", f"kitchen/{arm}-seed{3 - seed}"
             for seat, partner in itertools.product(("a", "b"), ("self-play", "waiter", other)):
                 record = Record(
-                    run, arm, seat, partner, "sampled", 4, solved / 4, (0.0, 1.0), 1.0, 7.0, 40.0, 1.0,
+                    run, arm, seat, partner, "sampled", 4, solved / 4, (0.0, 1.0), 1.0,
+                    8.0 if (arm, seed) == ("srpo", 2) else 7.0, 40.0, 1.0,
                     metrics={"deliveries": 2.5},
                 )  # fmt: skip
                 (crossed if partner == other else records).append(record)
@@ -134,6 +135,10 @@ def test_a_tasks_report_has_differences_cross_play_deeds_and_costs(tmp_path: Pat
     assert text.count("sampled | +0.50 | +0.50 [") == 2  # 3/4 - 1/4, with strangers and in self-play
     assert re.search(r"\| ippo \| +2 \| 0\.25.* \| 0\.25", text)  # self-play, and across its two seeds
     assert "| deliveries | 2.50, 2.50 | 2.50, 2.50 |" in text
+    assert "| waiter: share of problems solved | 0.25, 0.25 | 0.75, 0.75 |" in text
+    assert "| all: own return | 7.00, 7.00 | 7.00, 8.00 |" in text
+    # 0 and 1 more: mean 0.5, standard error 0.5, 12.71 of them to either side.
+    assert "| all: own return less ippo's | - | +0.50 [-5.85, +6.85] |" in text
     assert "| srpo | 2 | 4.0 | 25% | 25% | 50% | 0% |" in text
 
 
@@ -144,8 +149,25 @@ def test_every_cells_recipe_is_there() -> None:
 
 
 def test_a_finished_cell_is_neither_trained_nor_evaluated_again(evaluated: Path, monkeypatch) -> None:
-    (evaluated / "ippo-seed1" / "adapters").mkdir(parents=True)
-    monkeypatch.setattr(study, "_run", lambda *args: pytest.fail("it was run again"))
     cell = Cell("ippo-seed1", "worksheet/ippo", {"seed": 1})
+    monkeypatch.setattr(study, "_run", lambda *args: (evaluated / "ippo-seed1" / "adapters").mkdir(parents=True))
+    study.train(cell, evaluated)
+    monkeypatch.setattr(study, "_run", lambda *args: pytest.fail("it was run again"))
     study.train(cell, evaluated)
     study.evaluate(cell.name, "end", evaluated, problems=4)
+
+
+def test_a_cell_of_other_settings_does_not_pass_for_the_one_that_is_asked_for(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(study, "_run", lambda *args: (tmp_path / "ippo-seed1" / "adapters").mkdir(parents=True))
+    study.train(Cell("ippo-seed1", "worksheet/ippo", {"seed": 1}), tmp_path)
+    with pytest.raises(SystemExit, match=r"begun with other settings than worksheet/ippo\.yaml"):
+        study.train(Cell("ippo-seed1", "worksheet/ippo", {"seed": 1, "tau": 3.0}), tmp_path)
+    (tmp_path / "ippo-seed1.cell.json").unlink()  # nobody knows
+    with pytest.raises(SystemExit, match="remove it"):
+        study.train(Cell("ippo-seed1", "worksheet/ippo", {"seed": 1}), tmp_path)
+
+
+def test_the_worksheets_options_do_not_go_with_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study.main(["--out", str(tmp_path), "--task", "kitchen", "--seeds", "2"])
+    assert "over seeds 1, 2, 3" in capsys.readouterr().err
