@@ -280,6 +280,10 @@ def read_config(folder: Path) -> LoraConfig:
     Raises:
         AdapterError: If the folder is not a LoRA adapter with safetensors weights.
     """
+    if not folder.is_dir():
+        raise AdapterError(
+            f"{folder} holds no adapter: there is no such folder. If a training makes it, run that first"
+        )
     if not (folder / "adapter_config.json").is_file():
         raise AdapterError(f"{folder} holds no adapter: expected adapter_config.json and {WEIGHTS} (PEFT format)")
     if not (folder / WEIGHTS).is_file():

@@ -9,8 +9,11 @@ TRL's GRPOConfig and ModelConfig for all others.
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from llm_sra.runs import Run
+
+ROSTERS = Path(__file__).parent.parent / "eval" / "rosters"
 
 
 def main(argv: Sequence[str] | None = None) -> Run:
@@ -22,15 +25,25 @@ def main(argv: Sequence[str] | None = None) -> Run:
     which.add_argument("--config")
     recipe, flags = which.parse_known_args(argv)
     model_args, args = parse(recipe.config, flags)
+    args.dev_roster, args.partners = _found(args.dev_roster), _found(args.partners)
     try:
         run = run_training(model_args, args)
     except KeyboardInterrupt:
         print("`--resume_from_checkpoint true` goes on from the last checkpoint, if there is one", file=sys.stderr)
         raise
     if args.process_index == 0:
-        roster = "worksheet_test" if args.task == "worksheet" else "ROSTER"
+        roster = f"{args.task}_test" if (ROSTERS / f"{args.task}_test.yaml").is_file() else "ROSTER"
         print(f"trained: {run.path}\nnext:    llm-sra eval --run {run.path} --roster {roster} --out {run.path}/report")
     return run
+
+
+def _found(roster: str | None) -> str | None:
+    """The file of a roster, as `llm-sra eval` finds it; what is no file is looked up among the shipped ones."""
+    if not roster or Path(roster).is_file():
+        return roster
+    from eval.crossplay import find_roster
+
+    return str(find_roster(roster))
 
 
 if __name__ == "__main__":

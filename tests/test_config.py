@@ -61,6 +61,10 @@ def test_options_of_the_task_come_as_a_mapping_or_as_json(tmp_path: Path) -> Non
     path = recipe(tmp_path, "model_name_or_path: m\nbf16: false\ntask_args: {turns: 8, last_word: true}\n")
     assert parse(path)[1].task_args == {"turns": 8, "last_word": True}
     assert config("--task_args", '{"turns": 8}').task_args == {"turns": 8}
+    # What the command line does not name stays as the recipe has it, unless the task is another.
+    assert parse(path, ["--task_args", '{"turns": 4}'])[1].task_args == {"turns": 4, "last_word": True}
+    assert parse(path, overrides={"task_args": {"turns": 2}})[1].task_args == {"turns": 2, "last_word": True}
+    assert parse(path, ["--task", "effort", "--task_args", '{"game": "effort"}'])[1].task_args == {"game": "effort"}
     with pytest.raises(ConfigError, match="task_args must be a JSON object, got 'turns=8'"):
         config("--task_args", "turns=8")
 

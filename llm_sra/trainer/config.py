@@ -48,7 +48,9 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
     """
 
     task: str = field(default="worksheet", metadata={"help": "Folder's name, path/to/file.py:Class or module:Class."})
-    task_args: dict[str, Any] | str | None = field(default=None, metadata={"help": "Options of the task (JSON)."})
+    task_args: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Options of the task (JSON). On the command line: those to change."}
+    )
     problems_per_step: int = field(
         default=16,
         metadata={"help": "Problems per step, over all matches and processes; each is played num_generations times."},

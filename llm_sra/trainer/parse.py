@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import yaml
 from trl import TrlParser
 
+from llm_sra.loading import task_options
 from llm_sra.trainer.config import ModelArguments, SRPOConfig
 
 
@@ -31,7 +32,8 @@ def parse(
     Args:
         recipe: YAML with one value per field. A path in it that starts with `./` or `../` is relative to the recipe.
         flags: As on the command line: `--tau 10 --seed 3`.
-        overrides: Values under the recipe's keys.
+        overrides: Values under the recipe's keys. `task_args`, here or as a flag, takes the place of the options that
+            it names; the recipe's others stay, if its task does.
 
     Raises:
         ConfigError: If a key is unknown or a value cannot be used.
@@ -39,6 +41,7 @@ def parse(
     parser = _Parser([ModelArguments, SRPOConfig], allow_abbrev=False)
     known = {action.dest for action in parser._actions}
     values = read_recipe(Path(recipe)) if recipe else {}
+    written = {key: values.get(key) for key in ("task", "task_args")}
     for key in values:
         if key not in known:
             raise ConfigError(_unknown(key, known, f"in {recipe}"))
@@ -58,6 +61,8 @@ def parse(
             raise ConfigError(_unknown(flag[2:].split("=")[0], known, "on the command line"))
     if rest:
         raise ConfigError(f"cannot tell what {rest[0]!r} on the command line belongs to: write --key value")
+    if written["task_args"] and config.task == (written["task"] or SRPOConfig.task):
+        config.task_args = {**(task_options(written["task_args"]) or {}), **(task_options(config.task_args) or {})}
     if not model.model_name_or_path:
         raise ConfigError("model_name_or_path is missing: name a Hugging Face model or its folder")
     if Path(model.model_name_or_path).is_dir():  # so that the run can be evaluated from any folder
