@@ -108,7 +108,9 @@ def train(cell: Cell, out: Path) -> None:
     folder, record = out / cell.name, out / f"{cell.name}.cell.json"
     asked = {"recipe": (RECIPES / f"{cell.recipe}.yaml").read_text(encoding="utf-8"), "flags": cell.flags}
     if folder.exists() and (not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asked):
-        raise SystemExit(f"{folder} was begun with other settings than {cell.recipe}.yaml has now: remove it, or --out")
+        raise SystemExit(
+            f"{folder} was begun with other settings than {cell.recipe}.yaml has now: remove it, or choose another --out"
+        )
     record.write_text(json.dumps(asked), encoding="utf-8")
     if (folder / "adapters").is_dir():
         return

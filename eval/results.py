@@ -34,8 +34,8 @@ class Results:
         records: As `llm_sra.evaluate` returns them; but with a headline, `solve_rate` is its mean.
         problems: By (run, seat, partner, decoding), the ids of the problems in the order in which they were played.
         solved: By the same key, whether each was solved, 0 or 1, or its headline: shape (problems,), in [0, 1].
-        settings: Of the evaluation: `split`, `seed`, `roster`, and `task_args`, `headline` and `idle` if it
-            has any.
+        settings: Of the evaluation: `split`, `seed`, `roster`, and where there are any `task_args`, and the task's
+            `headline` and `idle`.
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
         teams: Records of runs' teams with others in some of their seats.

@@ -38,7 +38,7 @@ def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallba
     Args:
         recipe: YAML file; see `recipes/`.
         callbacks: transformers callbacks.
-        **overrides: Values that replace the recipe's, under the same keys.
+        **overrides: Values that replace the recipe's, under the same keys; of `task_args`, the options that are named.
 
     Returns:
         The finished run.
