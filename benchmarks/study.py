@@ -109,7 +109,7 @@ def train(cell: Cell, out: Path) -> None:
     asked = {"recipe": (RECIPES / f"{cell.recipe}.yaml").read_text(encoding="utf-8"), "flags": cell.flags}
     if folder.exists() and (not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asked):
         raise SystemExit(
-            f"{folder} was begun with other settings than {cell.recipe}.yaml has now: remove it, or choose another --out"
+            f"{folder} was begun with other settings than {cell.recipe}.yaml has now: remove it, or name another --out"
         )
     record.write_text(json.dumps(asked), encoding="utf-8")
     if (folder / "adapters").is_dir():
