@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> Run:
     which.add_argument("--config")
     recipe, flags = which.parse_known_args(argv)
     model_args, args = parse(recipe.config, flags)
-    args.dev_roster, args.partners = _found(args.dev_roster), _found(args.partners)
+    args.dev_roster, args.partners = found(args.dev_roster), found(args.partners)
     try:
         run = run_training(model_args, args)
     except KeyboardInterrupt:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> Run:
     return run
 
 
-def _found(roster: str | None) -> str | None:
+def found(roster: str | None) -> str | None:
     """The file of a roster, as `llm-sra eval` finds it; what is no file is looked up among the shipped ones."""
     if not roster or Path(roster).is_file():
         return roster

@@ -20,6 +20,7 @@ from llm_sra.runs import Run
 from llm_sra.task import Message
 from recipes.cli import main, run_command
 from recipes.show import Human, printable
+from recipes.train import ROSTERS, found
 
 SHORT = {"max_completion_length": 4}
 PARTNERS = """
@@ -166,7 +167,8 @@ def test_a_training_leaves_a_run_and_names_the_next_command(trained: Path) -> No
     [
         ([], "RunError: .*already holds a run"),
         (["--overwrite_output_dir", "true", "--model_name_or_path", "./gone"], "ModelError: no model folder"),
-        (["--overwrite_output_dir", "true", "--dev_roster", "gone.yaml"], "RosterError: no roster"),
+        (["--overwrite_output_dir", "true", "--dev_roster", "gone.yaml"], r"RosterError: no file .*gone\.yaml, "),
+        (["--overwrite_output_dir", "true", "--dev_roster", "worksheet_dv"], "RosterError: .*mean 'worksheet_dev'"),
         (["--overwrite_output_dir", "true", "--task", "gone"], "UnknownNameError: unknown task"),
         (["--overwrite_output_dir", "true", "--tua", "1"], "ConfigError: unknown key"),
     ],
@@ -178,6 +180,12 @@ def test_a_training_that_cannot_start_leaves_the_earlier_run_as_it_was(
     assert main(["train", "--config", str(trained.parent / "recipe.yaml"), *flags]) == 2
     assert files(trained) == before
     assert_one_line(capsys, message)
+
+
+def test_training_finds_rosters_as_evaluation_does() -> None:
+    shipped = ROSTERS / "worksheet_dev.yaml"
+    assert found("worksheet_dev") == found(str(shipped)) == str(shipped)
+    assert found(None) is None and found("") == ""
 
 
 def test_export_writes_what_was_asked_for_and_says_where(
