@@ -13,8 +13,6 @@ from pathlib import Path
 
 from llm_sra.runs import Run
 
-ROSTERS = Path(__file__).parent.parent / "eval" / "rosters"
-
 
 def main(argv: Sequence[str] | None = None) -> Run:
     """Train as a recipe and flags say."""
@@ -32,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> Run:
         print("`--resume_from_checkpoint true` goes on from the last checkpoint, if there is one", file=sys.stderr)
         raise
     if args.process_index == 0:
+        from eval.crossplay import ROSTERS
+
         roster = f"{args.task}_test" if (ROSTERS / f"{args.task}_test.yaml").is_file() else "ROSTER"
         print(f"trained: {run.path}\nnext:    llm-sra eval --run {run.path} --roster {roster} --out {run.path}/report")
     return run

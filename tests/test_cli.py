@@ -16,11 +16,12 @@ import yaml
 from rich.console import Console
 from support import ROOT, make_run, qwen2, qwen2_folder, qwen2_tokenizer, save_model
 
+from eval.crossplay import ROSTERS
 from llm_sra.runs import Run
 from llm_sra.task import Message
 from recipes.cli import main, run_command
 from recipes.show import Human, printable
-from recipes.train import ROSTERS, found
+from recipes.train import found
 
 SHORT = {"max_completion_length": 4}
 PARTNERS = """

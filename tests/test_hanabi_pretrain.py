@@ -207,7 +207,7 @@ def test_the_shipped_model_moves_legally_and_scores_a_little() -> None:
     moves = sum(len(episode.turns) for episode in episodes)
     illegal = sum(episode.outcome.metrics[f"illegal/{seat}"] for episode in episodes for seat in task.seats)
     assert illegal / moves < 0.01
-    assert 2.0 < sum(episode.outcome.metrics["score"] for episode in episodes) / 48 < 3.2
+    assert 2.0 < sum(episode.outcome.metrics["score"] for episode in episodes) / 48 < 3.0
 
 
 @torch.no_grad()

@@ -62,7 +62,8 @@ def parse(
     if rest:
         raise ConfigError(f"cannot tell what {rest[0]!r} on the command line belongs to: write --key value")
     if written["task_args"] and config.task == (written["task"] or SRPOConfig.task):
-        config.task_args = {**(task_options(written["task_args"]) or {}), **(task_options(config.task_args) or {})}
+        assert not isinstance(config.task_args, str)  # the configuration has read it
+        config.task_args = {**(task_options(written["task_args"]) or {}), **(config.task_args or {})}
     if not model.model_name_or_path:
         raise ConfigError("model_name_or_path is missing: name a Hugging Face model or its folder")
     if Path(model.model_name_or_path).is_dir():  # so that the run can be evaluated from any folder
