@@ -25,7 +25,7 @@ from peft import LoraConfig, get_peft_model
 from benchmarks.drivers import LORA, Steps
 from benchmarks.fixed import Fixed, Said, question, score
 from benchmarks.measure import Result, answer, asked
-from llm_sra.models import load_model
+from llm_sra.models.loading import load_model
 
 
 def comlrl(job: dict[str, Any]) -> Result:

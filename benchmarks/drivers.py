@@ -20,10 +20,10 @@ from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.fixed import Fixed, question, score
 from benchmarks.measure import Result, answer, asked, forget_peak, peak
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines import EngineOptions, make_engine
-from llm_sra.models import load_model
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
 from llm_sra.task import Sampling
 from llm_sra.trainer import SRPOTrainer, build_arm
 from llm_sra.trainer.parse import parse

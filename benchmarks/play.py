@@ -19,14 +19,14 @@ from peft import LoraConfig
 
 from benchmarks.fixed import Fixed
 from benchmarks.measure import Result, answer, asked, forget_peak, peak
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines import Completion, Engine, EngineOptions, Request, make_engine
-from llm_sra.models import load_model
-from llm_sra.play import play
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
+from llm_sra.playing import play
 from llm_sra.task import Sampling
 from llm_sra.trainer import build_arm
-from llm_sra.trainer.rollout import seat_tables
+from llm_sra.trainer.rollout import episode_specs
 
 RANK, CONTEXT, PATIENCE = 8, 512, 400.0  # PATIENCE: seconds for a server to come up
 ARMS = {1: ("ippo", "shared"), 2: ("ippo", "seat"), 4: ("srpo", "seat")}
@@ -60,7 +60,7 @@ class InTurn:
 @contextmanager
 def served(model: str) -> Iterator[str]:
     """The address of a server of a model, up while the block runs."""
-    from recipes.serve import RUNTIME_UPDATES, server_command
+    from recipes.commands.serve import RUNTIME_UPDATES, server_command
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -110,9 +110,9 @@ def rollouts(job: dict[str, Any], servers: tuple[str, ...]) -> Result:
                 arm_name, sharing = ARMS[count]
                 arm = build_arm(arm_name, Fixed.seats, sharing, 10.0, Sampling())
                 task = Fixed(turns=job["turns"])
-                tables = [table for table, _ in seat_tables(arm, task.problems("train", job["episodes"] // 4), 4, 0, 1)]
+                specs = [spec for spec, _ in episode_specs(arm, task.problems("train", job["episodes"] // 4), 4, 0, 1)]
                 start = time.perf_counter()
-                episodes = play(task, tables, {"main": plays}, seed=1, step=step, max_reply_tokens=job["tokens"])
+                episodes = play(task, specs, {"main": plays}, seed=1, step=step, max_reply_tokens=job["tokens"])
                 seconds[way].append(time.perf_counter() - start)
                 turns = [turn for episode in episodes for turn in episode.turns]
                 read, said = sum(len(t.prompt_ids) for t in turns), sum(len(t.reply.token_ids) for t in turns)

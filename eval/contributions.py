@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.results import Results
 from eval.stats import Estimate, bootstrap, shapley
 from eval.table import Grid, difference, name_of
-from llm_sra.matrix import BASE, IDLE, ITSELF
+from llm_sra.evaluation.matches import BASE, IDLE, ITSELF
+from llm_sra.evaluation.results import Results
 
 Rewards = NDArray[np.float64]  # of each problem
 HEADS = {
     IDLE: "an idle partner",
     BASE: "the base model",
-    ITSELF: "itself, other luck",
+    ITSELF: "itself, another seed",
 }
 
 

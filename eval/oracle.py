@@ -1,9 +1,8 @@
-"""How near trained agents came to the exact equilibria of their matrix game: `llm-sra oracle`.
+"""How near trained agents came to the exact equilibria of their matrix game.
 
 The agents' policies are read off their models, with no sampling; the equilibria are those of `llm_sra.games`.
 """
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llm_sra.adapters import AdapterBank
 from llm_sra.games import Equilibrium, RiskProfile, equilibria, exploitability, symmetric
 from llm_sra.games.objective import adversary
-from llm_sra.loading import load_task
-from llm_sra.models import load_model
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
+from llm_sra.registry import load_task
 from llm_sra.runs import Run, RunError
 from llm_sra.trainer.arms import adversary_of, assign_roles
 from tasks.effort import Effort
@@ -75,10 +74,10 @@ class Comparison:
 
 
 def compare_with_oracle(path: str | Path | Run) -> Comparison:
-    """Hold a run on a matrix game against the exact equilibria.
+    """Compare a run on a matrix game with the exact equilibria.
 
     Raises:
-        RunError: If the run is not of the task `effort`, or its arm has no equilibrium to be held against.
+        RunError: If the run is not of the task `effort`, or its arm has no equilibrium to compare with.
     """
     run = path if isinstance(path, Run) else Run.open(path)
     config = run.config
@@ -166,18 +165,6 @@ def oracle_table(compared: Sequence[Comparison]) -> str:
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Compare runs and print the table; with `--picture`, draw those of the effort game, too."""
-    parser = argparse.ArgumentParser("llm-sra oracle", description="Hold runs against exact equilibria.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder of task effort, arm ippo or srpo")
-    parser.add_argument("--picture", type=Path, help="PNG: the effort game's equilibria over tau, and its runs on them")
-    args = parser.parse_args(argv)
-    compared = [compare_with_oracle(run) for run in args.runs]
-    if args.picture:
-        print(f"picture: {draw(compared, args.picture)}\n")
-    print(oracle_table(compared))
 
 
 def draw(compared: Sequence[Comparison], path: Path) -> Path:

@@ -6,6 +6,7 @@ a seat. Nothing is computed here but running means; intervals come from the reco
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal
@@ -17,10 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from eval.results import Results, ResultsError
 from eval.stats import mean_interval
 from eval.table import name_of
-from llm_sra.rosters import SELF_PLAY
+from llm_sra.evaluation.results import Results, ResultsError
+from llm_sra.files import write_whole
+from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import Run, read_metrics
 
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -294,8 +296,8 @@ def _usual(results: Results) -> str:
 def write_png(figure: Figure, path: Path) -> Path:
     """Write a picture whole or not at all; its folder is made if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     FigureCanvasAgg(figure)
-    figure.savefig(partial, format="png", metadata={"Software": None})
-    partial.replace(path)
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_whole(path, buffer.getvalue())
     return path

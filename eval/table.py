@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.results import Results, labels
 from eval.stats import Estimate, RunDifference, Summary, compare_runs, summarise
-from llm_sra.rosters import SELF_PLAY
+from llm_sra.evaluation.results import Results, labels
+from llm_sra.partners.rosters import SELF_PLAY
 
 WIDTH = 100  # of the widest table, if one run fits into it
 NOTHING = "-"

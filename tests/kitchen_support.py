@@ -2,7 +2,7 @@
 
 import random
 
-from llm_sra.play import Table, play
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies.base import Match
 from llm_sra.policies.scripted import Scripted
 from llm_sra.task import Episode
@@ -42,7 +42,7 @@ def episode(first: str, second: str, seed: int = 0, **options: float) -> Episode
     """One episode of two scripted partners, played as training and evaluation play it."""
     task = Kitchen(**options)  # type: ignore[arg-type]
     seats = {"first": Scripted(first, task.partners[first]()), "second": Scripted(second, task.partners[second]())}
-    return play(task, [Table(task.problems("dev", 1)[0], Match("pair", seats))], {}, seed=seed)[0]
+    return play(task, [EpisodeSpec(task.problems("dev", 1)[0], Match("pair", seats))], {}, seed=seed)[0]
 
 
 def delivered_at(played: Episode) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 from fake_endpoint import FakeEndpoint
 from support import Toy
 
-from llm_sra.play import Table, play
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import ChatClient, Endpoint, Match, Policy
 from llm_sra.task import Message, Problem, Sampling, Task
 
@@ -29,8 +29,8 @@ def ask(policy: Endpoint, *texts: str, seed: int = 0) -> list[str]:
 def play_toy(left: Policy, right: Policy, task: Task | None = None, seed: int = 0, **options: Any) -> list[list[str]]:
     """What is said with two words, by episode."""
     match = Match("m", {"left": left, "right": right})
-    tables = [Table(problem, match) for problem in (APPLE, PEAR)]
-    episodes = play(task or Toy(turns=4), tables, options.pop("engines", {}), seed=seed, **options)
+    specs = [EpisodeSpec(problem, match) for problem in (APPLE, PEAR)]
+    episodes = play(task or Toy(turns=4), specs, options.pop("engines", {}), seed=seed, **options)
     return [[turn.reply.text for turn in episode.turns] for episode in episodes]
 
 

@@ -21,10 +21,10 @@ from transformers import (
 )
 
 from llm_sra import runs
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.models import load_model
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
 from llm_sra.runs import Run
 from llm_sra.task import Message, Outcome, Problem, Reward, Task, merge_roles
 
@@ -179,7 +179,7 @@ def make_run(path: Path, *, base: Path | None = None, task: str = "worksheet", s
         seed: Of the adapters' weights.
         config: Values that differ from what the run would have written.
     """
-    from llm_sra.loading import load_task
+    from llm_sra.registry import load_task
     from llm_sra.trainer.parse import parse
 
     base = base or qwen2_folder()

@@ -2,7 +2,7 @@
 
 import random
 
-from llm_sra.play import Table, play
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies.base import Match
 from llm_sra.policies.scripted import Scripted
 from llm_sra.task import Episode
@@ -41,7 +41,9 @@ def episodes(first: str, second: str, count: int = 1, *, split: str = "dev", **o
     """Episodes of two scripted partners, one a problem, played as training and evaluation play them."""
     task = Tag(**options)  # type: ignore[arg-type]
     seats = {"first": Scripted(first, task.partners[first]()), "second": Scripted(second, task.partners[second]())}
-    return play(task, [Table(problem, Match("pair", seats)) for problem in task.problems(split, count)], {}, seed=0)
+    return play(
+        task, [EpisodeSpec(problem, Match("pair", seats)) for problem in task.problems(split, count)], {}, seed=0
+    )
 
 
 def mean(played: list[Episode], name: str) -> float:

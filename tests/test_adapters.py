@@ -10,8 +10,8 @@ from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from support import lora, make_bank, qwen2, qwen2_folder, qwen2_tokenizer, save_model, scramble
 
-from llm_sra.adapters import CARD, WEIGHTS, AdapterBank, AdapterError, read_config
-from llm_sra.models import load_model
+from llm_sra.models.adapters import CARD, WEIGHTS, AdapterBank, AdapterError, read_config
+from llm_sra.models.loading import load_model
 
 IDS = torch.tensor([[5, 60, 7, 80]])
 

@@ -1,4 +1,4 @@
-"""Who plays with whom, for what: arms, the step's tables, returns and advantages. No model is run here."""
+"""Who plays with whom, for what: arms, the step's specs, returns and advantages. No model is run here."""
 
 import math
 import random
@@ -11,14 +11,14 @@ import pytest
 import torch
 from training_support import advantage_of
 
-from llm_sra.credit import tethered_return
-from llm_sra.play import Table, reply_seed
+from llm_sra.objectives import tethered_return
+from llm_sra.playing import EpisodeSpec, reply_seed
 from llm_sra.policies import EnginePolicy
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
 from llm_sra.trainer import crediting
 from llm_sra.trainer.arms import Arm, Player, build_arm, tether_strength
 from llm_sra.trainer.metrics import play_metrics
-from llm_sra.trainer.rollout import Rollout, check_divides, collect, group_sizes, problem_order, seat_tables
+from llm_sra.trainer.rollout import Rollout, check_divides, collect, episode_specs, group_sizes, problem_order
 
 SEATS = ("first", "second")
 SAMPLING = Sampling(temperature=0.7)
@@ -100,50 +100,50 @@ def test_every_policy_draws_as_it_was_told() -> None:
         assert {policy.sampling for t in arm.matches for policy in t.match.seats.values()} == {SAMPLING}
 
 
-def tables_of(arm: Arm, problems: Sequence[Problem], processes: int = 1, group: int = 3) -> list[list[Table]]:
-    """The tables of each process."""
-    return [[table for table, _ in seat_tables(arm, problems, group, r, processes)] for r in range(processes)]
+def specs_of(arm: Arm, problems: Sequence[Problem], processes: int = 1, group: int = 3) -> list[list[EpisodeSpec]]:
+    """The specs of each process."""
+    return [[spec for spec, _ in episode_specs(arm, problems, group, r, processes)] for r in range(processes)]
 
 
-def identity(table: Table) -> tuple[str, str, int]:
-    return table.match.name, table.problem.id, table.index
+def identity(spec: EpisodeSpec) -> tuple[str, str, int]:
+    return spec.match.name, spec.problem.id, spec.index
 
 
 def test_all_arms_play_the_same_problems_the_same_number_of_times() -> None:
-    (ippo,), (srpo,) = tables_of(arm_of("ippo"), PROBLEMS), tables_of(arm_of("srpo"), PROBLEMS)
-    assert Counter(table.problem.id for table in ippo) == Counter(table.problem.id for table in srpo)
+    (ippo,), (srpo,) = specs_of(arm_of("ippo"), PROBLEMS), specs_of(arm_of("srpo"), PROBLEMS)
+    assert Counter(spec.problem.id for spec in ippo) == Counter(spec.problem.id for spec in srpo)
     assert len(srpo) == 8 * 3
-    assert Counter(table.match.name for table in srpo) == {"adversary-of-first": 12, "adversary-of-second": 12}
+    assert Counter(spec.match.name for spec in srpo) == {"adversary-of-first": 12, "adversary-of-second": 12}
 
 
 def test_episodes_of_a_group_are_neighbours() -> None:
-    (tables,) = tables_of(arm_of("srpo"), PROBLEMS)
-    for start in range(0, len(tables), 3):
-        group = tables[start : start + 3]
-        assert len({(table.match.name, table.problem.id) for table in group}) == 1
-        assert [table.index for table in group] == [0, 1, 2]
+    (specs,) = specs_of(arm_of("srpo"), PROBLEMS)
+    for start in range(0, len(specs), 3):
+        group = specs[start : start + 3]
+        assert len({(spec.match.name, spec.problem.id) for spec in group}) == 1
+        assert [spec.index for spec in group] == [0, 1, 2]
 
 
 def test_processes_share_whole_groups_of_every_match() -> None:
     arm = arm_of("srpo")
-    (alone,) = tables_of(arm, PROBLEMS)
-    ranks = tables_of(arm, PROBLEMS, processes=2)
-    assert sorted(identity(table) for rank in ranks for table in rank) == sorted(identity(table) for table in alone)
+    (alone,) = specs_of(arm, PROBLEMS)
+    ranks = specs_of(arm, PROBLEMS, processes=2)
+    assert sorted(identity(spec) for rank in ranks for spec in rank) == sorted(identity(spec) for spec in alone)
     for rank in ranks:
-        assert Counter(table.match.name for table in rank) == {"adversary-of-first": 6, "adversary-of-second": 6}
-        assert all(len({identity(table)[:2] for table in rank[i : i + 3]}) == 1 for i in range(0, len(rank), 3))
+        assert Counter(spec.match.name for spec in rank) == {"adversary-of-first": 6, "adversary-of-second": 6}
+        assert all(len({identity(spec)[:2] for spec in rank[i : i + 3]}) == 1 for i in range(0, len(rank), 3))
 
 
 def test_problems_that_do_not_divide_among_matches_and_processes_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"problems_per_step \(6\) must be a multiple of matches \(2\) times processes"
     ):
-        seat_tables(arm_of("srpo"), PROBLEMS[:6], 2, rank=0, processes=2)
+        episode_specs(arm_of("srpo"), PROBLEMS[:6], 2, rank=0, processes=2)
 
 
 def test_a_problem_that_comes_up_twice_in_a_step_is_not_played_twice_alike() -> None:
-    (tables,) = tables_of(arm_of("ippo"), [PROBLEMS[0]] * 4, group=2)
-    assert len({reply_seed(0, 0, table, "first", 0) for table in tables}) == 8
+    (specs,) = specs_of(arm_of("ippo"), [PROBLEMS[0]] * 4, group=2)
+    assert len({reply_seed(0, 0, spec, "first", 0) for spec in specs}) == 8
 
 
 def test_problems_come_in_shuffled_passes_over_all() -> None:
@@ -342,25 +342,25 @@ def with_partners(count: int, name: str = "srpo", live_share: float = 0.0) -> Ar
 def test_each_hero_meets_every_sampled_partner_on_the_same_problems_and_alone_is_trained() -> None:
     arm = with_partners(3)
     assert (arm.adapters, arm.adversaries) == (SEATS, {})
-    assert [[t.match.name for t in lot.matches] for lot in arm.lots] == [
+    assert [[t.match.name for t in match_set.matches] for match_set in arm.match_sets] == [
         ["first-with-z0", "first-with-z1", "first-with-z2"],
         ["second-with-z0", "second-with-z1", "second-with-z2"],
     ]
     assert all(t.players == {t.match.name.split("-")[0]: Player(t.match.name.split("-")[0], t.match.name.split("-")[0])}
                for t in arm.matches)  # fmt: skip
-    (tables,) = tables_of(arm, PROBLEMS[:4], group=6)
-    assert len(tables) == 4 * 6  # the budget of every other arm
-    met = {name: {t.problem.id for t in tables if t.match.name == name} for name in {t.match.name for t in tables}}
+    (specs,) = specs_of(arm, PROBLEMS[:4], group=6)
+    assert len(specs) == 4 * 6  # the budget of every other arm
+    met = {name: {t.problem.id for t in specs if t.match.name == name} for name in {t.match.name for t in specs}}
     assert met["first-with-z0"] == met["first-with-z1"] == met["first-with-z2"] == {"p0", "p2"}
-    assert Counter(t.match.name for t in tables)["second-with-z1"] == 2 * 2
+    assert Counter(t.match.name for t in specs)["second-with-z1"] == 2 * 2
 
 
 def test_a_step_may_draw_some_of_the_partners_the_same_on_all_processes() -> None:
     arm = with_partners(5)
     met = []
     for step in range(20):
-        whole = {t.match.name for _, t in seat_tables(arm, PROBLEMS, 4, 0, 1, 2, step)}
-        ranks = [{t.match.name for _, t in seat_tables(arm, PROBLEMS, 4, rank, 2, 2, step)} for rank in (0, 1)]
+        whole = {t.match.name for _, t in episode_specs(arm, PROBLEMS, 4, 0, 1, 2, step)}
+        ranks = [{t.match.name for _, t in episode_specs(arm, PROBLEMS, 4, rank, 2, 2, step)} for rank in (0, 1)]
         assert len([name for name in whole if name.startswith("first")]) == 2
         assert ranks[0] | ranks[1] == whole
         met.append(frozenset(whole))
@@ -376,9 +376,9 @@ def test_group_sizes_are_the_parts_of_a_problems_episodes() -> None:
 
 def test_the_heroes_play_their_share_of_the_problems_with_each_other() -> None:
     arm = build_arm("srpo", SEATS, "seat", 2.0, SAMPLING, live_share=0.25)
-    (tables,) = tables_of(arm, PROBLEMS * 2, group=2)
-    assert Counter(t.match.name for t in tables) == {"live": 8, "adversary-of-first": 12, "adversary-of-second": 12}
-    assert arm.lots[-1].matches[0].players == {seat: Player(seat, hero=seat) for seat in SEATS}
+    (specs,) = specs_of(arm, PROBLEMS * 2, group=2)
+    assert Counter(t.match.name for t in specs) == {"live": 8, "adversary-of-first": 12, "adversary-of-second": 12}
+    assert arm.match_sets[-1].matches[0].players == {seat: Player(seat, hero=seat) for seat in SEATS}
 
 
 @pytest.mark.parametrize(

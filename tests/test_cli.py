@@ -16,12 +16,11 @@ import yaml
 from rich.console import Console
 from support import ROOT, make_run, qwen2, qwen2_folder, qwen2_tokenizer, save_model
 
-from eval.crossplay import ROSTERS
 from llm_sra.runs import Run
 from llm_sra.task import Message
-from recipes.cli import main, run_command
-from recipes.show import Human, printable
-from recipes.train import found
+from recipes.cli import main
+from recipes.commands.play import Human, printable
+from recipes.terminal import run_command
 
 SHORT = {"max_completion_length": 4}
 PARTNERS = """
@@ -168,7 +167,10 @@ def test_a_training_leaves_a_run_and_names_the_next_command(trained: Path) -> No
     [
         ([], "RunError: .*already holds a run"),
         (["--overwrite_output_dir", "true", "--model_name_or_path", "./gone"], "ModelError: no model folder"),
-        (["--overwrite_output_dir", "true", "--dev_roster", "gone.yaml"], r"RosterError: no file .*gone\.yaml, "),
+        (
+            ["--overwrite_output_dir", "true", "--dev_roster", "gone.yaml"],
+            r"RosterError: no roster gone\.yaml \(looked ",
+        ),
         (["--overwrite_output_dir", "true", "--dev_roster", "worksheet_dv"], "RosterError: .*mean 'worksheet_dev'"),
         (["--overwrite_output_dir", "true", "--task", "gone"], "UnknownNameError: unknown task"),
         (["--overwrite_output_dir", "true", "--tua", "1"], "ConfigError: unknown key"),
@@ -181,12 +183,6 @@ def test_a_training_that_cannot_start_leaves_the_earlier_run_as_it_was(
     assert main(["train", "--config", str(trained.parent / "recipe.yaml"), *flags]) == 2
     assert files(trained) == before
     assert_one_line(capsys, message)
-
-
-def test_training_finds_rosters_as_evaluation_does() -> None:
-    shipped = ROSTERS / "worksheet_dev.yaml"
-    assert found("worksheet_dev") == found(str(shipped)) == str(shipped)
-    assert found(None) is None and found("") == ""
 
 
 def test_export_writes_what_was_asked_for_and_says_where(
@@ -295,11 +291,14 @@ def test_an_error_of_ours_is_not_hidden() -> None:
 @pytest.mark.parametrize(("arguments", "code"), [([], 2), (["tarin"], 2), (["--help"], 0), (["-h"], 0)])
 def test_without_a_command_it_lists_them(arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == code
-    listed = capsys.readouterr().err
+    shown = capsys.readouterr()
+    listed, other = (shown.out, shown.err) if code == 0 else (shown.err, shown.out)  # what was asked for is no error
+    assert other == ""
+    assert ("did you mean 'train'?" in listed) == (arguments == ["tarin"])
     assert all(f"\n  {command} " in listed for command in ("train", "watch", "eval", "play", "export", "quickstart"))
 
 
-@pytest.mark.parametrize("command", ["train", "watch", "eval", "play", "export", "quickstart"])
+@pytest.mark.parametrize("command", ["train", "watch", "eval", "play", "export", "list", "quickstart"])
 def test_every_command_explains_itself_and_refuses_unknown_flags(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from support import ROOT
 
+from llm_sra.registry import find_model, find_roster
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.parse import ConfigError, parse, read_recipe
 
@@ -35,9 +36,11 @@ def test_every_shipped_recipe_is_read_as_it_stands(path: Path) -> None:
         if key in written:
             assert getattr(args, key) == written[key]
     assert model.lora_r == written["lora_r"] and model.lora_alpha == written["lora_alpha"]
-    for key in ("model_name_or_path", "dev_roster"):
-        if written.get(key, "").startswith("."):
-            assert Path(getattr(model, key, None) or getattr(args, key)).exists()
+    if "/" in written.get("model_name_or_path", "") and args.use_cpu:
+        assert Path(find_model(model.model_name_or_path)).is_dir()  # a shipped one, under its name
+        assert model.model_name_or_path == written["model_name_or_path"]
+    if args.dev_roster:
+        assert find_roster(args.dev_roster).is_file()
 
 
 def test_the_arms_of_a_task_differ_in_nothing_but_the_objective() -> None:

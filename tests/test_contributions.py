@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from support import ROOT, make_run
 
-from eval import crossplay
 from eval.contributions import contribution_grids, contributions
-from eval.results import Results, read_results
-from llm_sra.evaluation import Record
-from llm_sra.loading import load_task
-from llm_sra.records import TeamRecord
+from llm_sra.evaluation.records import TeamRecord
+from llm_sra.evaluation.results import Results, read_results
+from llm_sra.evaluation.runner import Record
+from llm_sra.registry import load_task
 from llm_sra.task import Task
+from recipes.commands import eval as eval_command
 
 PUPIL = ROOT / "tasks" / "worksheet" / "models" / "pupil"
 TEAMS = {  # of each problem: both solve the first one, the first seat alone solves the second
@@ -58,7 +58,7 @@ def test_agents_that_need_each_other_share_what_they_earn_together() -> None:
 
 def test_the_table_says_who_took_the_seat() -> None:
     lost, shapley = contribution_grids(results(TEAMS))
-    assert lost.header == ("agent", "an idle partner", "the base model", "itself, other luck")
+    assert lost.header == ("agent", "an idle partner", "the base model", "itself, another seed")
     assert lost.sections[0][0][:2] == ("a (ippo), first", "+1.00 (no spread)")
     assert shapley.header == ("agent", "an idle partner", "the base model")
     assert shapley.sections[0][1][1] == "+0.00 (no spread)"
@@ -68,7 +68,7 @@ def test_the_table_says_who_took_the_seat() -> None:
 def test_teams_are_played_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "runs" / "a", base=PUPIL, max_completion_length=8)
     out = tmp_path / "out"
-    crossplay.main(["--run", str(run.path), "--contributions", "--problems", "3", "--out", str(out)])
+    eval_command.main(["--run", str(run.path), "--contributions", "--problems", "3", "--out", str(out)])
     assert "What a team loses with another in an agent's seat, greedy" in capsys.readouterr().out
     read = read_results(out)
     assert len(read.teams) == 2 * (
@@ -79,7 +79,7 @@ def test_teams_are_played_from_the_command_line(tmp_path: Path, capsys: pytest.C
         assert teams["", ()].reward == read.record(read.runs[0], "first", "self-play", decoding).team_reward
         assert teams["idle", ("first", "second")].rewards == (0, 0, 0)  # nobody works
         if decoding == "greedy":
-            assert teams["itself", ("first",)].rewards == teams["", ()].rewards  # it has no luck
+            assert teams["itself", ("first",)].rewards == teams["", ()].rewards  # it draws nothing
 
 
 @pytest.mark.parametrize("name", ["worksheet", "gsm8k", "kitchen", "effort", "hanabi", "tag"])

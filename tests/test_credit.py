@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from llm_sra.credit import exact_tether, group_advantages, groups_without_variance, tethered_return
+from llm_sra.objectives import exact_tether, group_advantages, groups_without_variance, tethered_return
 
 
 def test_advantages_are_returns_less_the_mean_of_their_own_group() -> None:

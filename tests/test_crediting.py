@@ -9,13 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_sra import risk
-from llm_sra.credit import explained_variance, gae, group_advantages, returns_to_go, turn_rewards, value_loss
+from llm_sra.objectives import explained_variance, gae, group_advantages, returns_to_go, risk, turn_rewards, value_loss
+from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
 from llm_sra.trainer import crediting
 from llm_sra.trainer.arms import Arm, build_arm
 from llm_sra.trainer.rollout import Rollout, collect
-from llm_sra.trainer.schedule import TauSchedule
 
 SEATS = ("first", "second")
 
@@ -264,7 +263,7 @@ def sampled(means: Sequence[float]) -> tuple[Arm, Rollout]:
     partners = {f"z{i}": {seat: None for seat in SEATS} for i in range(len(means))}
     arm = build_arm("srpo", SEATS, "seat", 1.0, Sampling(), partners)  # type: ignore[arg-type]
     episodes, matches = [], []
-    for training, mean in zip(arm.lots[0].matches, means, strict=True):
+    for training, mean in zip(arm.match_sets[0].matches, means, strict=True):
         for index, value in enumerate((mean + 0.5, mean - 0.5)):
             turn = Turn("first", "first", 0, (), (1,), Reply("", (5,), (-1.0,)))
             rewards = {seat: (Reward(team=value),) for seat in SEATS}

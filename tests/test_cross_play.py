@@ -15,18 +15,19 @@ from typing import Any
 import pytest
 from support import ROOT, make_run, scramble
 
-import llm_sra.filling
-from eval import crossplay
+import llm_sra.evaluation.missing
 from eval.report import gather, write_report
-from eval.results import read_results
+from eval.summary import write_summary
 from llm_sra import evaluate
-from llm_sra.adapters import AdapterBank
-from llm_sra.models import load_model
-from llm_sra.play import Table, play
-from llm_sra.rosters import RosterError
+from llm_sra.evaluation.results import read_results
+from llm_sra.evaluation.store import StoreError
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.loading import load_model
+from llm_sra.partners.rosters import RosterError
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.runs import Run, RunError
-from llm_sra.store import StoreError
 from llm_sra.task import Episode, Task
+from recipes.commands import eval as eval_command
 
 PUPIL = ROOT / "tasks" / "worksheet" / "models" / "pupil"
 SLOW = (
@@ -56,11 +57,11 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How many episodes of each match are played from now on."""
     matches: Counter[str] = Counter()
 
-    def counted(task: Task, tables: Sequence[Table], *args: Any, **kwargs: Any) -> list[Episode]:
-        matches.update(table.match.name for table in tables)
-        return play(task, tables, *args, **kwargs)
+    def counted(task: Task, specs: Sequence[EpisodeSpec], *args: Any, **kwargs: Any) -> list[Episode]:
+        matches.update(spec.match.name for spec in specs)
+        return play(task, specs, *args, **kwargs)
 
-    monkeypatch.setattr(llm_sra.filling, "play", counted)
+    monkeypatch.setattr(llm_sra.evaluation.missing, "play", counted)
     return matches
 
 
@@ -220,9 +221,9 @@ def test_with_more_than_two_seats_the_other_run_fills_all_others(tmp_path: Path)
     ]
     records = evaluate(made, None, tmp_path / "out", problems=2, decodings=["greedy"], cross_play=True)
     assert len(records) == 2 * 3 + 2 * 3
-    tables = {tuple(name.split(":")[0] for name in line["players"].values()) for line in stored(tmp_path / "out")}
+    seatings = {tuple(name.split(":")[0] for name in line["players"].values()) for line in stored(tmp_path / "out")}
     a, b = "s/a", "s/b"
-    assert tables == {(a, a, a), (b, b, b), (a, b, b), (b, a, b), (b, b, a), (b, a, a), (a, b, a), (a, a, b)}
+    assert seatings == {(a, a, a), (b, b, b), (a, b, b), (b, a, b), (b, b, a), (b, a, a), (a, b, a), (a, a, b)}
 
 
 def test_checkpoints_of_one_run_are_played_with_each_other(runs: list[Run], tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_checkpoints_of_one_run_are_played_with_each_other(runs: list[Run], tmp_
 def test_the_table_and_the_report_show_the_matrix(
     runs: list[Run], crossed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    crossplay.report(runs, crossed)
+    write_summary(runs, crossed)
     shown = capsys.readouterr().out
     assert "Share of problems solved among the seeds of a setting, sampled" in shown
     assert "agents of each run, sampled" in shown
@@ -262,7 +263,7 @@ def test_cross_play_that_cannot_be_is_refused(runs: list[Run], tmp_path: Path) -
     with pytest.raises(RosterError, match=r"have one name.*study/seed1"):
         evaluate(runs, path, tmp_path / "out", cross_play=True)
     with pytest.raises(ValueError, match="nobody to play with"):
-        crossplay.main(["--run", str(runs[0].path), "--out", str(tmp_path / "out")])
+        eval_command.main(["--run", str(runs[0].path), "--out", str(tmp_path / "out")])
     with pytest.raises(ValueError, match="1 episode or more"):
         evaluate(runs, None, tmp_path / "out", chunk=0)
     assert not (tmp_path / "out").exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support import ROOT, make_engine, qwen2_folder
 
-from llm_sra.play import Table
-from llm_sra.play import play as play_tables
+from llm_sra.playing import EpisodeSpec
+from llm_sra.playing import play as play_specs
 from llm_sra.policies import EnginePolicy, Match
 from llm_sra.task import Message, Outcome, Problem, Reward
 from tasks.gsm8k import GSM8K
@@ -230,9 +230,9 @@ def test_what_was_thought_stays_private(text: str, shown: str) -> None:
 def test_generated_tokens_cost_their_writer() -> None:
     engine = make_engine(qwen2_folder())
     policies = {seat: EnginePolicy(seat, adapter=name) for seat, name in (("first", "left"), ("second", "right"))}
-    tables = [Table(PENS, Match("m", policies))]
-    [free] = play_tables(GSM8K(rounds=2), tables, {"main": engine}, seed=0, max_reply_tokens=5)
-    [paid] = play_tables(GSM8K(rounds=2, cost_per_token=0.01), tables, {"main": engine}, seed=0, max_reply_tokens=5)
+    specs = [EpisodeSpec(PENS, Match("m", policies))]
+    [free] = play_specs(GSM8K(rounds=2), specs, {"main": engine}, seed=0, max_reply_tokens=5)
+    [paid] = play_specs(GSM8K(rounds=2, cost_per_token=0.01), specs, {"main": engine}, seed=0, max_reply_tokens=5)
     assert paid.turns == free.turns
     for seat in policies:
         tokens = sum(len(turn.reply.token_ids) for turn in paid.turns_of(seat))

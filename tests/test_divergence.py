@@ -11,14 +11,14 @@ import torch
 from support import Says, Toy, make_engine, make_run, qwen2_folder
 
 from llm_sra import evaluate
-from llm_sra.divergence import Usual, comparable, divergences, usual_partners
 from llm_sra.engines import EngineError
 from llm_sra.engines import transformers as transformers_engine
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.matrix import cells, seated
-from llm_sra.play import Table, play
+from llm_sra.evaluation.divergence import Usual, comparable, divergences, usual_partners
+from llm_sra.evaluation.matches import cells, seated
+from llm_sra.partners.loader import Agents
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Perturbed, Policy, Scripted
-from llm_sra.studio import Agents
 from llm_sra.task import Episode, Outcome, Problem, Reply, Task, Turn
 
 LEFT, RIGHT = EnginePolicy("left", adapter="left"), EnginePolicy("right", adapter="right")
@@ -57,8 +57,8 @@ def episode(*turns: tuple[str, tuple[float, ...]]) -> Episode:
 
 
 def played(engine: TransformersEngine, partner: Policy, task: Task, problems: int = 4) -> list[Episode]:
-    tables = [Table(p, Match("m", {"left": LEFT, "right": partner})) for p in task.problems("train", problems)]
-    return play(task, tables, {"main": engine}, seed=3)
+    specs = [EpisodeSpec(p, Match("m", {"left": LEFT, "right": partner})) for p in task.problems("train", problems)]
+    return play(task, specs, {"main": engine}, seed=3)
 
 
 def direct(engine: TransformersEngine, turn: Turn, adapter: str, temperature: float, choices: Sequence[int]) -> float:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from llm_sra.loading import load_task
-from llm_sra.play import Table, play
+from llm_sra.partners.rosters import read_roster
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Scripted
-from llm_sra.rosters import read_roster
+from llm_sra.registry import load_task
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.parse import parse
 
@@ -136,7 +136,7 @@ def test_tasks_are_played_to_their_end_whatever_is_said(text: str, tmp_path: Pat
             return rng.choice(["", "<|im_end|>", messages[-1]["content"], *task.choices])
 
     match = Match("babble", {seat: Scripted("babbler", Babbler()) for seat in task.seats})
-    for episode in play(task, [Table(problem, match) for problem in task.problems("dev", 8)], {}, seed=1):
+    for episode in play(task, [EpisodeSpec(problem, match) for problem in task.problems("dev", 8)], {}, seed=1):
         assert set(episode.rewards) == set(task.seats)
         assert all(episode.turns_of(seat) for seat in task.seats)
 

@@ -12,11 +12,11 @@ from fake_endpoint import FakeEndpoint, answer, drip, hang, says
 from partners_support import APPLE, GREEDY, SAMPLED, TOKEN, ask, endpoint, play_toy
 from support import Says, Toy, make_engine, qwen2_folder
 
-from llm_sra.loading import load_task
-from llm_sra.play import Table, play
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Match, Policy, Scripted, UnavailableError, chat_client
 from llm_sra.policies.limits import RateLimit, TokenBudget
 from llm_sra.policies.reply_cache import ReplyCache
+from llm_sra.registry import load_task
 from llm_sra.task import Episode, Message, Sampling
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -59,7 +59,7 @@ def test_sampled_replies_have_seeds_of_their_turns_and_greedy_ones_none(server: 
 
 
 def test_the_temperature_of_an_endpoint_is_that_of_sampled_replies(server: FakeEndpoint) -> None:
-    policy = Endpoint("hosted", "m", ChatClient(server.url), warmth=0.7)
+    policy = Endpoint("hosted", "m", ChatClient(server.url), temperature=0.7)
     for sampling in (GREEDY, SAMPLED):
         ask(policy.decoded(sampling), "x")
     ask(policy.decoded(SAMPLED).at_temperature(2.0), "x")
@@ -103,7 +103,7 @@ def test_play_asks_an_endpoint_for_all_pending_turns_at_once_in_whichever_seats_
 def test_an_endpoint_and_an_engine_play_together(server: FakeEndpoint) -> None:
     engine = make_engine(qwen2_folder())
     match = Match("m", {"left": EnginePolicy("agent", adapter="left"), "right": endpoint(server)})
-    [episode] = play(Toy(turns=4), [Table(APPLE, match)], {"main": engine}, seed=0)
+    [episode] = play(Toy(turns=4), [EpisodeSpec(APPLE, match)], {"main": engine}, seed=0)
     assert [turn.policy for turn in episode.turns] == ["agent", "hosted"] * 2
     assert [turn.reply.text for turn in episode.turns][1::2] == ["hm", "hm"]
     assert [bool(turn.reply.token_ids) for turn in episode.turns] == [True, False] * 2
@@ -206,7 +206,7 @@ def test_a_seat_that_answers_late_plays_the_same_game_and_one_that_answers_too_l
     problem = task.problems("test", count=1)[0]
 
     def game(policy: Policy) -> Episode:
-        [episode] = play(task, [Table(problem, Match("m", dict.fromkeys(task.seats, policy)))], {}, seed=0)
+        [episode] = play(task, [EpisodeSpec(problem, Match("m", dict.fromkeys(task.seats, policy)))], {}, seed=0)
         return episode
 
     prompt = game(Scripted("says", Says(reply)))
@@ -392,7 +392,7 @@ def test_a_half_written_line_is_skipped_and_never_joined_to_the_next(tmp_path: P
     cache.put("c", "three")
     again = ReplyCache(path)
     assert len(again) == 2 and again["c"] == "three"
-    assert json.loads(path.read_text("latin-1").split("\n")[0]) == {
+    assert json.loads(path.read_bytes().split(b"\n")[0].decode("utf-8")) == {
         "key": "a",
         "text": "one \ud800 \u2028",
         "tokens": 3,

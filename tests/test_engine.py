@@ -11,11 +11,11 @@ import pytest
 import torch
 from support import llama_folder, make_bank, make_engine, qwen2_folder
 
-from llm_sra.adapters import AdapterError
 from llm_sra.engines import Completion, Request
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.models import load_model
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterError
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
 from llm_sra.task import Message, Sampling
 
 ADAPTERS = (None, "left", "right")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from eval.results import Results, ResultsError, labels, merge, read_results
 from eval.stats import (
     Estimate,
     StatsError,
@@ -17,7 +16,8 @@ from eval.stats import (
     summarise,
     wilson,
 )
-from llm_sra.evaluation import Record, write_results
+from llm_sra.evaluation.results import Results, ResultsError, labels, merge, read_results
+from llm_sra.evaluation.runner import Record, write_results
 
 PROBLEMS = ("1+2+3", "4+5+6", "7+8+9", "1+1+1")
 

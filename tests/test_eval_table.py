@@ -11,16 +11,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rich.console import Console
+from support import ROOT
 
-from eval import crossplay, plots
+from eval import plots
 from eval.plots import effort_curves, quickstart_figure, running_mean, study_figure
-from eval.results import Results, ResultsError, read_results
 from eval.stats import wilson
 from eval.table import Grid, grids, markdown, print_tables
-from llm_sra.evaluation import Record, write_results
-from llm_sra.filling import CHUNK
-from llm_sra.rosters import RosterError
-from llm_sra.runs import Run, RunError
+from llm_sra.evaluation.missing import CHUNK
+from llm_sra.evaluation.results import Results, ResultsError, read_results
+from llm_sra.evaluation.runner import Record, write_results
+from llm_sra.partners.rosters import RosterError, read_roster
+from llm_sra.registry import find_roster
+from llm_sra.runs import Run, RunError, open_runs
+from recipes.commands import eval as eval_command
 
 PARTNERS = ("lazy", "late", "sloppy", "saboteur", "diligent", "half", "agents-of-another-seed", "another-model")
 SEATS = ("first", "second")
@@ -210,10 +213,10 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
         asked.update(options, runs=[run.name for run in opened], roster=roster)
         write_results(Path(out), *evaluation({run.name: run.config["arm"] for run in opened}), {})
 
-    monkeypatch.setattr(crossplay, "evaluate", evaluate)
+    monkeypatch.setattr(eval_command, "evaluate", evaluate)
     named = [part for run in runs for part in ("--run", str(run.path))]
     out = tmp_path / "out"
-    crossplay.main(
+    eval_command.main(
         [
             *named,
             "--roster",
@@ -231,7 +234,7 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
     assert asked.pop("engine").kind == "transformers"
     assert asked == {
         "problems": 64, "split": "test", "decodings": ["greedy"], "seed": 0, "runs": ["q/ippo", "q/srpo"],
-        "roster": roster, "cross_play": False, "contributions": False, "divergence": False,
+        "roster": str(roster), "cross_play": False, "contributions": False, "divergence": False,
         "task_args": {"cost": 0.5}, "chunk": CHUNK, "disable_tqdm": None,
     }  # fmt: skip
     assert sorted(file.name for file in out.iterdir()) == ["episodes.jsonl", "figure.png", "results.json", "table.md"]
@@ -243,30 +246,31 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
 
 def test_only_the_first_of_several_processes_shows_and_writes(tmp_path, monkeypatch, capsys):
     run = run_folder(tmp_path / "q" / "ippo", "ippo")
-    monkeypatch.setattr(crossplay, "evaluate", lambda *args, **options: [])
+    monkeypatch.setattr(eval_command, "evaluate", lambda *args, **options: [])
     monkeypatch.setenv("RANK", "1")
-    crossplay.main(["--run", str(run.path), "--roster", "worksheet_dev", "--out", str(tmp_path / "out")])
+    eval_command.main(["--run", str(run.path), "--roster", "worksheet_dev", "--out", str(tmp_path / "out")])
     assert capsys.readouterr().out == "" and not (tmp_path / "out").exists()
 
 
 def test_a_shipped_roster_is_found_by_its_name():
-    assert crossplay.find_roster("worksheet_dev") == crossplay.ROSTERS / "worksheet_dev.yaml"
+    assert find_roster("worksheet_dev") == ROOT / "eval" / "rosters" / "worksheet_dev.yaml"
+    assert read_roster("worksheet_dev") == read_roster(find_roster("worksheet_dev"))
 
 
 def test_an_unknown_roster_names_the_shipped_ones():
-    with pytest.raises(RosterError, match=r"did you mean 'worksheet_dev'\?.*worksheet_dev"):
-        crossplay.find_roster("worksheet_dv")
+    with pytest.raises(RosterError, match=r"did you mean 'worksheet_dev'\? `llm-sra list rosters` shows"):
+        read_roster("worksheet_dv")
 
 
 def test_two_runs_of_one_name_are_refused(tmp_path):
     paths = [str(run_folder(tmp_path / above / "q" / "ippo", "ippo").path) for above in "ab"]
     with pytest.raises(RunError, match="both called 'q/ippo'"):
-        crossplay.open_runs(paths)
+        open_runs(paths)
 
 
 def test_no_problems_are_refused_before_anything_is_loaded(tmp_path):
     with pytest.raises(ValueError, match="--problems"):
-        crossplay.main(["--run", "nowhere", "--roster", "nowhere", "--out", str(tmp_path), "--problems", "0"])
+        eval_command.main(["--run", "nowhere", "--roster", "nowhere", "--out", str(tmp_path), "--problems", "0"])
 
 
 def test_a_tasks_own_headline_stands_in_the_place_of_the_share_solved(tmp_path: Path) -> None:

@@ -21,15 +21,15 @@ from support import (
     scramble,
 )
 
-import llm_sra.filling
+import llm_sra.evaluation.missing
 from llm_sra import evaluate, export
-from llm_sra.adapters import CARD, AdapterError
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.evaluation import DevEvaluation, Record, Studio
-from llm_sra.loading import UnknownNameError
-from llm_sra.play import Table, play
+from llm_sra.errors import UnknownNameError
+from llm_sra.evaluation.runner import DevEvaluation, PolicyLoader, Record
+from llm_sra.models.adapters import CARD, AdapterError
+from llm_sra.partners.rosters import Entry
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Policy, PolicyError
-from llm_sra.rosters import Entry
 from llm_sra.runs import Run, RunError
 from llm_sra.task import Episode, Outcome, Task
 from tasks.worksheet import Worksheet
@@ -209,11 +209,11 @@ def test_self_play_is_played_once_and_counted_for_each_seat(
 ) -> None:
     matches: Counter[str] = Counter()
 
-    def counted(task: Task, tables: Sequence[Table], *args: Any, **kwargs: Any) -> list[Episode]:
-        matches.update(table.match.name for table in tables)
-        return play(task, tables, *args, **kwargs)
+    def counted(task: Task, specs: Sequence[EpisodeSpec], *args: Any, **kwargs: Any) -> list[Episode]:
+        matches.update(spec.match.name for spec in specs)
+        return play(task, specs, *args, **kwargs)
 
-    monkeypatch.setattr(llm_sra.filling, "play", counted)
+    monkeypatch.setattr(llm_sra.evaluation.missing, "play", counted)
     records = evaluate([run], roster(tmp_path, *scripted("lazy")), problems=2, decodings=["sampled"])
     assert matches == {"self-play/sampled": 2, "first/lazy/sampled": 2, "second/lazy/sampled": 2}
     first, second = (pick(records, seat=seat, partner="self-play") for seat in ("first", "second"))
@@ -339,21 +339,21 @@ def test_an_exported_adapter_is_the_same_partner(run: Run, other: Run, tmp_path:
     assert replies(run, f"name: theirs, kind: adapter, policy: {folder}", tmp_path) == saved
 
 
-def base_of(studio: Studio, policy: Policy) -> Path:
+def base_of(loader: PolicyLoader, policy: Policy) -> Path:
     """The folder of the model that a policy plays on."""
     assert isinstance(policy, EnginePolicy)
-    engine = studio.engines[policy.engine]
+    engine = loader.engines[policy.engine]
     assert isinstance(engine, TransformersEngine)
     return Path(engine.bank.base.name_or_path)
 
 
 def test_an_adapter_of_another_base_brings_its_base_along(run: Run, tmp_path: Path) -> None:
     foreign = make_run(tmp_path / "foreign" / "llama", base=llama_folder(), **SHORT)
-    studio = Studio(Worksheet())
-    studio.agents(run)
-    seats = studio.partner(Entry("theirs", "adapter", f"{foreign.adapters}/{{seat}}"))
-    assert {base_of(studio, policy) for policy in seats.values()} == {llama_folder()}
-    assert len({policy.adapter for policy in seats.values()}) == len(studio.engines) == 2  # type: ignore[union-attr]
+    loader = PolicyLoader(Worksheet())
+    loader.agents(run)
+    seats = loader.partner(Entry("theirs", "adapter", f"{foreign.adapters}/{{seat}}"))
+    assert {base_of(loader, policy) for policy in seats.values()} == {llama_folder()}
+    assert len({policy.adapter for policy in seats.values()}) == len(loader.engines) == 2  # type: ignore[union-attr]
     assert len(replies(run, f"name: theirs, kind: adapter, policy: '{foreign.adapters}/{{seat}}'", tmp_path)) == 3
 
 
@@ -365,11 +365,11 @@ def test_adapters_of_equal_bases_share_one_model_and_those_of_unlike_bases_never
         make_bank(base, ["agent"]).save(tmp_path / f"{base.name}-adapters")
     make_bank(unlike, ["agent"]).save(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "agent" / CARD).unlink()  # made by plain PEFT: says by name alone what it belongs to
-    studio = Studio(Worksheet())
-    studio.agents(run)
+    loader = PolicyLoader(Worksheet())
+    loader.agents(run)
     for folder, base in (("copy-adapters", qwen2_folder()), ("unlike-adapters", unlike), ("elsewhere", unlike)):
-        seats = studio.partner(Entry("x", "adapter", str(tmp_path / folder / "agent")))
-        assert {base_of(studio, policy) for policy in seats.values()} == {base}
+        seats = loader.partner(Entry("x", "adapter", str(tmp_path / folder / "agent")))
+        assert {base_of(loader, policy) for policy in seats.values()} == {base}
 
 
 def test_a_path_of_any_characters_makes_an_adapters_name(tmp_path: Path) -> None:
@@ -377,22 +377,22 @@ def test_a_path_of_any_characters_makes_an_adapters_name(tmp_path: Path) -> None
     twin = make_run(tmp_path / "τ = 0.1 (ä)" / "a-b-c-d", seed=1, **SHORT)
     records = evaluate([odd, twin], roster(tmp_path), problems=2, decodings=["greedy"])
     assert {record.run for record in records} == {"τ = 0.1 (ä)/a+b@c.d", "τ = 0.1 (ä)/a-b-c-d"}
-    studio = Studio(Worksheet())
-    assert len({*studio.agents(odd).heroes.values(), *studio.agents(twin).heroes.values()}) == 4
+    loader = PolicyLoader(Worksheet())
+    assert len({*loader.agents(odd).heroes.values(), *loader.agents(twin).heroes.values()}) == 4
 
 
 @pytest.mark.parametrize("folder", [llama_folder, lambda: STRANGER])
 def test_a_foreign_model_plays_with_its_own_tokenizer_and_template(run: Run, tmp_path: Path, folder: Any) -> None:
     if not folder().is_dir():
         pytest.skip("the second embedded model is not there")
-    studio = Studio(Worksheet())
-    studio.agents(run)
-    partner = studio.partner(Entry("foreign", "model", str(folder())))["second"]
+    loader = PolicyLoader(Worksheet())
+    loader.agents(run)
+    partner = loader.partner(Entry("foreign", "model", str(folder())))["second"]
     task, [problem] = Worksheet(), Worksheet().problems("test", 1)
     match = Match("m", {"first": partner, "second": partner})
-    [episode] = play(task, [Table(problem, match)], studio.engines, seed=0, max_reply_tokens=4)
-    assert isinstance(partner, EnginePolicy) and base_of(studio, partner) == folder()
-    tokenizer = studio.engines[partner.engine].renderer.tokenizer
+    [episode] = play(task, [EpisodeSpec(problem, match)], loader.engines, seed=0, max_reply_tokens=4)
+    assert isinstance(partner, EnginePolicy) and base_of(loader, partner) == folder()
+    tokenizer = loader.engines[partner.engine].renderer.tokenizer
     asked = tokenizer.decode(episode.turns[0].prompt_ids)
     assert asked == tokenizer.apply_chat_template(
         [message.as_dict() for message in episode.turns[0].view], add_generation_prompt=True, tokenize=False
@@ -567,13 +567,13 @@ def test_development_plays_the_weights_as_they_are_now(
     said: list[list[str]] = []
     seen: set[str] = set()
 
-    def heard(task: Task, tables: Sequence[Table], *args: Any, **kwargs: Any) -> list[Episode]:
-        episodes = play(task, tables, *args, **kwargs)
+    def heard(task: Task, specs: Sequence[EpisodeSpec], *args: Any, **kwargs: Any) -> list[Episode]:
+        episodes = play(task, specs, *args, **kwargs)
         said.append([turn.reply.text for episode in episodes for turn in episode.turns])
         seen.update(episode.problem.id for episode in episodes)
         return episodes
 
-    monkeypatch.setattr(llm_sra.filling, "play", heard)
+    monkeypatch.setattr(llm_sra.evaluation.missing, "play", heard)
     heroes = {"first": "first", "second": "second"}
     dev = DevEvaluation(Worksheet(), heroes, engine, roster(tmp_path), problems=2, seed=0, max_reply_tokens=4)
     dev()

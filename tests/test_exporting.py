@@ -15,11 +15,11 @@ from support import make_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm_sra import export
-from llm_sra.adapters import AdapterBank, AdapterError
-from llm_sra.cards import Exported, model_card
-from llm_sra.hub import HubError
-from llm_sra.loading import UnknownNameError
-from llm_sra.models import load_model
+from llm_sra.errors import UnknownNameError
+from llm_sra.exporting.cards import Exported, model_card
+from llm_sra.exporting.hub import HubError
+from llm_sra.models.adapters import AdapterBank, AdapterError
+from llm_sra.models.loading import load_model
 from llm_sra.runs import Run, RunError
 
 IDS = torch.tensor([[5, 60, 7, 80, 9, 100]])

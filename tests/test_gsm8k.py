@@ -17,9 +17,9 @@ from support import llama, llama_tokenizer, qwen2_tokenizer, save_model
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from llm_sra import evaluate, export, train
-from llm_sra.adapters import AdapterBank
-from llm_sra.loading import load_partner, load_task
-from llm_sra.models import load_model
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.loading import load_model
+from llm_sra.registry import load_partner, load_task
 from llm_sra.runs import Run, read_metrics
 from llm_sra.task import Message, Outcome, Problem, Reward, Task
 from tasks.gsm8k import GSM8K

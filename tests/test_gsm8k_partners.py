@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from support import Says
 
-from llm_sra.loading import load_partner
-from llm_sra.play import Table, play
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Scripted, UnavailableError
+from llm_sra.registry import load_partner
 from llm_sra.task import Message, Problem
 from tasks.gsm8k import GSM8K
 from tasks.gsm8k.answers import final_answer
@@ -21,7 +21,7 @@ PENS = Problem("pens", {"question": QUESTION, "answer": "42"})
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> dict[str, GSM8K]:
+def by_protocol(tmp_path: Path) -> dict[str, GSM8K]:
     """Debate and relay on a data set of one problem."""
     for name, question in (("train", "Bo has 1 pen. How many?"), ("test", QUESTION)):
         row = {"question": question, "answer": f"3 * 14 = 42\n#### {42 if name == 'test' else 1}"}
@@ -32,14 +32,14 @@ def tables(tmp_path: Path) -> dict[str, GSM8K]:
 def dialogue(task: GSM8K, name: str, peer: str) -> list[str]:
     """What a scripted partner says to a peer that always says the same; the peer moves first."""
     match = Match("m", {"first": Scripted("peer", Says(peer)), "second": Scripted(name, load_partner(name, task))})
-    [episode] = play(task, [Table(PENS, match)], {}, seed=0)
+    [episode] = play(task, [EpisodeSpec(PENS, match)], {}, seed=0)
     return [turn.reply.text for turn in episode.turns_of("second")]
 
 
 @pytest.mark.parametrize("peer", ["I think that it is 5.", "First line\n\nLast line, so 6", "", "Another solver wrote"])
 @pytest.mark.parametrize("protocol", ["debate", "relay"])
-def test_partners_of_gsm8k_do_what_their_names_say(tables: dict[str, GSM8K], protocol: str, peer: str) -> None:
-    task = tables[protocol]
+def test_partners_of_gsm8k_do_what_their_names_say(by_protocol: dict[str, GSM8K], protocol: str, peer: str) -> None:
+    task = by_protocol[protocol]
     heard = [peer] * 2 if protocol == "relay" else ["", peer, peer]  # at each turn of theirs
     assert dialogue(task, "silent", peer) == [""] * len(heard)
     assert dialogue(task, "copycat", peer) == heard
@@ -50,9 +50,11 @@ def test_partners_of_gsm8k_do_what_their_names_say(tables: dict[str, GSM8K], pro
 
 
 @pytest.mark.parametrize("protocol", ["debate", "relay"])
-def test_the_agreeable_partner_gives_its_peers_answer_in_whatever_form(tables: dict[str, GSM8K], protocol: str) -> None:
+def test_the_agreeable_partner_gives_its_peers_answer_in_whatever_form(
+    by_protocol: dict[str, GSM8K], protocol: str
+) -> None:
     for peer in ("so\nA: 42", "so\n\\boxed{42}", "The answer is 42."):
-        assert final_answer(dialogue(tables[protocol], "agreeable", peer)[-1]) == 42
+        assert final_answer(dialogue(by_protocol[protocol], "agreeable", peer)[-1]) == 42
 
 
 def answers_in(folder: Path, question: str, answer: int) -> str:

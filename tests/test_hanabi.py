@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_sra.loading import load_partner, load_task
-from llm_sra.rosters import read_roster
+from llm_sra.partners.rosters import read_roster
+from llm_sra.registry import load_partner, load_task
 from llm_sra.task import Outcome, Problem, Reward
 from tasks.hanabi import Hanabi
 from tasks.hanabi.cards import COLOURS, Card, Known, full_deck

@@ -11,12 +11,12 @@ from support import lora
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks.hanabi
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines import EngineOptions, make_engine
-from llm_sra.models import load_model
-from llm_sra.play import Table, play
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match
-from llm_sra.render import Renderer
 from llm_sra.task import Message
 from tasks.hanabi import Hanabi, pretrain
 from tasks.hanabi.cards import Card, Known, Setup
@@ -28,7 +28,7 @@ SHIPPED = Path(tasks.hanabi.__file__).parent / "models" / "player"
 NOTHING = Known(("red", "green", "blue"), (1, 2, 3))
 
 
-def table() -> State:
+def dealt() -> State:
     """Red 1 is the next of its colour, as are green 2 and blue 1; the mover knows one card, the next player another."""
     setup = Setup(4, 3, 3, 3)
     one = Known(NOTHING.colours, (1,))
@@ -50,7 +50,7 @@ def count(tokenizer: Any, text: str) -> int:
 
 
 def test_the_likelihood_that_a_card_fits_counts_what_it_can_still_be() -> None:
-    state = table()
+    state = dealt()
     assert likelihood(state, NOTHING) == 3 / 9  # red 1, green 2, blue 1
     assert likelihood(state, Known(NOTHING.colours, (1,))) == 2 / 3
     assert likelihood(state, Known(("green",), (1, 3))) == 0
@@ -71,7 +71,7 @@ def test_the_likelihood_that_a_card_fits_counts_what_it_can_still_be() -> None:
 )
 def test_a_habit_weighs_moves_by_what_they_are_good_for(move: Move, weight: float) -> None:
     habit = Habit(play=9, discard=3, tell=2, hint=0.1)
-    assert habit.weight(table(), move) == pytest.approx(weight, abs=1e-12)
+    assert habit.weight(dealt(), move) == pytest.approx(weight, abs=1e-12)
 
 
 def test_a_lesson_is_a_view_and_a_move_from_its_list() -> None:
@@ -202,8 +202,8 @@ def test_the_shipped_model_moves_legally_and_scores_a_little() -> None:
     engine = make_engine(EngineOptions(), AdapterBank.create(base, ["unused"], lora(), seed=0), Renderer(tokenizer))
     player = EnginePolicy("player", "here", None)
     match = Match("together", dict.fromkeys(task.seats, player))
-    tables = [Table(problem, match) for problem in task.problems("dev", 48)]
-    episodes = list(play(task, tables, {"here": engine}, seed=0, max_reply_tokens=3))
+    specs = [EpisodeSpec(problem, match) for problem in task.problems("dev", 48)]
+    episodes = list(play(task, specs, {"here": engine}, seed=0, max_reply_tokens=3))
     moves = sum(len(episode.turns) for episode in episodes)
     illegal = sum(episode.outcome.metrics[f"illegal/{seat}"] for episode in episodes for seat in task.seats)
     assert illegal / moves < 0.01

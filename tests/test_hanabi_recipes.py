@@ -10,8 +10,8 @@ import yaml
 from support import ROOT, published_shape, qwen2_tokenizer, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from eval.results import read_results
 from llm_sra import evaluate, train
+from llm_sra.evaluation.results import read_results
 from llm_sra.runs import Run, read_metrics
 from tasks.hanabi import Hanabi
 

@@ -6,7 +6,7 @@ import torch
 from support import qwen2_folder
 from trl.trainer.utils import add_fused_lm_head
 
-from llm_sra.models import load_model
+from llm_sra.models.loading import load_model
 from llm_sra.trainer.head import head_on_labels_only
 
 LABELS = torch.tensor([[-100, -100, -100, 7, 8, 9], [-100, -100, 5, 6, -100, -100]])

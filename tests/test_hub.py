@@ -11,7 +11,7 @@ import pytest
 from fake_hub import TOKEN, FakeHub
 from support import ROOT, make_run
 
-from llm_sra.hub import HubError, check_repository
+from llm_sra.exporting.hub import HubError, check_repository
 from llm_sra.runs import Run
 
 # The module's file alone: the package would load torch, which an upload does not need.

@@ -16,8 +16,8 @@ from kitchen_support import (
     opening,
 )
 
-from llm_sra.loading import load_partner, load_task
-from llm_sra.rosters import read_roster
+from llm_sra.partners.rosters import read_roster
+from llm_sra.registry import load_partner, load_task
 from llm_sra.task import Message, Problem, Reward
 from tasks.kitchen import Kitchen
 from tasks.kitchen.grid import MOVES, PLACES, Cell, Cook, Deeds, Floor

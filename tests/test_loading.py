@@ -11,9 +11,10 @@ import torch
 from support import Toy, qwen2, qwen2_folder, qwen2_tokenizer, save_model
 
 from llm_sra import runs
-from llm_sra.loading import UnknownNameError, load_partner, load_task, shipped_tasks, unknown
-from llm_sra.models import ModelError, load_model
-from llm_sra.rosters import Entry, RosterError, read_roster
+from llm_sra.errors import UnknownNameError, unknown
+from llm_sra.models.loading import ModelError, load_model
+from llm_sra.partners.rosters import Entry, RosterError, read_roster
+from llm_sra.registry import load_partner, load_task, shipped_tasks
 from llm_sra.runs import Run, RunError
 from tasks.worksheet import Worksheet
 

@@ -9,11 +9,11 @@ import torch
 from support import make_engine, qwen2_folder
 from training_support import Letters, make_trainer, roll, train_tiny, vectors
 
-from llm_sra.play import Table, play
+from llm_sra.partners.loader import PolicyLoader
+from llm_sra.partners.rosters import RosterError
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match
-from llm_sra.rosters import RosterError
 from llm_sra.runs import read_metrics
-from llm_sra.studio import Studio
 from llm_sra.trainer import SRPOTrainer
 from llm_sra.trainer.loss import Share, by_length, token_statistics
 from llm_sra.trainer.parse import ConfigError
@@ -72,22 +72,22 @@ def test_a_choice_that_is_several_tokens_is_refused() -> None:
         make_trainer(qwen2_folder().parent / "none", Wordy())
 
 
-# -- the live partner's luck -----------------------------------------------------------------------------------------
+# -- the live partner's seed -----------------------------------------------------------------------------------------
 
 
 def test_a_partner_with_luck_says_the_same_in_every_episode_of_a_problem_and_another_luck_something_else() -> None:
     task, engine = Letters(), make_engine(qwen2_folder())
     problem = task.problems("train")[0]
 
-    def said(luck: int | None) -> list[str]:
-        partner = EnginePolicy("partner", adapter="right", luck=luck)
+    def said(fixed_seed: int | None) -> list[str]:
+        partner = EnginePolicy("partner", adapter="right", fixed_seed=fixed_seed)
         match = Match("m", {"left": partner, "right": EnginePolicy("right", adapter="right")})
-        tables = [Table(problem, match, index) for index in range(6)]
-        return [episode.turns_of("left")[0].reply.text for episode in play(task, tables, {"main": engine}, seed=0)]
+        specs = [EpisodeSpec(problem, match, index) for index in range(6)]
+        return [episode.turns_of("left")[0].reply.text for episode in play(task, specs, {"main": engine}, seed=0)]
 
     assert len(set(said(None))) > 1
     assert len(set(said(1))) == len(set(said(2))) == 1
-    assert len({said(luck)[0] for luck in range(1, 7)}) > 1
+    assert len({said(fixed_seed)[0] for fixed_seed in range(1, 7)}) > 1
 
 
 # -- estimators ------------------------------------------------------------------------------------------------------
@@ -281,10 +281,10 @@ def test_fcp_learns_from_the_agents_of_earlier_runs_and_leaves_them_as_they_are(
 
 
 def test_a_live_partner_is_there_only_while_agents_are_trained() -> None:
-    from llm_sra.rosters import Entry
+    from llm_sra.partners.rosters import Entry
 
     with pytest.raises(RosterError, match="trained beside"):
-        Studio(Letters()).partner(Entry("own", "live", ""))
+        PolicyLoader(Letters()).partner(Entry("own", "live", ""))
 
 
 # -- the adversary's options -----------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ from fake_endpoint import FakeEndpoint, answer, says
 from partners_support import APPLE, PEAR, endpoint, recording, roster
 from support import Says, Toy, make_engine, make_run, qwen2_folder
 
-from eval.crossplay import report
-from eval.results import merge, read_results
+from eval.summary import write_summary
 from llm_sra import evaluate
-from llm_sra.evaluation import DevEvaluation, Studio
-from llm_sra.play import Table, play
+from llm_sra.evaluation.results import merge, read_results
+from llm_sra.evaluation.runner import DevEvaluation, PolicyLoader
+from llm_sra.partners.rosters import Entry, RosterError, read_roster
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Endpoint, Match, Perturbed, Policy, Scripted, UnavailableError
-from llm_sra.rosters import Entry, RosterError, read_roster
 from llm_sra.runs import Run
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -34,15 +34,15 @@ def test_play_goes_on_without_a_partner_that_is_lost(server: FakeEndpoint) -> No
         Match("three", {"left": lasting, "right": quiet}),
         Match("four", {"left": quiet, "right": hosted}),
     ]
-    tables = [Table(problem, match) for match in matches for problem in (APPLE, PEAR)]
-    episodes = play(Toy(turns=4), tables, {}, seed=0, on_lost=lambda policy, error: lost.append((policy, str(error))))
+    specs = [EpisodeSpec(problem, match) for match in matches for problem in (APPLE, PEAR)]
+    episodes = play(Toy(turns=4), specs, {}, seed=0, on_lost=lambda policy, error: lost.append((policy, str(error))))
     assert [(e.match, e.problem.id) for e in episodes] == [
         (name, word) for name in ("one", "three") for word in ("apple", "pear")
     ]
     assert [policy for policy, _ in lost] == [matches[1].seats["right"], hosted]
     assert all("400 from" in reason for _, reason in lost)
     with pytest.raises(UnavailableError, match="400 from"):
-        play(Toy(turns=4), tables, {}, seed=0)
+        play(Toy(turns=4), specs, {}, seed=0)
 
 
 # -- rosters ---------------------------------------------------------------------------------------------------------
@@ -188,10 +188,10 @@ def test_every_kind_is_played_and_those_that_cannot_be_had_are_missing_with_thei
     assert set(said_by(tmp_path / "out", "recorded")) == {"1+1=2"}
     assert set(said_by(tmp_path / "out", "perturbed")) == {""}
 
-    report([run], tmp_path / "out")
+    write_summary([run], tmp_path / "out")
     shown = " ".join(capsys.readouterr().out.split())
-    table = (tmp_path / "out" / "table.md").read_text()
-    assert "Not played: down: partner 'down': no connection to" in shown and "- Not played: poor:" in table
+    shown_table = (tmp_path / "out" / "table.md").read_text()
+    assert "Not played: down: partner 'down': no connection to" in shown and "- Not played: poor:" in shown_table
     read = read_results(tmp_path / "out")
     assert read.missing == missing == merge([read]).missing
 
@@ -230,9 +230,9 @@ def test_during_training_a_missing_partner_is_an_error(tmp_path: Path) -> None:
 def test_the_studio_gives_endpoints_the_tasks_stop_and_limit(server: FakeEndpoint) -> None:
     entry = Entry("hosted", "endpoint", "m", {"base_url": server.url, "temperature": 0.5})
     longer = Entry("hosted", "endpoint", "m", {"base_url": server.url, "max_tokens": 99})
-    with Studio(Toy(stop=("\n",), reply_tokens=6)) as studio:
-        policy = studio.partner(entry)["left"]
+    with PolicyLoader(Toy(stop=("\n",), reply_tokens=6)) as loader:
+        policy = loader.partner(entry)["left"]
         assert isinstance(policy, Endpoint)
-        assert (policy.stop, policy.max_tokens, policy.warmth) == (("\n",), 6, 0.5)
-        assert studio.partner(entry)["left"] is not policy
-        assert studio.partner(longer)["right"].max_tokens == 99  # type: ignore[union-attr]
+        assert (policy.stop, policy.max_tokens, policy.temperature) == (("\n",), 6, 0.5)
+        assert loader.partner(entry)["left"] is not policy
+        assert loader.partner(longer)["right"].max_tokens == 99  # type: ignore[union-attr]

@@ -10,7 +10,7 @@ from fake_endpoint import FakeEndpoint
 from partners_support import APPLE, GREEDY, HELLO, SAMPLED, endpoint, play_toy
 from support import Says, Toy, make_engine, qwen2_folder
 
-from llm_sra.play import Table, play
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Perturbed, Policy, PolicyError, Scripted, decoded
 from llm_sra.policies.perturbed import CHANGES, number
 from llm_sra.task import Message
@@ -105,7 +105,7 @@ def test_a_perturbed_engine_partner_is_no_sample_where_it_was_changed() -> None:
 
     def episode(policy: Policy) -> Any:
         match = Match("m", {"left": policy, "right": Scripted("quiet", Says("hm"))})
-        return play(task, [Table(APPLE, match)], {"main": engine}, seed=0)[0]
+        return play(task, [EpisodeSpec(APPLE, match)], {"main": engine}, seed=0)[0]
 
     plain, odd = episode(agent), episode(Perturbed("odd", agent, "drop", 0.5, seed=3))
     mine = odd.turns_of("left")

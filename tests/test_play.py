@@ -7,9 +7,9 @@ import pytest
 from support import Says, Toy, make_engine, qwen2_folder, qwen2_tokenizer
 
 from llm_sra.engines import Completion, Request
-from llm_sra.play import ContextError, Table, play, reply_seed
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.playing import ContextError, EpisodeSpec, play, reply_seed
 from llm_sra.policies import EnginePolicy, Match, Policy, PolicyError, Scripted
-from llm_sra.render import Renderer
 from llm_sra.task import Episode, Message, Problem, Reward, Task, Turn
 
 RENDERER = Renderer(qwen2_tokenizer())
@@ -51,7 +51,7 @@ class FakeEngine:
 
 
 def play_one(task: Task, match: Match, engine: FakeEngine, problem: Problem = APPLE) -> Episode:
-    [episode] = play(task, [Table(problem, match)], {"main": engine}, seed=0)
+    [episode] = play(task, [EpisodeSpec(problem, match)], {"main": engine}, seed=0)
     return episode
 
 
@@ -76,7 +76,7 @@ def test_what_one_engine_policy_says_reaches_the_other() -> None:
 
 def test_an_episode_holds_views_replies_rewards_and_outcome() -> None:
     match = Match("m", {"left": Scripted("silent", Says("hm")), "right": Scripted("knows", Says("apple"))})
-    [episode] = play(Toy(turns=3), [Table(APPLE, match, index=5)], {}, seed=0)
+    [episode] = play(Toy(turns=3), [EpisodeSpec(APPLE, match, index=5)], {}, seed=0)
     assert (episode.problem, episode.match, episode.index) == (APPLE, "m", 5)
     assert episode.policies == {"left": "silent", "right": "knows"}
     assert [(turn.seat, turn.policy, turn.step, turn.reply.text) for turn in episode.turns] == [
@@ -106,8 +106,8 @@ def test_seats_that_speak_at_once_do_not_hear_each_other_until_both_have_spoken(
 def test_pending_turns_of_all_matches_go_to_the_engine_as_one_batch() -> None:
     engine = FakeEngine()
     swapped = Match("swapped", {"left": RIGHT, "right": LEFT})
-    tables = [Table(APPLE, ENGINES_OWN), Table(PEAR, swapped), Table(PEAR, with_partner("hm"))]
-    play(Toy(turns=4), tables, {"main": engine}, seed=0)
+    specs = [EpisodeSpec(APPLE, ENGINES_OWN), EpisodeSpec(PEAR, swapped), EpisodeSpec(PEAR, with_partner("hm"))]
+    play(Toy(turns=4), specs, {"main": engine}, seed=0)
     assert [[request.adapter for request in call] for call in engine.calls] == [
         ["one", "two", "one"],
         ["two", "one"],
@@ -119,14 +119,14 @@ def test_pending_turns_of_all_matches_go_to_the_engine_as_one_batch() -> None:
 def test_each_policy_is_answered_by_the_engine_that_it_names() -> None:
     mine, theirs = FakeEngine(lambda _: "mine"), FakeEngine(lambda _: "theirs")
     match = Match("m", {"left": LEFT, "right": EnginePolicy("stranger", engine="other")})
-    [episode] = play(Toy(), [Table(APPLE, match)], {"main": mine, "other": theirs}, seed=0)
+    [episode] = play(Toy(), [EpisodeSpec(APPLE, match)], {"main": mine, "other": theirs}, seed=0)
     assert [turn.reply.text for turn in episode.turns] == ["mine", "theirs", "mine", "theirs"]
     assert {request.adapter for request in theirs.requests} == {None}
 
 
 def test_turns_are_reported_as_they_are_played() -> None:
     heard: list[Turn] = []
-    [episode] = play(Toy(), [Table(APPLE, ENGINES_OWN)], {"main": FakeEngine()}, seed=0, on_turn=heard.append)
+    [episode] = play(Toy(), [EpisodeSpec(APPLE, ENGINES_OWN)], {"main": FakeEngine()}, seed=0, on_turn=heard.append)
     assert tuple(heard) == episode.turns
 
 
@@ -134,28 +134,28 @@ class TestSeeds:
     """Each reply has a seed of its own, made from where it stands and from nothing else."""
 
     @staticmethod
-    def seeds(tables: Sequence[Table], seed: int = 0, step: int = 0) -> list[int]:
+    def seeds(specs: Sequence[EpisodeSpec], seed: int = 0, step: int = 0) -> list[int]:
         engine = FakeEngine()
-        play(Toy(), tables, {"main": engine}, seed=seed, step=step)
+        play(Toy(), specs, {"main": engine}, seed=seed, step=step)
         return [request.seed for request in engine.requests]
 
     def test_they_differ_by_seat_turn_episode_match_and_problem(self) -> None:
         other = Match("other", ENGINES_OWN.seats)
-        tables = [Table(p, m, index) for p in (APPLE, PEAR) for m in (ENGINES_OWN, other) for index in (0, 1)]
-        assert len(set(self.seeds(tables))) == len(self.seeds(tables)) == 2 * 2 * 2 * 4
+        specs = [EpisodeSpec(p, m, index) for p in (APPLE, PEAR) for m in (ENGINES_OWN, other) for index in (0, 1)]
+        assert len(set(self.seeds(specs))) == len(self.seeds(specs)) == 2 * 2 * 2 * 4
 
     def test_they_differ_by_step_and_by_the_seed_of_the_run(self) -> None:
-        tables = [Table(APPLE, ENGINES_OWN)]
-        assert len({*self.seeds(tables), *self.seeds(tables, step=1), *self.seeds(tables, seed=1)}) == 3 * 4
+        specs = [EpisodeSpec(APPLE, ENGINES_OWN)]
+        assert len({*self.seeds(specs), *self.seeds(specs, step=1), *self.seeds(specs, seed=1)}) == 3 * 4
 
     def test_they_do_not_depend_on_what_is_played_beside(self) -> None:
-        alone = self.seeds([Table(PEAR, ENGINES_OWN)])
-        beside = self.seeds([Table(APPLE, ENGINES_OWN), Table(PEAR, ENGINES_OWN)])
+        alone = self.seeds([EpisodeSpec(PEAR, ENGINES_OWN)])
+        beside = self.seeds([EpisodeSpec(APPLE, ENGINES_OWN), EpisodeSpec(PEAR, ENGINES_OWN)])
         assert beside[1::2] == alone and beside[0::2] != alone
 
     def test_seats_that_speak_at_once_differ(self) -> None:
-        table = Table(APPLE, ENGINES_OWN)
-        assert reply_seed(0, 0, table, "left", 0) != reply_seed(0, 0, table, "right", 0)
+        spec = EpisodeSpec(APPLE, ENGINES_OWN)
+        assert reply_seed(0, 0, spec, "left", 0) != reply_seed(0, 0, spec, "right", 0)
 
 
 def test_scripted_partners_draw_from_the_seed_of_their_turn() -> None:
@@ -166,7 +166,7 @@ def test_scripted_partners_draw_from_the_seed_of_their_turn() -> None:
     match = Match("dice", {seat: Scripted("dice", Dice()) for seat in Toy.seats})
 
     def said(seed: int) -> list[str]:
-        [episode] = play(Toy(), [Table(APPLE, match)], {}, seed=seed)
+        [episode] = play(Toy(), [EpisodeSpec(APPLE, match)], {}, seed=seed)
         return [turn.reply.text for turn in episode.turns]
 
     assert said(0) == said(0)
@@ -244,7 +244,7 @@ def test_replies_get_the_tasks_token_limit_or_the_recipes_and_no_more_than_the_c
 
     def limit(context: int, **options: int) -> int:
         engine = FakeEngine(context_length=context)
-        play(Toy(turns=1, reply_tokens=20), [Table(APPLE, ENGINES_OWN)], {"main": engine}, seed=0, **options)
+        play(Toy(turns=1, reply_tokens=20), [EpisodeSpec(APPLE, ENGINES_OWN)], {"main": engine}, seed=0, **options)
         return engine.requests[0].max_tokens
 
     assert limit(4096) == 20
@@ -273,8 +273,8 @@ def test_a_partner_that_fills_the_context_before_a_seats_first_turn_does_not_sto
     prompt = len(RENDERER.render([Message("user", "word: apple")]))
     flooded = Match("flooded", {"left": Scripted("flood", Says("x" * 200)), "right": RIGHT})
     calm = Match("calm", {"left": Scripted("calm", Says("hm")), "right": RIGHT})
-    tables = [Table(APPLE, flooded), Table(APPLE, calm)]
-    first, second = play(Toy(turns=2), tables, {"main": FakeEngine(context_length=prompt + 30)}, seed=0)
+    specs = [EpisodeSpec(APPLE, flooded), EpisodeSpec(APPLE, calm)]
+    first, second = play(Toy(turns=2), specs, {"main": FakeEngine(context_length=prompt + 30)}, seed=0)
     assert first.turns[1].reply.finish == "context"
     assert second.turns[1].reply.text == "hm"
 
@@ -305,7 +305,7 @@ def test_an_empty_seat_is_named() -> None:
 
 def test_an_unknown_engine_is_named() -> None:
     with pytest.raises(KeyError, match="'one' wants engine 'main'; there are: other"):
-        play(Toy(), [Table(APPLE, ENGINES_OWN)], {"other": FakeEngine()}, seed=0)
+        play(Toy(), [EpisodeSpec(APPLE, ENGINES_OWN)], {"other": FakeEngine()}, seed=0)
 
 
 def test_no_tables_are_no_episodes() -> None:
@@ -314,23 +314,22 @@ def test_no_tables_are_no_episodes() -> None:
 
 def test_with_a_real_model_an_episode_is_the_same_alone_beside_others_and_again() -> None:
     engine = make_engine(qwen2_folder(), ["one", "two"])
-    tables = [Table(APPLE, ENGINES_OWN, index) for index in range(3)]
+    specs = [EpisodeSpec(APPLE, ENGINES_OWN, index) for index in range(3)]
 
-    def said(tables: Sequence[Table]) -> list[list[tuple[int, ...]]]:
+    def said(specs: Sequence[EpisodeSpec]) -> list[list[tuple[int, ...]]]:
         return [
-            [turn.reply.token_ids for turn in episode.turns]
-            for episode in play(Toy(), tables, {"main": engine}, seed=3)
+            [turn.reply.token_ids for turn in episode.turns] for episode in play(Toy(), specs, {"main": engine}, seed=3)
         ]
 
-    together = said(tables)
-    assert [said([table])[0] for table in tables] == together
-    assert said(tables[::-1]) == together[::-1]
+    together = said(specs)
+    assert [said([spec])[0] for spec in specs] == together
+    assert said(specs[::-1]) == together[::-1]
     assert len({str(episode) for episode in together}) == 3
 
 
 def test_replies_of_a_real_model_that_would_not_end_are_cut_at_the_limit() -> None:
     engine = make_engine(qwen2_folder(), ["one", "two"])
-    episodes = play(Toy(), [Table(APPLE, ENGINES_OWN, index) for index in range(3)], {"main": engine}, seed=3)
+    episodes = play(Toy(), [EpisodeSpec(APPLE, ENGINES_OWN, index) for index in range(3)], {"main": engine}, seed=3)
     endless = [turn.reply for episode in episodes for turn in episode.turns if turn.reply.token_ids[-1] != END]
     assert len(endless) > 6
     assert {(len(reply.token_ids), reply.finish) for reply in endless} == {(6, "length")}

@@ -10,7 +10,7 @@ import pytest
 from partners_support import play_toy, recording
 from support import Says
 
-from llm_sra.play import Table, play
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Recorded, Scripted, UnavailableError
 from llm_sra.task import Message
 from tasks.gsm8k import GSM8K
@@ -78,8 +78,8 @@ def test_the_four_recorded_models_answer_the_test_set_of_gsm8k(gsm8k_folder: Pat
     problems = task.problems("test", 40)
     for model in ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"):
         policy = Recorded(model, path, field=f"{model}.solution", rewrite={"(?m)^A: ": "#### "})
-        tables = [Table(problem, Match(model, dict.fromkeys(task.seats, policy))) for problem in problems]
+        specs = [EpisodeSpec(problem, Match(model, dict.fromkeys(task.seats, policy))) for problem in problems]
         marked = {row["question"]: row[model]["is_correct"] for row in rows}
-        episodes = play(task, tables, {}, seed=0)
+        episodes = play(task, specs, {}, seed=0)
         assert [e.outcome.solved for e in episodes] == [marked[problem.data["question"]] for problem in problems]
         assert len({turn.reply.text for turn in episodes[0].turns}) == 1

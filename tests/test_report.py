@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval.groups import differing, groups
 from eval.report import ReportError, figures, gather, main, write_report
 from eval.report.episodes import sample, script_json
 from eval.report.figures import Picture
 from eval.report.headline import TRAINED, arms_sentence
 from eval.report.markdown import escaped
 from eval.report.robustness import series
-from eval.results import ResultsError, read_results
-from eval.settings import differing, groups
 from eval.stats import wilson
-from llm_sra.evaluation import Record, write_results
-from llm_sra.records import TeamRecord
-from llm_sra.rosters import read_roster
+from llm_sra.evaluation.records import TeamRecord
+from llm_sra.evaluation.results import ResultsError, read_results
+from llm_sra.evaluation.runner import Record, write_results
+from llm_sra.partners.rosters import read_roster
 from llm_sra.runs import Run
 from llm_sra.trainer.arms import ARMS
 from recipes import cli

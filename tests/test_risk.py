@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
 
-from llm_sra.risk import SmoothedWeights, cvar, entropic, expectation, worst_case
+from llm_sra.objectives.risk import SmoothedWeights, cvar, entropic, expectation, worst_case
 
 
 def doubles(*numbers: float) -> torch.Tensor:

@@ -4,13 +4,13 @@ import pytest
 import torch
 from support import ROOT, Says, Toy, lora, make_engine, qwen2_folder
 
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.loading import load_task
-from llm_sra.models import load_model
-from llm_sra.play import Table, play
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Scripted
-from llm_sra.render import Renderer
+from llm_sra.registry import load_task
 from llm_sra.task import Episode, Outcome, Problem, Reply, Task, Turn
 from llm_sra.trainer.rows import Row, collate, rows_of
 
@@ -116,8 +116,8 @@ def played(task: Task, engine: TransformersEngine, partner: str | None = None, c
     seats = {seat: EnginePolicy(name, adapter=name) for seat, name in zip(task.seats, engine.bank.names, strict=True)}
     if partner is not None:
         seats[task.seats[1]] = Scripted("says", Says(partner))
-    tables = [Table(problem, Match("match", seats)) for problem in task.problems("train", count)]
-    return play(task, tables, {"main": engine}, seed=0)
+    specs = [EpisodeSpec(problem, Match("match", seats)) for problem in task.problems("train", count)]
+    return play(task, specs, {"main": engine}, seed=0)
 
 
 def check_rows(episode: Episode, seat: str, rows: Sequence[Row]) -> None:

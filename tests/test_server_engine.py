@@ -11,13 +11,13 @@ from fake_vllm import FakeVllm, cut_off, hang, hang_up, no_choices, status
 from support import llama_folder, make_bank, qwen2_folder, scramble
 from training_support import train_tiny, vectors
 
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines import Completion, EngineError, EngineOptions, Request
 from llm_sra.engines.choose import share_of
 from llm_sra.engines.server import ServerEngine
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.models import load_model
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
 from llm_sra.task import Message, Sampling
 
 

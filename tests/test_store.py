@@ -10,22 +10,22 @@ from pathlib import Path
 import pytest
 from support import make_bank, qwen2_folder, scramble
 
-from llm_sra.identity import describe, digest, source_digest
+from llm_sra.evaluation.store import EpisodeRecord, Store, StoreError, TurnRecord, episode_key
+from llm_sra.partners.identity import describe, digest, source_digest
+from llm_sra.partners.loader import PolicyLoader
+from llm_sra.partners.rosters import Entry
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted
-from llm_sra.rosters import Entry
-from llm_sra.store import Played, Said, Store, StoreError, episode_key
-from llm_sra.studio import Studio
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
 from tasks.worksheet import Worksheet
 from tasks.worksheet.partners import Late, Lazy
 
-PLAYED = Played(
+PLAYED = EpisodeRecord(
     problem="1+2+3",
     players={"first": "study/one:first", "second": "lazy"},
     solved=False,
     effort={"first": 2, "second": 0.0},
     metrics={"wrong": 0.1},
-    turns=(Said("first", 0, "1+2=3\u2028é", 5, -0.25, "stop"), Said("second", 1, "pass", 0, None, "stop")),
+    turns=(TurnRecord("first", 0, "1+2=3\u2028é", 5, -0.25, "stop"), TurnRecord("second", 1, "pass", 0, None, "stop")),
     rewards={"first": (Reward(cost=0.1), Reward(team=1.0)), "second": (Reward(), Reward(team=1.0))},
 )
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def read(folder: Path, *keys: str) -> dict[str, Played]:
+def read(folder: Path, *keys: str) -> dict[str, EpisodeRecord]:
     store = Store(folder, "worksheet")
     try:
         return store.read(keys)
@@ -58,11 +58,11 @@ def test_an_episode_is_kept_with_its_words_rewards_and_mean_log_probabilities() 
     rewards = {"first": (Reward(1.0, 0.5, 0.1),), "second": (Reward(1.0),)}
     policies = {"first": "agent", "second": "lazy"}
     episode = Episode(Problem("p", 1), "m", 0, policies, (turn,), rewards, Outcome(True, {"first": 1}, {"x": 2}))
-    played = Played.of(episode)
-    assert played.turns == (Said("first", 0, "1+2=3", 2, -0.375, "length"),)  # (-0.5 - 0.25001) / 2, four digits
-    shown = Played.of(episode, widths=[(3, 2)])
-    assert shown.turns == (Said("first", 0, "1+2=3", 2, -0.375, "length", (-0.5, -0.25), (3, 2)),)
-    assert Played.read(json.loads(json.dumps(shown.line()))) == shown
+    played = EpisodeRecord.of(episode)
+    assert played.turns == (TurnRecord("first", 0, "1+2=3", 2, -0.375, "length"),)  # (-0.5 - 0.25001) / 2, four digits
+    shown = EpisodeRecord.of(episode, widths=[(3, 2)])
+    assert shown.turns == (TurnRecord("first", 0, "1+2=3", 2, -0.375, "length", (-0.5, -0.25), (3, 2)),)
+    assert EpisodeRecord.read(json.loads(json.dumps(shown.line()))) == shown
     assert played.earned() == {"first": [[1.0, 0.5, 0.1]], "second": [[1.0, 0.0, 0.0]]}
     assert (played.total("first"), played.team_reward("first")) == (1.4, 1.0)
     assert (played.total("first"), played.team_reward("first")) == (
@@ -73,7 +73,7 @@ def test_an_episode_is_kept_with_its_words_rewards_and_mean_log_probabilities() 
 
 def test_lines_of_before_tokens_were_kept_are_read() -> None:
     line = {**PLAYED.line(), "turns": [turn[:6] for turn in PLAYED.turns]}
-    assert Played.read(json.loads(json.dumps(line))) == PLAYED
+    assert EpisodeRecord.read(json.loads(json.dumps(line))) == PLAYED
 
 
 def test_a_line_that_a_kill_cut_off_is_noted_skipped_and_never_joined(
@@ -174,7 +174,7 @@ def test_policies_are_told_apart_by_what_they_would_say_and_not_by_their_names(t
         EnginePolicy("x", adapter="a"),
         EnginePolicy("x", adapter="b"),
         EnginePolicy("x", adapter="a", sampling=hot),
-        EnginePolicy("x", adapter="a", luck=1),
+        EnginePolicy("x", adapter="a", fixed_seed=1),
         lazy,
         Scripted("x", Late()),
         Scripted("x", Late(4)),
@@ -204,8 +204,8 @@ def test_a_users_script_is_another_once_its_file_is(tmp_path: Path) -> None:
         path = tmp_path / folder / "mine.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"class Shout:\n    def reply(self, messages, rng):\n        return {text!r}\n")
-        studio = Studio(Worksheet())
-        return studio.identity(studio.partner(Entry("x", "scripted", f"{path}:Shout"))["first"])
+        loader = PolicyLoader(Worksheet())
+        return loader.identity(loader.partner(Entry("x", "scripted", f"{path}:Shout"))["first"])
 
     assert identity("NO") == identity("NO", "b") != identity("YES")
 
@@ -224,10 +224,10 @@ def test_an_adapter_is_told_by_its_weights_and_its_scale(tmp_path: Path) -> None
     louder.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 99}))
     scramble(bank, "agent", seed=5)
     bank.save(tmp_path / "trained")
-    studio = Studio(Worksheet())
+    loader = PolicyLoader(Worksheet())
     found = {}
     for name in ("one", "moved", "louder", "trained"):
-        policy = studio.partner(Entry(name, "adapter", str(tmp_path / name / "agent")))["first"]
-        found[name] = studio.identity(policy)
+        policy = loader.partner(Entry(name, "adapter", str(tmp_path / name / "agent")))["first"]
+        found[name] = loader.identity(policy)
     assert found["one"] == found["moved"]
     assert len(set(found.values())) == 3

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import study, study_report
 from benchmarks.study import Cell
-from eval.results import merge, read_results
-from llm_sra.evaluation import Record, write_results
+from llm_sra.evaluation.results import merge, read_results
+from llm_sra.evaluation.runner import Record, write_results
 from llm_sra.trainer.parse import read_recipe
 
 PARTNERS = ("self-play", "lazy", "late", "saboteur")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tag_support import SIGHT, SPLITS, VIEW, episodes, field, opening
 
-from llm_sra.loading import load_partner, load_task
-from llm_sra.rosters import read_roster
+from llm_sra.partners.rosters import read_roster
+from llm_sra.registry import load_partner, load_task
 from llm_sra.task import Message, Problem, Reward
 from tasks.starting_model import byte_level_tokenizer
 from tasks.tag import Tag

@@ -18,15 +18,15 @@ from support import RANK, ROOT, Toy, make_bank, make_run, scramble
 from training_support import flat, make_trainer
 
 from llm_sra import export
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.server import ServerEngine
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.engines.vllm import VllmEngine
-from llm_sra.models import load_model
-from llm_sra.play import Table, play
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.loading import load_model
+from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Match, UnavailableError
-from llm_sra.render import Renderer
 from llm_sra.task import Message, Sampling
 from llm_sra.trainer import build_arm
 from tasks.worksheet import Worksheet
@@ -56,7 +56,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server_process(exported: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    from recipes.serve import RUNTIME_UPDATES, server_command
+    from recipes.commands.serve import RUNTIME_UPDATES, server_command
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -207,8 +207,8 @@ def test_all_seats_of_all_matches_are_played_in_one_batch(engine):
     seats = {"left": EnginePolicy("a", adapter=ADAPTERS[0]), "right": EnginePolicy("b", adapter=ADAPTERS[3])}
     other = {"left": EnginePolicy("c", adapter=ADAPTERS[2]), "right": EnginePolicy("base")}
     matches = [Match("one", seats), Match("two", other)]
-    tables = [Table(p, match, i) for p in task.problems("train") for match in matches for i in range(3)]
-    episodes = play(task, tables, {"main": engine}, seed=0)
+    specs = [EpisodeSpec(p, match, i) for p in task.problems("train") for match in matches for i in range(3)]
+    episodes = play(task, specs, {"main": engine}, seed=0)
     for episode in episodes:
         for turn in episode.turns:
             policy = {m.name: m for m in matches}[episode.match].seats[turn.seat]
@@ -261,7 +261,7 @@ def test_training_goes_where_it_goes_on_transformers(engine, tmp_path):
     for adversary in ADAPTERS[2:]:  # their way is the clearest in so few steps: away from the right lines
         assert ours[adversary] < -0.4, ours
         assert theirs[adversary] < -0.4, theirs
-    # Most of a step is the luck of the draw; between ways that have nothing in common the cosine is 0.00 +- 0.01.
+    # Most of a step is the fixed_seed of the draw; between ways that have nothing in common the cosine is 0.00 +- 0.01.
     assert min(cosines.values()) > 0.03, cosines
 
 
@@ -292,8 +292,8 @@ def test_an_endpoint_partner_plays_on_the_servers_chat_completions(server_proces
     def said(sampling: Sampling, seed: int, **options: Any) -> tuple[list[list[str]], int]:
         task, client = Worksheet(), ChatClient(url, **options)
         hosted = Endpoint("hosted", model, client, max_tokens=8, stop=task.stop).decoded(sampling)
-        tables = [Table(p, Match("m", dict.fromkeys(task.seats, hosted))) for p in task.problems("test", 4)]
-        episodes = play(task, tables, {}, seed=seed)
+        specs = [EpisodeSpec(p, Match("m", dict.fromkeys(task.seats, hosted))) for p in task.problems("test", 4)]
+        episodes = play(task, specs, {}, seed=seed)
         client.close()
         return [[turn.reply.text for turn in episode.turns] for episode in episodes], client.spent
 
@@ -301,8 +301,8 @@ def test_an_endpoint_partner_plays_on_the_servers_chat_completions(server_proces
     assert spent > 0 and said(Sampling(0.0), 0, cache=tmp_path / "cache.jsonl") == (greedy, 0)
     here = TransformersEngine(new_bank(), renderer())  # the same model, asked by tokens
     task, policy = Worksheet(), EnginePolicy("base", sampling=Sampling(0.0))
-    tables = [Table(p, Match("m", dict.fromkeys(task.seats, policy))) for p in task.problems("test", 4)]
-    expected = play(task, tables, {"main": here}, seed=0, max_reply_tokens=8)
+    specs = [EpisodeSpec(p, Match("m", dict.fromkeys(task.seats, policy))) for p in task.problems("test", 4)]
+    expected = play(task, specs, {"main": here}, seed=0, max_reply_tokens=8)
     assert greedy == [[turn.reply.text for turn in episode.turns] for episode in expected]
     assert said(Sampling(1.0), 0) == said(Sampling(1.0), 0) != said(Sampling(1.0), 1)
     unknown = Endpoint("hosted", "no-such-model", ChatClient(url))

@@ -17,12 +17,12 @@ from support import ROOT
 
 from llm_sra import runs
 from llm_sra.runs import RunError
-from recipes import watch as watching
 from recipes.cli import main
-from recipes.frame import History
-from recipes.tail import BLOCK, Tail, newest_episode
+from recipes.commands import watch as watching
+from recipes.commands.watch import Watched, watch
 from recipes.terminal import duration, sparkline
-from recipes.watch import Watched, watch
+from recipes.watching.frame import History
+from recipes.watching.tail import BLOCK, Tail, newest_episode
 
 HEROES = {"first": "first", "second": "second"}
 LINE = {

@@ -10,8 +10,8 @@ from support import ALPHA, RANK, Toy, make_engine, qwen2_folder
 from transformers import TrainerCallback
 
 from llm_sra import train
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines import Engine
+from llm_sra.models.adapters import AdapterBank
 from llm_sra.runs import Run
 from llm_sra.task import Reward, Sampling, Task
 from llm_sra.trainer import SRPOTrainer, build_arm

@@ -4,7 +4,7 @@
 `page` and `markdown` write. Episodes go from `episodes` into the page alone.
 """
 
-from eval.report.command import main, write_report
 from eval.report.gather import Gathered, ReportError, gather
+from eval.report.write import write_report
 
-__all__ = ["Gathered", "ReportError", "gather", "main", "write_report"]
+__all__ = ["Gathered", "ReportError", "gather", "write_report"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.report.gather import Gathered
-from eval.results import labels
+from llm_sra.evaluation.results import labels
 from llm_sra.runs import Run
 
 PER_CELL = 400

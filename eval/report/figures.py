@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from eval.groups import Group
 from eval.plots import COLOURS, LINES, running_mean
 from eval.report.gather import Gathered
 from eval.report.robustness import Distance, Series
-from eval.settings import Group
 from eval.table import name_of
-from llm_sra.rosters import SELF_PLAY
+from llm_sra.partners.rosters import SELF_PLAY
 
 DPI = 130
 MOST_ROWS = 48  # of the heat map, else one row per group and seat

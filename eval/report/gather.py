@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.results import Results, ResultsError, merge, read_results
-from eval.settings import Group, groups
-from llm_sra.rosters import Entry, read_roster
+from eval.groups import Group, groups
+from llm_sra.evaluation.results import Results, ResultsError, merge, read_results
+from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.runs import Run, read_metrics
 
 RESULTS = "results.json"

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from eval.groups import Group
 from eval.report.gather import Gathered
-from eval.results import ResultsError
-from eval.settings import Group
 from eval.stats import ArmDifference, StatsError, compare_arms, summarise
-from llm_sra.rosters import SELF_PLAY
+from llm_sra.evaluation.results import ResultsError
+from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import Run
 
 REFERENCE, PROPOSED = "ippo", "srpo"

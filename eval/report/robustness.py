@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.report.gather import Gathered
-from eval.results import Results
 from eval.table import Grid, name_of
-from llm_sra.matrix import DECODINGS
-from llm_sra.rosters import Entry
+from llm_sra.evaluation.matches import DECODINGS
+from llm_sra.evaluation.results import Results
+from llm_sra.partners.rosters import Entry
 
 DIVERGENCE = "divergence/"  # how names of such numbers begin
 PERTURBED, TEMPERATURE = "perturbed", "temperature"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.contributions import contribution_grids
+from eval.groups import ELSEWHERE, differing, value_of
 from eval.report import figures
 from eval.report.curves import training_pictures
 from eval.report.figures import Picture
@@ -23,11 +24,10 @@ from eval.report.headline import (
     work_sentence,
 )
 from eval.report.robustness import distances, distances_grid, perturbed_grid, series
-from eval.results import ResultsError, labels
-from eval.settings import ELSEWHERE, differing, value_of
 from eval.stats import StatsError, summarise
 from eval.table import NOTHING, Grid, difference, name_of
-from llm_sra.rosters import SELF_PLAY
+from llm_sra.evaluation.results import ResultsError, labels
+from llm_sra.partners.rosters import SELF_PLAY
 
 
 @dataclass(frozen=True)

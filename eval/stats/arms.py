@@ -10,12 +10,12 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.results import Results
 from eval.stats.intervals import Estimate, StatsError, seed_interval
 from eval.stats.resampling import hierarchical_bootstrap, paired_bootstrap
 from eval.stats.shares import contribution_shares
-from llm_sra.evaluation import Record
-from llm_sra.rosters import SELF_PLAY
+from llm_sra.evaluation.results import Results
+from llm_sra.evaluation.runner import Record
+from llm_sra.partners.rosters import SELF_PLAY
 
 
 @dataclass(frozen=True)

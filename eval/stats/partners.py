@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eval.stats.intervals import LEVEL, Estimate, StatsError, wilson
 from eval.stats.resampling import RESAMPLES, bootstrap_draws, checked_table, percentile, sup_t_band
-from llm_sra.risk import cvar
+from llm_sra.objectives.risk import cvar
 
 Array = NDArray[np.float64]
 
@@ -113,7 +113,7 @@ def worst_partner(
 def partner_cvar(
     outcomes: ArrayLike, alpha: float, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> PartnerCVaR:
-    """CVaR of the solve rates over partners, all of equal weight: `llm_sra.risk.cvar` of the rates.
+    """CVaR of the solve rates over partners, all of equal weight: `llm_sra.objectives.risk.cvar` of the rates.
 
     Args:
         outcomes: Share solved, shape (seeds, partners, problems), in [0, 1].

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from llm_sra.render import Renderer
+from llm_sra.models.chat_templates import Renderer
 from llm_sra.task import Sampling
 
 

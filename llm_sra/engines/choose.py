@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines.base import Engine, EngineError
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
 
 ENGINES = ("transformers", "vllm", "server")
 

@@ -5,9 +5,9 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines.base import Completion
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
 
 
 def end_of_turn_ids(bank: AdapterBank, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

@@ -20,12 +20,12 @@ from typing import Any, TypeVar
 import httpx
 import torch
 
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines.base import Completion, EngineError, Request
 from llm_sra.engines.replies import completion, end_of_turn_ids
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.engines.vllm import LOGPROBS, sampling_options
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
 from llm_sra.task import Message, Sampling
 
 KEY_VARIABLE = "VLLM_API_KEY"  # vLLM's own name for it

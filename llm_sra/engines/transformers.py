@@ -23,11 +23,11 @@ from transformers import (
 )
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from llm_sra.adapters import AdapterBank
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
 from llm_sra.engines.replies import completion, end_of_turn_ids
-from llm_sra.render import Renderer
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
 from llm_sra.task import Sampling
 
 SCORED = 32  # replies in one forward pass of `logprobs`

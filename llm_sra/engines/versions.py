@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from llm_sra.adapters import WEIGHTS, AdapterBank
+from llm_sra.models.adapters import WEIGHTS, AdapterBank
 
 MEMORY = Path("/dev/shm")
 BASE = "base@nothing"

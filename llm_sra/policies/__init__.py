@@ -11,7 +11,10 @@ from llm_sra.policies.base import (
     PolicyError,
     TextPolicy,
     UnavailableError,
+    Wrapper,
     decoded,
+    innermost,
+    speaker,
 )
 from llm_sra.policies.chat_client import ChatClient
 from llm_sra.policies.endpoint import Endpoint
@@ -32,5 +35,8 @@ __all__ = [
     "Scripted",
     "TextPolicy",
     "UnavailableError",
+    "Wrapper",
     "decoded",
+    "innermost",
+    "speaker",
 ]

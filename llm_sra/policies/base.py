@@ -3,12 +3,9 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Union, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from llm_sra.task import Message, Sampling
-
-if TYPE_CHECKING:
-    from llm_sra.policies.perturbed import Perturbed
 
 
 class PolicyError(RuntimeError):
@@ -34,15 +31,15 @@ class EnginePolicy:
         engine: Name under which `play` is given the engine.
         adapter: LoRA adapter of that engine; None is the base model.
         sampling: How tokens are drawn.
-        luck: With a number, the chance of its replies depends on it, and no longer on the episode: after the same words
-            it says the same in every episode of a problem. None: every episode has its own chance.
+        fixed_seed: With a number, its replies are drawn from this seed and no longer from the episode's: after the same
+            words it says the same in every episode of a problem. None: every episode has its own seed.
     """
 
     name: str
     engine: str = "main"
     adapter: str | None = None
     sampling: Sampling = Sampling()
-    luck: int | None = None
+    fixed_seed: int | None = None
 
     def decoded(self, sampling: Sampling) -> "EnginePolicy":
         """The same policy, with its tokens drawn this way."""
@@ -84,7 +81,44 @@ class Decoded(Protocol):
         """The same policy at exactly this temperature."""
 
 
-Policy = Union[EnginePolicy, TextPolicy, "Perturbed"]
+@runtime_checkable
+class Wrapper(Protocol):
+    """A policy that answers through another one, and may change what it said. Hashable."""
+
+    @property
+    def name(self) -> str:
+        """Shown in transcripts and results."""
+
+    @property
+    def inner(self) -> "Policy":
+        """Who answers; may itself be a wrapper."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that its replies depend on beside the inner policy."""
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether every reply stays as the inner policy drew it."""
+
+    def speaker(self, turn: int) -> "EnginePolicy | TextPolicy":
+        """Who answers at a turn, given the turn's seed."""
+
+    def perturb(self, text: str, view: Sequence[Message], turn: int) -> str:
+        """What becomes of the reply `text` to `view`, given the turn's seed."""
+
+
+Policy = EnginePolicy | TextPolicy | Wrapper
+
+
+def innermost(policy: Policy) -> EnginePolicy | TextPolicy:
+    """Who answers: the policy inside all wrappers."""
+    return innermost(policy.inner) if isinstance(policy, Wrapper) else policy
+
+
+def speaker(policy: Policy, turn: int) -> EnginePolicy | TextPolicy:
+    """Who answers at a turn, given the turn's seed: the policy itself, or the one that it wraps."""
+    return policy.speaker(turn) if isinstance(policy, Wrapper) else policy
 
 
 def decoded(policy: Policy, sampling: Sampling) -> Policy:

@@ -158,6 +158,7 @@ class ChatClient:
         """Close the connections."""
         self._stopped.set()
         self._http.close()
+        self._cache.close()
 
     def _ask_all(self, missing: dict[str, Question]) -> None:
         if self._gone:

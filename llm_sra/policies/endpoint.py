@@ -23,7 +23,7 @@ class Endpoint:
         client: How the server is asked; several policies may share one, and with it its limits and its cache.
         max_tokens: Longest reply.
         stop: Strings that end a reply; not part of it.
-        warmth: Temperature that stands for 1: what `decoded` takes for sampling that is not greedy.
+        temperature: What stands for temperature 1: what `decoded` takes for sampling that is not greedy.
         sampling: How tokens are drawn; `top_k` is left to the server, as the protocol does not know it. At temperature
             0 no seed is sent.
     """
@@ -33,13 +33,13 @@ class Endpoint:
     client: ChatClient = field(repr=False)
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
-    warmth: float = 1.0
+    temperature: float = 1.0
     sampling: Sampling = Sampling()
 
     def decoded(self, sampling: Sampling) -> "Endpoint":
-        """The same policy, with its tokens drawn this way; temperature 1 is `warmth`."""
-        warmth = self.warmth if sampling.temperature == 1 else sampling.temperature
-        return replace(self, sampling=replace(sampling, temperature=warmth))
+        """The same policy, with its tokens drawn this way; temperature 1 is `temperature`."""
+        temperature = self.temperature if sampling.temperature == 1 else sampling.temperature
+        return replace(self, sampling=replace(sampling, temperature=temperature))
 
     def at_temperature(self, temperature: float) -> "Endpoint":
         """The same policy at exactly this temperature."""

@@ -10,8 +10,18 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
-from llm_sra.policies.base import Decoded, EnginePolicy, Policy, PolicyError, TextPolicy
+from llm_sra.policies.base import (
+    Decoded,
+    EnginePolicy,
+    Policy,
+    PolicyError,
+    TextPolicy,
+    Wrapper,
+    innermost,
+    speaker,
+)
 from llm_sra.task import Message, Sampling
 
 TEMPERATURE, SAY = "temperature", "say"
@@ -103,11 +113,21 @@ class Perturbed:
             raise PolicyError(f"partner {self.name!r}: `temperature` goes with how: {TEMPERATURE}, and with no other")
         if (self.how == SAY) != (self.text is not None):
             raise PolicyError(f"partner {self.name!r}: `text` goes with how: {SAY}, and with no other")
-        if self.temperature is not None and not draws_tokens(self.inner):
+        if self.temperature is not None and not isinstance(innermost(self.inner), Decoded):
             raise PolicyError(
                 f"partner {self.name!r}: {self.inner.name!r} ({type(self.inner).__name__}) draws no tokens: it has "
                 "no temperature to raise. Perturb a model, an adapter or an endpoint, or choose another `how`"
             )
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that its replies depend on beside the inner policy."""
+        return {key: getattr(self, key) for key in ("how", "probability", "seed", "temperature", "text")}
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether every reply stays as the inner policy drew it: true for `temperature` alone."""
+        return self.how == TEMPERATURE
 
     def decoded(self, sampling: Sampling) -> "Perturbed":
         """The same, with the inner policy's tokens drawn this way; not those at the raised temperature."""
@@ -123,8 +143,7 @@ class Perturbed:
         Args:
             turn: The turn's seed.
         """
-        chosen = self._hot if self.how == TEMPERATURE and self._hit(turn) else self.inner
-        return chosen.speaker(turn) if isinstance(chosen, Perturbed) else chosen
+        return speaker(self._hot if self.how == TEMPERATURE and self._hit(turn) else self.inner, turn)
 
     def perturb(self, text: str, view: Sequence[Message], turn: int) -> str:
         """What becomes of a reply.
@@ -134,7 +153,7 @@ class Perturbed:
             view: What the seat saw.
             turn: The turn's seed.
         """
-        if isinstance(self.inner, Perturbed):
+        if isinstance(self.inner, Wrapper):
             text = self.inner.perturb(text, view, turn)
         if self.how == TEMPERATURE or not self._hit(turn):
             return text
@@ -153,8 +172,3 @@ class Perturbed:
     def _rng(self, turn: int, what: str) -> random.Random:
         key = f"{self.how}\x1f{self.seed}\x1f{turn}\x1f{what}"
         return random.Random(hashlib.blake2b(key.encode(), digest_size=8).digest())
-
-
-def draws_tokens(policy: Policy) -> bool:
-    """Whether a policy has a temperature."""
-    return draws_tokens(policy.inner) if isinstance(policy, Perturbed) else isinstance(policy, Decoded)

@@ -46,7 +46,7 @@ class TrainingMatch:
 
 
 @dataclass(frozen=True)
-class Lot:
+class MatchSet:
     """Matches that play the same problems, and share the episodes of each problem equally.
 
     Attributes:
@@ -59,7 +59,7 @@ class Lot:
 
     @property
     def hero(self) -> str:
-        """Seat of the hero whose partners are sampled; of other lots the first seat that is trained."""
+        """Seat of the hero whose partners are sampled; of other match sets the first seat that is trained."""
         return next(iter(self.matches[0].players))
 
     @property
@@ -88,14 +88,14 @@ class Roles:
 
 @dataclass(frozen=True)
 class Arm(Roles):
-    """What a training plays: its roles, and the lots that share a step's problems."""
+    """What a training plays: its roles, and the match sets that share a step's problems."""
 
-    lots: tuple[Lot, ...]
+    match_sets: tuple[MatchSet, ...]
 
     @property
     def matches(self) -> tuple[TrainingMatch, ...]:
-        """All matches of all lots."""
-        return tuple(training for lot in self.lots for training in lot.matches)
+        """All matches of all match sets."""
+        return tuple(training for match_set in self.match_sets for training in match_set.matches)
 
 
 def assign_roles(name: str, seats: Sequence[str], sharing: str, tau: float, sampled: bool = False) -> Roles:
@@ -148,7 +148,7 @@ def build_arm(
 
     together = seat_them(LIVE, {seat: Player(roles.heroes[seat], hero=seat) for seat in seats})
     if partners is not None:
-        lots = [
+        match_sets = [
             tuple(
                 seat_them(f"{hero}-with-{other}", {hero: Player(roles.heroes[hero], hero)}, policies, other)
                 for other, policies in partners.items()
@@ -156,9 +156,9 @@ def build_arm(
             for hero in seats
         ]
     elif not roles.adversaries:
-        return Arm(roles.heroes, {}, (Lot((together,), 1.0),))
+        return Arm(roles.heroes, {}, (MatchSet((together,), 1.0),))
     else:
-        lots = []
+        match_sets = []
         for hero in seats:
             adversary = adversary_of(hero, sharing)
             players = {
@@ -167,10 +167,10 @@ def build_arm(
                 else Player(adversary, hero, tether=roles.heroes[seat])
                 for seat in seats
             }
-            lots.append((seat_them(f"adversary-of-{hero}", players),))
-    found = [Lot(matches, (1 - live_share) / len(lots)) for matches in lots]
+            match_sets.append((seat_them(f"adversary-of-{hero}", players),))
+    found = [MatchSet(matches, (1 - live_share) / len(match_sets)) for matches in match_sets]
     if live_share:
-        found.append(Lot((together,), live_share))
+        found.append(MatchSet((together,), live_share))
     return Arm(roles.heroes, roles.adversaries, tuple(found))
 
 

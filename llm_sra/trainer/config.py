@@ -8,10 +8,10 @@ from typing import Any
 from trl import GRPOConfig, ModelConfig
 
 from llm_sra.engines import ENGINES
-from llm_sra.loading import task_options
+from llm_sra.objectives.tau_schedule import SCHEDULES
+from llm_sra.registry import task_options
 from llm_sra.trainer.arms import ARMS
 from llm_sra.trainer.objective import ALGORITHMS, LEVELS, RISKS, ObjectiveArguments, check_objective
-from llm_sra.trainer.schedule import SCHEDULES
 
 REPORTERS = ("tensorboard", "trackio", "wandb")  # the extras of that name install them
 IMPORTANCE_MODES = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from accelerate.utils import gather_object
 
-from llm_sra.credit import (
+from llm_sra.objectives import (
     explained_variance,
     gae,
     group_advantages,
@@ -19,8 +19,8 @@ from llm_sra.credit import (
     tethered_return,
     turn_rewards,
 )
-from llm_sra.credit.group import Baseline, Scale
-from llm_sra.risk import Risk, SmoothedWeights
+from llm_sra.objectives.group import Baseline, Scale
+from llm_sra.objectives.risk import Risk, SmoothedWeights
 from llm_sra.trainer.arms import Arm, Player
 from llm_sra.trainer.rollout import Rollout, Sample
 
@@ -255,7 +255,7 @@ def weigh_partners(
 
     Args:
         rollout: Its samples' advantages are weighed, and its notes filled in.
-        arm: The lots.
+        arm: The match sets.
         parts: See `parts_of`.
         returns: See `player_returns`.
         measure: Risk of (Z,) mean returns.
@@ -263,11 +263,11 @@ def weigh_partners(
     """
     sums = gather_object([{key: (values.sum().item(), len(values)) for key, values in returns.items()}])
     factors: dict[Key, float] = {}
-    for lot in arm.lots:
-        if not lot.sampled:
+    for match_set in arm.match_sets:
+        if not match_set.sampled:
             continue
-        hero = lot.hero
-        met = [training for training in lot.matches if any((training.match.name, hero) in one for one in sums)]
+        hero = match_set.hero
+        met = [training for training in match_set.matches if any((training.match.name, hero) in one for one in sums)]
         if not met:
             continue
         means = []

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from llm_sra.adapters import AdapterBank, AdapterError
+from llm_sra.models.adapters import AdapterBank, AdapterError
 from llm_sra.trainer.rows import joined
 
 HEADS = "value_heads.safetensors"

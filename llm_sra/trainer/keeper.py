@@ -9,12 +9,12 @@ import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import GRPOTrainer
 
-from llm_sra.adapters import AdapterBank
-from llm_sra.risk import SmoothedWeights
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.objectives.risk import SmoothedWeights
+from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.trainer import checkpoints
 from llm_sra.trainer.arms import Roles
 from llm_sra.trainer.critic import Critics
-from llm_sra.trainer.schedule import TauSchedule
 
 OBJECTIVE = "objective.pt"  # what the objective remembers from step to step
 logger = logging.getLogger(__name__)

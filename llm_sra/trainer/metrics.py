@@ -13,7 +13,8 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llm_sra.diagnostics import percentiles, reported
+from llm_sra.episodes import percentiles, reported
+from llm_sra.files import write_whole
 from llm_sra.task import Episode
 from llm_sra.trainer.rollout import Rollout
 
@@ -236,9 +237,7 @@ class MetricsFile(TrainerCallback):
         if state.is_world_process_zero and self.path.exists():
             lines = self.path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _step_of(line) <= state.global_step and "train_runtime" not in line]
-            partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-            partial.replace(self.path)
+            write_whole(self.path, "".join(line + "\n" for line in kept))
 
     def on_log(
         self,

@@ -1,7 +1,6 @@
 """Recipes and command lines to configurations; an unknown key is an error that names the nearest known one."""
 
 import argparse
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,7 +8,8 @@ from typing import Any, NoReturn
 import yaml
 from trl import TrlParser
 
-from llm_sra.loading import task_options
+from llm_sra.errors import NoFileError, did_you_mean
+from llm_sra.registry import find_recipe, model_name, task_options
 from llm_sra.trainer.config import ModelArguments, SRPOConfig
 
 
@@ -30,7 +30,8 @@ def parse(
     """A recipe, and what overrides it.
 
     Args:
-        recipe: YAML with one value per field. A path in it that starts with `./` or `../` is relative to the recipe.
+        recipe: YAML file with one value per field, or a shipped recipe's name (`worksheet/srpo`). A path in it that
+            starts with `./` or `../` is relative to the recipe.
         flags: As on the command line: `--tau 10 --seed 3`.
         overrides: Values under the recipe's keys. `task_args`, here or as a flag, takes the place of the options that
             it names; the recipe's others stay, if its task does.
@@ -40,7 +41,7 @@ def parse(
     """
     parser = _Parser([ModelArguments, SRPOConfig], allow_abbrev=False)
     known = {action.dest for action in parser._actions}
-    values = read_recipe(Path(recipe)) if recipe else {}
+    values = read_recipe(recipe) if recipe else {}
     written = {key: values.get(key) for key in ("task", "task_args")}
     for key in values:
         if key not in known:
@@ -66,19 +67,23 @@ def parse(
         config.task_args = {**(task_options(written["task_args"]) or {}), **(config.task_args or {})}
     if not model.model_name_or_path:
         raise ConfigError("model_name_or_path is missing: name a Hugging Face model or its folder")
-    if Path(model.model_name_or_path).is_dir():  # so that the run can be evaluated from any folder
-        model.model_name_or_path = str(Path(model.model_name_or_path).resolve())
+    model.model_name_or_path = model_name(model.model_name_or_path)  # so that the run can be evaluated from any folder
     return model, config
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(recipe: str | Path) -> dict[str, Any]:
     """The values of a recipe, with its own paths made absolute.
+
+    Args:
+        recipe: A path, or the name of a shipped recipe.
 
     Raises:
         ConfigError: If there is no such file, or it is not a YAML mapping.
     """
-    if not path.is_file():
-        raise ConfigError(f"no recipe {path} (looked for {path.absolute()})")
+    try:
+        path = find_recipe(recipe)
+    except NoFileError as error:
+        raise ConfigError(str(error)) from error
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -96,6 +101,4 @@ def relative_to(folder: Path, value: Any) -> Any:
 
 
 def _unknown(key: object, known: set[str], where: str) -> str:
-    nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown key {key!r} {where}{hint}"
+    return f"unknown key {key!r} {where}{did_you_mean(key, known, cutoff=0.4)}"

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from llm_sra.play import Table
+from llm_sra.playing import EpisodeSpec
 from llm_sra.task import Episode, Problem
-from llm_sra.trainer.arms import Arm, Lot, TrainingMatch
+from llm_sra.trainer.arms import Arm, MatchSet, TrainingMatch
 from llm_sra.trainer.rows import Row, rows_of
 
 
@@ -91,12 +91,16 @@ def problem_order(problems: Sequence[Problem], step: int, count: int, seed: int)
 
 
 def check_divides(problems: int, group_size: int, arm: Arm, processes: int, sampled: int | None = None) -> None:
-    """Raise ValueError unless a step's episodes divide evenly among lots, sampled partners and processes."""
-    equal = len({lot.share for lot in arm.lots}) == 1
-    for lot in arm.lots:
-        count, matches = problems * lot.share, min(len(lot.matches), sampled or len(lot.matches))
+    """Raise ValueError unless a step's episodes divide evenly among match sets, sampled partners and processes."""
+    equal = len({match_set.share for match_set in arm.match_sets}) == 1
+    for match_set in arm.match_sets:
+        count, matches = problems * match_set.share, min(len(match_set.matches), sampled or len(match_set.matches))
         if abs(count - round(count)) > 1e-9 or round(count) * matches % processes or round(count) < 1:
-            parts = f"matches ({len(arm.lots)})" if equal else f"the share of {lot.share:g} of each kind of match"
+            parts = (
+                f"matches ({len(arm.match_sets)})"
+                if equal
+                else f"the share of {match_set.share:g} of each kind of match"
+            )
             raise ValueError(
                 f"problems_per_step ({problems}) must be a multiple of {parts} times processes ({processes}), so that "
                 "every match and every process gets the same number of episodes"
@@ -108,7 +112,7 @@ def check_divides(problems: int, group_size: int, arm: Arm, processes: int, samp
             )
 
 
-def seat_tables(
+def episode_specs(
     arm: Arm,
     problems: Sequence[Problem],
     group_size: int,
@@ -116,13 +120,13 @@ def seat_tables(
     processes: int,
     sampled: int | None = None,
     key: object = "",
-) -> list[tuple[Table, TrainingMatch]]:
-    """The episodes that one process plays: the lots share the problems, the processes share the groups.
+) -> list[tuple[EpisodeSpec, TrainingMatch]]:
+    """The episodes that one process plays: the match sets share the problems, the processes share the groups.
 
     Args:
         arm: The matches.
         problems: Of the whole step.
-        group_size: Episodes of a problem; where a lot has several matches, they have equal parts of them.
+        group_size: Episodes of a problem; where a match set has several matches, they have equal parts of them.
         rank: Of this process.
         processes: How many there are.
         sampled: How many of its partners each hero meets, drawn anew for each `key`; None: all of them.
@@ -133,8 +137,8 @@ def seat_tables(
     """
     check_divides(len(problems), group_size, arm, processes, sampled)
     groups: list[tuple[Problem, TrainingMatch, int, int]] = []
-    for number, (lot, played) in enumerate(_share_out(arm.lots, problems)):
-        matches = _drawn(lot, sampled, f"{key}/{number}")
+    for number, (match_set, played) in enumerate(_share_out(arm.match_sets, problems)):
+        matches = _drawn(match_set, sampled, f"{key}/{number}")
         size = group_size // len(matches)
         before: Counter[str] = Counter()
         for problem in played:
@@ -142,35 +146,35 @@ def seat_tables(
             before[problem.id] += 1
     return [
         # A problem that comes up twice gets other numbers, hence other seeds: its episodes would else be the same.
-        (Table(problem, training.match, earlier * size + index), training)
+        (EpisodeSpec(problem, training.match, earlier * size + index), training)
         for problem, training, earlier, size in groups[rank::processes]
         for index in range(size)
     ]
 
 
 def group_sizes(arm: Arm, group_size: int, sampled: int | None = None) -> dict[str, int]:
-    """By match, how many neighbouring episodes are a group; arguments as of `seat_tables`."""
+    """By match, how many neighbouring episodes are a group; arguments as of `episode_specs`."""
     return {
-        training.match.name: group_size // min(len(lot.matches), sampled or len(lot.matches))
-        for lot in arm.lots
-        for training in lot.matches
+        training.match.name: group_size // min(len(match_set.matches), sampled or len(match_set.matches))
+        for match_set in arm.match_sets
+        for training in match_set.matches
     }
 
 
-def _share_out(lots: Sequence[Lot], problems: Sequence[Problem]) -> list[tuple[Lot, list[Problem]]]:
-    """The problems of each lot, as evenly spread over all of them as their shares allow."""
-    counts = [round(lot.share * len(problems)) for lot in lots]
-    order = sorted((place / count, lot) for lot, count in enumerate(counts) for place in range(count))
-    chosen: list[list[Problem]] = [[] for _ in lots]
-    for problem, (_, lot) in zip(problems, order, strict=True):
-        chosen[lot].append(problem)
-    return list(zip(lots, chosen, strict=True))
+def _share_out(match_sets: Sequence[MatchSet], problems: Sequence[Problem]) -> list[tuple[MatchSet, list[Problem]]]:
+    """The problems of each match set, as evenly spread over all of them as their shares allow."""
+    counts = [round(match_set.share * len(problems)) for match_set in match_sets]
+    order = sorted((place / count, match_set) for match_set, count in enumerate(counts) for place in range(count))
+    chosen: list[list[Problem]] = [[] for _ in match_sets]
+    for problem, (_, match_set) in zip(problems, order, strict=True):
+        chosen[match_set].append(problem)
+    return list(zip(match_sets, chosen, strict=True))
 
 
-def _drawn(lot: Lot, sampled: int | None, key: str) -> Sequence[TrainingMatch]:
-    if sampled is None or sampled >= len(lot.matches):
-        return lot.matches
-    return random.Random(key).sample(lot.matches, sampled)
+def _drawn(match_set: MatchSet, sampled: int | None, key: str) -> Sequence[TrainingMatch]:
+    if sampled is None or sampled >= len(match_set.matches):
+        return match_set.matches
+    return random.Random(key).sample(match_set.matches, sampled)
 
 
 def collect(episodes: Sequence[Episode], matches: Sequence[TrainingMatch], mask_truncated: bool) -> Rollout:

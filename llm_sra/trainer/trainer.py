@@ -24,19 +24,18 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from llm_sra import risk
-from llm_sra.adapters import AdapterBank
-from llm_sra.credit import exact_tether, value_loss
 from llm_sra.engines import Engine
-from llm_sra.play import play
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.objectives import exact_tether, risk, value_loss
+from llm_sra.objectives.tau_schedule import TauSchedule
+from llm_sra.playing import play
 from llm_sra.task import Task
 from llm_sra.trainer import checkpoints, crediting, metrics
 from llm_sra.trainer.arms import Arm, tether_strength
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics, critic_of
 from llm_sra.trainer.loss import Share, accumulation_scale, by_length, loss_inputs, micro_batches, reduce_tokens
-from llm_sra.trainer.rollout import Rollout, Sample, collect, group_sizes, problem_order, seat_tables
-from llm_sra.trainer.schedule import TauSchedule
+from llm_sra.trainer.rollout import Rollout, Sample, collect, episode_specs, group_sizes, problem_order
 from llm_sra.trainer.scorer import RowScorer
 
 logger = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ class SRPOTrainer(RowScorer):
         self._schedule = TauSchedule(
             args.tau_schedule, tether_strength(args.arm, args.tau), args.tau_start, steps, args.target_kl
         )
-        heroes = [lot.hero for lot in arm.lots if lot.sampled]
+        heroes = [match_set.hero for match_set in arm.match_sets if match_set.sampled]
         self._smoothed = {hero: risk.SmoothedWeights(args.risk_smoothing) for hero in heroes if args.risk_smoothing}
         self._means = metrics.TokenMeans()
         self._grad_norms: dict[str, float] = {}
@@ -141,7 +140,7 @@ class SRPOTrainer(RowScorer):
 
     def _play(self) -> Rollout:
         args, step = self.args, self.state.global_step
-        seated = seat_tables(
+        seated = episode_specs(
             self.arm,
             problem_order(self.problems, step, args.problems_per_step, args.seed),
             args.num_generations,
@@ -178,7 +177,7 @@ class SRPOTrainer(RowScorer):
             crediting.credit_groups(
                 rollout, parts, returns, sizes, args.scale_rewards, args.advantage_baseline, batch_std
             )
-        if any(lot.sampled for lot in self.arm.lots):
+        if any(match_set.sampled for match_set in self.arm.match_sets):
             crediting.weigh_partners(rollout, self.arm, parts, returns, self._risk, self._smoothed)
 
     def _risk(self, returns: torch.Tensor) -> risk.Risk:

@@ -1,0 +1,41 @@
+"""Writes a report's files."""
+
+from pathlib import Path
+
+from eval.report.episodes import sample
+from eval.report.gather import Gathered, ReportError
+from eval.report.markdown import markdown
+from eval.report.page import page
+from eval.report.sections import sections
+from llm_sra.files import write_whole
+
+PICTURES = "figures"
+
+
+def write_report(gathered: Gathered, out: str | Path, title: str | None = None) -> list[Path]:
+    """Write `report.html`, `report.md` and the pictures of the latter in `figures/`.
+
+    Args:
+        gathered: What is known.
+        out: Folder; made if missing. Files of an earlier report are replaced.
+        title: Heading; names the settings if None.
+
+    Returns:
+        The page, the Markdown, and the folder of the pictures.
+
+    Raises:
+        ReportError: If `out` is a file.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ReportError(f"{out} is a file: choose another --out")
+    title = title or f"Report: {' and '.join(group.label for group in gathered.groups[:4])}"
+    parts, store = sections(gathered), sample(gathered)
+    html, text = page(title, parts, store), markdown(title, parts, PICTURES)
+    text += f"\nEpisodes: {store.shown:,} of {store.found:,} can be read in report.html.\n"
+    (out / PICTURES).mkdir(parents=True, exist_ok=True)
+    for picture in (picture for part in parts for picture in part.pictures):
+        write_whole(out / PICTURES / f"{picture.name}.png", picture.png)
+    write_whole(out / "report.md", text)
+    write_whole(out / "report.html", html)
+    return [out / "report.html", out / "report.md", out / PICTURES]

@@ -1,0 +1,44 @@
+"""What an evaluation shows by itself: its tables in the terminal and in `table.md`, and its picture `figure.png`.
+
+`llm_sra.evaluate` plays and writes `results.json`, `episodes.jsonl` and `store/`. The page on several runs is
+`eval.report`.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from eval.contributions import contribution_grids
+from eval.cross_play import cross_play_grids
+from eval.groups import groups
+from eval.plots import COLOURS, quickstart_figure
+from eval.table import markdown, print_tables
+from llm_sra.evaluation.results import read_results
+from llm_sra.files import write_whole
+from llm_sra.runs import Run
+
+PLAIN_WIDTH = 100  # where the output is not a terminal
+
+
+def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
+    """Print an evaluation's tables, and write them to `table.md` and a picture to `figure.png`.
+
+    Args:
+        runs: That were evaluated; their training curves are drawn.
+        folder: Where `llm_sra.evaluate` wrote `results.json` and `episodes.jsonl`.
+
+    Returns:
+        The picture; None if there are too many runs for one.
+    """
+    folder = Path(folder)
+    results = read_results(folder)
+    more = cross_play_grids(results, groups(runs)) if results.cross_play else []
+    more += contribution_grids(results)
+    print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=more)
+    write_whole(folder / "table.md", markdown(results, more=more))
+    if len(runs) > len(COLOURS):
+        print(f"no picture: it shows at most {len(COLOURS)} runs, not {len(runs)}")
+        return None
+    return quickstart_figure(runs, results, folder / "figure.png")

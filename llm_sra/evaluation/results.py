@@ -1,0 +1,243 @@
+"""What an evaluation wrote, read back: the records, and who solved which problem. No statistics here.
+
+Where a task names a headline of its own, a share in [0, 1], it stands here in the place of the share solved.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_sra.evaluation.records import TeamRecord
+from llm_sra.evaluation.runner import Record
+from llm_sra.partners.rosters import SELF_PLAY
+
+Key = tuple[str, str, str, str]  # run, seat, partner, decoding
+
+
+class ResultsError(ValueError):
+    """Results are missing, or do not hold what is asked of them."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """One evaluation, or several of the same runs' task joined by `merge`.
+
+    Attributes:
+        records: As `llm_sra.evaluate` returns them; but with a headline, `solve_rate` is its mean.
+        problems: By (run, seat, partner, decoding), the ids of the problems in the order in which they were played.
+        solved: By the same key, whether each was solved, 0 or 1, or its headline: shape (problems,), in [0, 1].
+        settings: Of the evaluation: `split`, `seed`, `roster`, and where there are any `task_args`, and the task's
+            `headline` and `idle`.
+        missing: By name, why a partner of the roster was not played.
+        cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
+        teams: Records of runs' teams with others in some of their seats.
+    """
+
+    records: tuple[Record, ...]
+    problems: Mapping[Key, tuple[str, ...]]
+    solved: Mapping[Key, NDArray[np.float64]]
+    settings: Mapping[str, Any]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    cross_play: tuple[Record, ...] = ()
+    teams: tuple[TeamRecord, ...] = ()
+
+    @property
+    def measure(self) -> str:
+        """What shares are of, in words."""
+        return self.settings.get("headline") or "share of problems solved"
+
+    @property
+    def idle(self) -> str | None:
+        """The task's partner that does no work, if it names one."""
+        return self.settings.get("idle")
+
+    @property
+    def interval_name(self) -> str:
+        """How the intervals of records were computed."""
+        return "normal" if self.settings.get("headline") else "Wilson"
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Names of the runs, in the order in which they were evaluated."""
+        return tuple(dict.fromkeys(record.run for record in self.records))
+
+    @property
+    def seats(self) -> tuple[str, ...]:
+        """Names of the seats."""
+        return tuple(dict.fromkeys(record.seat for record in self.records))
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """Names of the roster's partners, in its order; self-play is not among them."""
+        return tuple(dict.fromkeys(record.partner for record in self.records if record.partner != SELF_PLAY))
+
+    @property
+    def decodings(self) -> tuple[str, ...]:
+        """`greedy`, `sampled` or both."""
+        return tuple(dict.fromkeys(record.decoding for record in self.records))
+
+    @cached_property
+    def _records(self) -> Mapping[Key, Record]:
+        return {_key(record): record for record in self.records}
+
+    @cached_property
+    def _crossed(self) -> Mapping[Key, Record]:
+        return {_key(record): record for record in self.cross_play}
+
+    def record(self, run: str, seat: str, partner: str, decoding: str) -> Record:
+        """One record.
+
+        Raises:
+            ResultsError: If there is none.
+        """
+        found = self._records.get((run, seat, partner, decoding))
+        if found is None:
+            raise ResultsError(f"no record of run {run!r}, seat {seat!r}, partner {partner!r}, decoding {decoding!r}")
+        return found
+
+    def rate(self, runs: Iterable[str], seats: Sequence[str], partners: Sequence[str], decoding: str) -> float:
+        """The share of problems solved, or the task's headline: mean over some runs, seats and partners, all alike.
+
+        Raises:
+            ResultsError: If one of them was not played.
+        """
+        each = product(runs, seats, partners)
+        return fmean(self.record(run, seat, partner, decoding).solve_rate for run, seat, partner in each)
+
+    def between(self, run: str, seat: str, other: str, decoding: str) -> Record | None:
+        """A run with another, or with itself: None if they did not play."""
+        if run == other:
+            return self.record(run, seat, SELF_PLAY, decoding)
+        return self._crossed.get((run, seat, other, decoding))
+
+    def per_problem(self, run: str, decoding: str, partners: Sequence[str]) -> NDArray[np.float64]:
+        """Of each problem, the share of seats and partners with whom a run solved it.
+
+        Args:
+            run: Its name.
+            decoding: `greedy` or `sampled`.
+            partners: Which, `self-play` included if wanted.
+
+        Returns:
+            Shape (problems,), in [0, 1], in the order of `problem_ids`.
+
+        Raises:
+            ResultsError: If the run did not play all of them on the same problems.
+        """
+        self.problem_ids(run, decoding, partners)
+        keys = [(run, seat, partner, decoding) for seat in self.seats for partner in partners]
+        return np.mean([self.solved[key] for key in keys], axis=0, dtype=np.float64)
+
+    def problem_ids(self, run: str, decoding: str, partners: Sequence[str]) -> tuple[str, ...]:
+        """The problems on which a run met these partners, in each seat.
+
+        Raises:
+            ResultsError: If they were not the same for all of them, or a partner was not met.
+        """
+        keys = [(run, seat, partner, decoding) for seat in self.seats for partner in partners]
+        if not keys:
+            raise ResultsError("no partner is named: give at least one")
+        for key in keys:
+            if key not in self.problems:
+                raise ResultsError(f"no episodes of run {key[0]!r}, seat {key[1]!r}, partner {key[2]!r}, {key[3]}")
+            if self.problems[key] != self.problems[keys[0]]:
+                raise ResultsError(f"{key} and {keys[0]} were played on different problems, so they do not compare")
+        return self.problems[keys[0]]
+
+
+def read_results(folder: str | Path) -> Results:
+    """Read `results.json` and `episodes.jsonl` from an evaluation's folder.
+
+    Raises:
+        ResultsError: If one is missing, or they are not of one evaluation.
+    """
+    folder = Path(folder)
+    paths = folder / "results.json", folder / "episodes.jsonl"
+    for path in paths:
+        if not path.is_file():
+            raise ResultsError(f"no {path}: expected an evaluation's folder, as `llm-sra eval --out` writes it")
+    loaded = json.loads(paths[0].read_text(encoding="utf-8"))
+    records = tuple(_record(item) for item in loaded["records"])
+    cross_play = tuple(_record(item) for item in loaded.get("cross_play", ()))
+    teams = tuple(
+        TeamRecord(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})
+        for item in loaded.get("teams", ())
+    )
+    headline = loaded.get("settings", {}).get("headline")
+    played: dict[Key, list[tuple[str, bool]]] = {}
+    shares: dict[Key, list[float]] = {}
+    with paths[1].open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.strip():
+                item = json.loads(line)
+                key = item["run"], item["seat"], item["partner"], item["decoding"]
+                played.setdefault(key, []).append((item["problem"], item["solved"]))
+                shares.setdefault(key, []).append(item["metrics"][headline] if headline else item["solved"])
+    for record in (*records, *cross_play):
+        key = _key(record)
+        found = played.get(key, [])
+        if (len(found), sum(solved for _, solved in found)) != (record.n, round(record.n * record.solve_rate)):
+            raise ResultsError(f"{paths[0]} and {paths[1]} are not of one evaluation: they differ on {key}")
+    problems = {key: tuple(problem for problem, _ in pairs) for key, pairs in played.items()}
+    solved = {key: np.array(values, dtype=np.float64) for key, values in shares.items()}
+    if headline:
+        records, cross_play = (tuple(_with_headline(r, solved) for r in part) for part in (records, cross_play))
+    missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
+    return Results(records, problems, solved, loaded.get("settings", {}), missing, cross_play, teams)
+
+
+def merge(parts: Sequence[Results]) -> Results:
+    """Join evaluations of different runs with one roster.
+
+    Raises:
+        ResultsError: If there are none, one run is in two of them, or their partners or settings differ.
+    """
+    if not parts:
+        raise ResultsError("no results to merge")
+    runs = [run for part in parts for run in part.runs]
+    if twice := sorted({run for run in runs if runs.count(run) > 1}):
+        raise ResultsError(f"evaluated more than once: {', '.join(twice)}")
+    for part in parts[1:]:
+        if set(part.partners) != set(parts[0].partners) or dict(part.settings) != dict(parts[0].settings):
+            raise ResultsError(f"{part.runs} and {parts[0].runs} were not evaluated with one roster and one setting")
+    return Results(
+        tuple(record for part in parts for record in part.records),
+        {key: ids for part in parts for key, ids in part.problems.items()},
+        {key: flags for part in parts for key, flags in part.solved.items()},
+        parts[0].settings,
+        {partner: reason for part in parts for partner, reason in part.missing.items()},
+        tuple(record for part in parts for record in part.cross_play),
+        tuple(record for part in parts for record in part.teams),
+    )
+
+
+def labels(runs: Sequence[str]) -> dict[str, str]:
+    """Short names: without the folder above, if all runs lie in the same one."""
+    short = [run.rsplit("/", 1) for run in runs]
+    same = len({tuple(parts[:-1]) for parts in short}) == 1
+    return {run: parts[-1] if same else run for run, parts in zip(runs, short, strict=True)}
+
+
+def _with_headline(record: Record, shares: Mapping[Key, NDArray[np.float64]]) -> Record:
+    """The record with its headline in the place of the share solved, and that one's normal 95 % interval."""
+    values = shares[_key(record)]
+    mean = float(values.mean())
+    reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
+    return replace(record, solve_rate=mean, solve_rate_ci95=(max(0.0, mean - reach), min(1.0, mean + reach)))
+
+
+def _key(record: Record) -> Key:
+    return record.run, record.seat, record.partner, record.decoding
+
+
+def _record(item: Mapping[str, Any]) -> Record:
+    low, high = item["solve_rate_ci95"]
+    return Record(**{**item, "solve_rate_ci95": (low, high)})

@@ -1,0 +1,1 @@
+"""Export of trained policies: PEFT adapters and merged models, their model cards, and the hub."""

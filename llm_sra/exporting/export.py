@@ -1,0 +1,94 @@
+"""Exports a trained policy: a PEFT adapter that plain `PeftModel.from_pretrained` loads, or a merged model."""
+
+import shutil
+from pathlib import Path
+
+from peft import PeftModel
+
+from llm_sra.errors import unknown
+from llm_sra.exporting import hub
+from llm_sra.exporting.cards import Exported, find_evaluation, model_card
+from llm_sra.models.adapters import CARD, read_config
+from llm_sra.models.loading import load_model
+from llm_sra.runs import Run, RunError
+
+
+def export(
+    run: str | Path | Run,
+    policy: str,
+    out: str | Path,
+    *,
+    merge: bool = False,
+    evaluation: str | Path | None = None,
+    push_to_hub: str | None = None,
+    private: bool = False,
+) -> Path:
+    """Write one policy of a run, with tokenizer, chat template and a model card; and upload it, if that is asked for.
+
+    Args:
+        run: A finished run.
+        policy: Name of an adapter of the run, such as a seat's.
+        out: A new or empty folder.
+        merge: Merge the adapter into the base and write a plain model folder.
+        evaluation: Folder of `llm-sra eval` whose results the card shows; the run's `report` if None, where there is
+            one.
+        push_to_hub: Repository `namespace/name` that the folder is uploaded to; None: nothing is sent.
+        private: Make that repository private.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: If the run is not finished, or `out` holds something, or `evaluation` knows nothing of the run.
+        UnknownNameError: If the run has no such policy.
+        AdapterError: If the policy is not a LoRA adapter in safetensors.
+        HubError: If the upload fails; the folder is there then.
+    """
+    if push_to_hub is not None:
+        hub.check_repository(push_to_hub)
+    elif private:
+        raise hub.HubError("private is of the repository on the hub: name it with --push_to_hub, too")
+    run = run if isinstance(run, Run) else Run.open(run)
+    out = Path(out)
+    if not run.adapters.is_dir():
+        raise RunError(
+            f"{run.path} has no adapters: the training has not finished; export one of its checkpoints' runs "
+            "after `--resume_from_checkpoint true`"
+        )
+    known = [folder.name for folder in run.adapters.iterdir() if folder.is_dir()]
+    if policy not in known:
+        raise unknown("policy", policy, known)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} already holds something: choose a new folder for the export")
+    card = model_card(
+        Exported(
+            run,
+            policy,
+            rank=read_config(run.adapters / policy).r,
+            merged=merge,
+            where=push_to_hub or "path/to/this/folder",
+            evaluation=find_evaluation(run, evaluation),
+        )
+    )
+    base, tokenizer = load_model(
+        str(run.config["model_name_or_path"]),
+        dtype=run.config.get("dtype"),
+        revision=run.config.get("model_revision"),
+        trust_remote_code=bool(run.config.get("trust_remote_code")),
+    )
+    model = PeftModel.from_pretrained(base, str(run.adapters / policy))
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    saved = model.merge_and_unload() if merge else model
+    saved.save_pretrained(str(partial))
+    tokenizer.save_pretrained(str(partial))
+    if not merge:
+        shutil.copy(run.adapters / policy / CARD, partial / CARD)
+    card.save(partial / "README.md")
+    if out.exists():
+        out.rmdir()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial.replace(out)
+    if push_to_hub is not None:
+        hub.push(out, push_to_hub, private)
+    return out

@@ -1,0 +1,1 @@
+"""Base models: loading, LoRA adapters on one base, chat templates. Nothing is generated or trained here."""

@@ -1,0 +1,1 @@
+"""Partners: rosters, the loader that turns their entries into policies, and what tells policies apart."""

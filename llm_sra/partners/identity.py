@@ -1,0 +1,77 @@
+"""What sits in a seat, by its content: equal identities play alike, whatever the file, the folder or the name.
+
+Weights are told apart by a hash of them, scripts by their source, recordings by what they say. What an engine's policy
+plays on is `loader`'s to say. Names of runs and rosters are not known here.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llm_sra.policies import Endpoint, EnginePolicy, Policy, Recorded, Scripted, Wrapper
+
+Facts = dict[str, Any]
+
+
+def digest(value: Any) -> str:
+    """A short hash of a value that JSON can hold; of any other, its type alone counts."""
+    text = json.dumps(value, sort_keys=True, default=lambda other: _name(type(other)))
+    return hashlib.blake2b(text.encode(), digest_size=8).digest().hex()
+
+
+def describe(policy: Policy, on_engine: Callable[[EnginePolicy], Facts]) -> Facts:
+    """Everything that a policy's replies depend on, apart from what it sees and its chance.
+
+    Args:
+        policy: Decoded as it will play.
+        on_engine: Says what an engine's policy plays on: the base, the adapter, the kind of engine.
+    """
+    if isinstance(policy, EnginePolicy):
+        return {**on_engine(policy), "sampling": _plain(policy.sampling), "fixed_seed": policy.fixed_seed}
+    if isinstance(policy, Wrapper):
+        return {"of": describe(policy.inner, on_engine), **policy.settings}
+    if isinstance(policy, Endpoint):
+        asked = {"url": policy.client.url, "model": policy.model, "max_tokens": policy.max_tokens, "stop": policy.stop}
+        return {**asked, "temperature": policy.temperature, "sampling": _plain(policy.sampling)}
+    if isinstance(policy, Recorded):
+        return {"recorded": digest(policy.recorded)}
+    if isinstance(policy, Scripted):
+        return {"script": script(policy.partner)}
+    return {"policy": script(policy)}
+
+
+def script(thing: object) -> Facts:
+    """A Python object by its class, the source that the class stands in, and its attributes."""
+    return {"class": _name(type(thing)), "source": source_digest(type(thing)), "with": getattr(thing, "__dict__", {})}
+
+
+def source_digest(cls: type) -> str:
+    """A hash of the file that defines a class, and of the other files of its package; empty if there is no file."""
+    try:
+        file = Path(inspect.getsourcefile(cls) or "")
+    except TypeError:
+        return ""
+    return _of_files(file) if file.is_file() else ""
+
+
+def _of_file(path: Path) -> str:
+    """A hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=8)).hexdigest()
+
+
+def _of_files(file: Path) -> str:
+    package = (file.parent / "__init__.py").is_file()
+    return digest([(path.name, _of_file(path)) for path in (sorted(file.parent.glob("*.py")) if package else [file])])
+
+
+def _plain(sampling: Any) -> list[float]:
+    return [sampling.temperature, sampling.top_p, sampling.top_k]
+
+
+def _name(cls: type) -> str:
+    return cls.__qualname__

@@ -1,0 +1,205 @@
+"""Loads what sits at the table: the agents of runs, and the partners of rosters, each kind in its own way.
+
+Each base model is loaded once, and every adapter onto its own base. What is played, and counted, is not known here.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llm_sra.engines import Engine, EngineOptions, make_engine
+from llm_sra.errors import NoFileError
+from llm_sra.models.adapters import AdapterBank, AdapterError, fingerprint, read_card, read_config
+from llm_sra.models.chat_templates import Renderer, TemplateError
+from llm_sra.models.loading import ModelError, load_model
+from llm_sra.partners.identity import Facts, describe, digest
+from llm_sra.partners.rosters import Entry, RosterError
+from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted, UnavailableError
+from llm_sra.registry import load_partner
+from llm_sra.runs import Run
+from llm_sra.task import Task
+
+CANNOT_BE_HAD = (UnavailableError, NoFileError, ModelError, AdapterError, TemplateError)  # what a partner may raise
+
+
+@dataclass(frozen=True)
+class Agents:
+    """The policies of one run, ready to be seated.
+
+    Attributes:
+        run: Name of the run.
+        arm: Its objective.
+        heroes: Adapter of each seat, as the engine knows it.
+        engine: Name of the engine.
+    """
+
+    run: str
+    arm: str
+    heroes: Mapping[str, str | None]
+    engine: str
+
+
+class PolicyLoader:
+    """Loads each base model once, and every adapter onto its own base.
+
+    Args:
+        task: What is played.
+        options: The engine of the runs' agents; models that are partners are played by transformers.
+        max_reply_tokens: Token limit of a reply, for endpoints; the task's own if None.
+        live: The policy of each seat that is being trained, for `live` partners that are given no others.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        options: EngineOptions = EngineOptions(),
+        max_reply_tokens: int | None = None,
+        live: Mapping[str, EnginePolicy] | None = None,
+    ) -> None:
+        self.task, self._options, self._live = task, options, live
+        self.engines: dict[str, Engine] = {}
+        self._max_reply_tokens = max_reply_tokens or task.max_reply_tokens
+        self._banks: dict[str, AdapterBank] = {}
+        self._facts: dict[str, Facts] = {}
+        self._lent: set[str] = set()
+        self._clients: list[ChatClient] = []
+
+    def __enter__(self) -> "PolicyLoader":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the engines, and close the connections to endpoints."""
+        for name, engine in self.engines.items():
+            if name not in self._lent:
+                engine.close()
+        for client in self._clients:
+            client.close()
+
+    def lend(self, name: str, engine: Engine, bank: AdapterBank) -> None:
+        """Use an engine, under this name, for adapters on its base; who lends it closes it."""
+        self.engines[name], self._banks[name] = engine, bank
+        self._lent.add(name)
+
+    def agents(self, run: Run) -> Agents:
+        """The heroes of a run."""
+        engine = self._engine(str(run.config["model_name_or_path"]), run.config, self._options)
+        heroes = {seat: self._load(engine, run.adapters / name) for seat, name in run.heroes.items()}
+        return Agents(run.name, str(run.config["arm"]), heroes, engine)
+
+    def partner(self, entry: Entry, live: Mapping[str, EnginePolicy] | None = None) -> dict[str, Policy]:
+        """The policy of a roster's entry for each seat.
+
+        Args:
+            entry: Of the roster.
+            live: The policy of each seat that a `live` partner is.
+
+        Endpoints are not asked here: whether one can be had turns out at its first reply, as all may be in its cache.
+
+        Raises:
+            UnavailableError, NoFileError, ModelError, AdapterError, TemplateError: If its file or model is missing, or
+                cannot be used: `CANNOT_BE_HAD`.
+            UnknownNameError, ValueError, PolicyError: If the roster asks for what there is not.
+        """
+        if entry.kind == "live":
+            live = live or self._live
+            if live is None:
+                raise RosterError(
+                    f"partner {entry.name!r} is of kind live: the partner that was trained beside, and nobody was"
+                )
+            return {seat: replace(policy, name=entry.name, **entry.options) for seat, policy in live.items()}
+        if entry.kind == "adapter":
+            return self._adapters(entry)
+        if entry.kind == "perturbed":
+            how = {key: value for key, value in entry.options.items() if key != "of"}
+            inner = self.partner(entry.options["of"], live)
+            return {seat: Perturbed(entry.name, policy, **how) for seat, policy in inner.items()}
+        return dict.fromkeys(self.task.seats, self._for_any_seat(entry))
+
+    def identity(self, policy: Policy) -> str:
+        """A short hash of what a policy is: the same for equal weights, scripts and settings, wherever they lie."""
+        return digest(describe(policy, self._on_engine))
+
+    def _on_engine(self, policy: EnginePolicy) -> Facts:
+        """What a policy plays on: the base's weights and template, the engine, and the adapter's weights."""
+        bank = self._banks[policy.engine]
+        if policy.adapter is None:
+            return self._facts[policy.engine]
+        key = f"{policy.engine}\x1f{policy.adapter}"
+        if key not in self._facts:
+            self._facts[key] = {"weights": bank.digest(policy.adapter), **bank.shape(policy.adapter)}
+        return {**self._facts[policy.engine], "adapter": self._facts[key]}
+
+    def _for_any_seat(self, entry: Entry) -> Policy:
+        if entry.kind == "scripted":
+            return Scripted(entry.name, load_partner(entry.policy, self.task))
+        if entry.kind == "recorded":
+            return Recorded(entry.name, entry.policy, **entry.options)
+        if entry.kind == "endpoint":
+            return self._endpoint(entry)
+        return EnginePolicy(entry.name, self._engine(entry.policy, entry.options))
+
+    def _endpoint(self, entry: Entry) -> Endpoint:
+        options = dict(entry.options)
+        max_tokens, temperature = options.pop("max_tokens", self._max_reply_tokens), options.pop("temperature", 1.0)
+        client = ChatClient(**options)
+        self._clients.append(client)
+        return Endpoint(entry.name, entry.policy, client, max_tokens, self.task.stop, temperature)
+
+    def _adapters(self, entry: Entry) -> dict[str, Policy]:
+        policies: dict[str, Policy] = {}
+        for seat in self.task.seats:
+            folder = Path(entry.policy.replace("{seat}", seat))
+            engine = self._base_of(folder, entry.options)
+            policies[seat] = EnginePolicy(entry.name, engine, self._load(engine, folder))
+        return policies
+
+    def _base_of(self, folder: Path, options: Mapping[str, Any]) -> str:
+        """Engine for a saved adapter: one whose base has the weights it was trained on, else one of its own base."""
+        trained_on = read_card(folder).get("base_fingerprint")
+        for name, bank in self._banks.items():
+            if fingerprint(bank.base) == trained_on:
+                return name
+        return self._engine(str(options.get("base") or read_config(folder).base_model_name_or_path), options)
+
+    def _load(self, engine: str, folder: Path) -> str:
+        """Name under which the engine's base has a saved adapter."""
+        digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+        name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', folder.name)}-{digest}"
+        if name not in self._banks[engine].names:
+            self._banks[engine].load(folder, name)
+        return name
+
+    def _engine(self, base: str, config: Mapping[str, Any], options: EngineOptions = EngineOptions()) -> str:
+        """Name of the engine for a base model, loaded once for each way of loading it."""
+        how = {key: config[key] for key in ("dtype", "model_revision", "chat_template_kwargs") if config.get(key)}
+        name = f"{base} {json.dumps(how, sort_keys=True)}"
+        if name not in self.engines:
+            generates_here = options.kind == "transformers"
+            model, tokenizer = load_model(
+                base,
+                dtype=config.get("dtype"),
+                revision=config.get("model_revision"),
+                trust_remote_code=bool(config.get("trust_remote_code")),
+                device="cuda" if generates_here and torch.cuda.is_available() else "cpu",
+            )
+            bank, renderer = AdapterBank(model), Renderer(tokenizer, config.get("chat_template_kwargs"))
+            if generates_here:
+                options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
+            self.engines[name], self._banks[name] = make_engine(options, bank, renderer), bank
+            self._facts[name] = {
+                "base": fingerprint(bank.base),
+                "dtype": str(bank.base.dtype),
+                "template": [tokenizer.chat_template, config.get("chat_template_kwargs"), len(tokenizer)],
+                "engine": options.kind,
+                "context": self.engines[name].context_length,
+            }
+        return name

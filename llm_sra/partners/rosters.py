@@ -1,0 +1,236 @@
+"""Rosters: named lists of partners for evaluation or training, read and checked.
+
+    partners:
+      - {name: lazy, kind: scripted, policy: lazy}                # of the task, path/to/file.py:Class or module:Class
+      - {name: other-run, kind: adapter, policy: ./agents/{seat}} # an adapter of any base; {seat}: one per seat
+      - {name: stranger, kind: model, policy: ../models/other}    # a Hugging Face model, own tokenizer and template
+      - name: hosted                                              # a model on any OpenAI-compatible server
+        kind: endpoint
+        policy: qwen/qwen3-4b                                     # as the server calls it
+        base_url: https://example.org/v1
+        key_env: EXAMPLE_KEY                                      # variable that holds the key
+        requests_per_minute: 60
+        token_budget: 500000
+        cache: cache/qwen3-4b.jsonl
+      - {name: written, kind: recorded, policy: replies.jsonl, field: reply}  # replays what was once said
+      - {name: deaf, kind: perturbed, of: {kind: scripted, policy: diligent}, how: drop, probability: 0.3, seed: 1}
+      - {name: own, kind: live}  # the partner that is, or was, trained beside; in a training alone also `seeds: 3`
+
+Paths are relative to the roster. How a partner takes its seat is `loader`'s part.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from llm_sra.errors import NoFileError, unknown
+from llm_sra.policies.perturbed import HOWS, SAY, TEMPERATURE
+from llm_sra.registry import find_roster
+
+SELF_PLAY = "self-play"
+ALWAYS = ("name", "kind", "policy")
+NAMELESS = ("live", "perturbed")  # kinds without a policy of their own
+
+
+class RosterError(ValueError):
+    """A roster cannot be used; says which entry and what was expected."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One partner.
+
+    Attributes:
+        name: Of the partner, in results.
+        kind: A key of `KINDS`.
+        policy: Name, path or `path:Class`; empty for `live` and `perturbed`.
+        options: What else the kind takes; of `perturbed`, `of` is an entry.
+    """
+
+    name: str
+    kind: str
+    policy: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def innermost(self) -> "Entry":
+        """Who answers, if it is perturbed; else itself."""
+        return self.options["of"].innermost if self.kind == "perturbed" else self
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a key of an entry may hold."""
+
+    expected: str
+    fits: Callable[[Any], bool]
+    required: bool = False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12  # nan is not
+
+
+def _is_url(value: Any) -> bool:
+    try:
+        url = urlsplit(value) if isinstance(value, str) else None
+        return url is not None and url.scheme in ("http", "https") and bool(url.hostname) and "@" not in url.netloc
+    except ValueError:
+        return False
+
+
+def _are_patterns(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
+        return False
+    try:
+        for old, new in value.items():
+            re.compile(old).sub(new, "")
+    except (re.error, IndexError):
+        return False
+    return True
+
+
+TEXT = _Key("text", lambda value: isinstance(value, str) and bool(value))
+NAMED = _Key(TEXT.expected, TEXT.fits, required=True)
+FLAG = _Key("true or false", lambda value: isinstance(value, bool))
+WHOLE = _Key("a whole number", lambda value: type(value) is int)
+COUNT = _Key("a whole number of 1 or more", lambda value: type(value) is int and value >= 1)
+POSITIVE = _Key("a number above 0", lambda value: _is_number(value) and value > 0)
+
+KINDS: Mapping[str, Mapping[str, _Key]] = {
+    "scripted": {},
+    "adapter": {"base": TEXT},
+    "model": {"dtype": TEXT, "trust_remote_code": FLAG},
+    "endpoint": {
+        "base_url": _Key("http(s)://host..., without a name or password in it", _is_url, required=True),
+        "key_env": _Key("an environment variable's name", lambda v: isinstance(v, str) and v.isidentifier()),
+        "requests_per_minute": POSITIVE,
+        "concurrency": COUNT,
+        "timeout": POSITIVE,
+        "retries": _Key("a whole number of 0 or more", lambda value: type(value) is int and value >= 0),
+        "max_tokens": COUNT,
+        "token_budget": COUNT,
+        "cache": TEXT,
+        "temperature": POSITIVE,
+        "served_as": TEXT,
+    },
+    "live": {"seeds": COUNT},
+    "recorded": {
+        "field": NAMED,
+        "key": TEXT,
+        "rewrite": _Key("a mapping of regular expressions to what takes their place", _are_patterns),
+    },
+    "perturbed": {
+        "of": _Key("a partner: {kind, policy, ...}", lambda value: isinstance(value, dict), required=True),
+        "how": _Key(f"one of {', '.join(HOWS)}", lambda value: value in HOWS, required=True),
+        "probability": _Key("a number in [0, 1]", lambda value: _is_number(value) and 0 <= value <= 1),
+        "seed": WHOLE,
+        "temperature": _Key("a number above 1", lambda value: _is_number(value) and value > 1),
+        "text": _Key("text", lambda value: isinstance(value, str)),
+    },
+}
+SECRET = ("base_url", "key_env")  # a password or a key may stand there by mistake: not to be shown
+
+
+def read_roster(roster: str | Path) -> list[Entry]:
+    """The entries of a roster.
+
+    Args:
+        roster: A YAML file, or the name of a shipped roster such as `worksheet_test`.
+
+    Raises:
+        RosterError: If the file is missing, malformed, or names a partner twice.
+    """
+    try:
+        path = find_roster(roster)
+    except NoFileError as error:
+        raise RosterError(str(error)) from error
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RosterError(f"{path} is not YAML: {error}") from error
+    if not isinstance(loaded, dict) or set(loaded) != {"partners"} or not isinstance(loaded["partners"], list):
+        raise RosterError(f"{path} must hold one key, `partners`, with a list of `{{name, kind, policy}}`")
+    entries = [one for item in loaded["partners"] for one in _with_seeds(_entry(item, path))]
+    names = [entry.name for entry in entries]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RosterError(f"{path} names more than once: {', '.join(twice)}")
+    return entries
+
+
+def _entry(item: Any, path: Path) -> Entry:
+    perturbed = isinstance(item, dict) and item.get("kind") == "perturbed"
+    always = ("name", "kind") if isinstance(item, dict) and item.get("kind") in NAMELESS else ALWAYS
+    if not isinstance(item, dict) or not set(always) <= set(item):
+        raise RosterError(f"{path}: each partner needs name, kind and policy, got {item!r}")
+    kind, where = str(item["kind"]), f"{path}, partner {item['name']!r}"
+    if kind not in KINDS:
+        raise RosterError(f"{where}: {unknown('kind', kind, KINDS)}")
+    if item["name"] == SELF_PLAY:
+        raise RosterError(f"{path}: the name {SELF_PLAY!r} is kept for a run's own partner")
+    options = {key: value for key, value in item.items() if key not in always}
+    _check(options, kind, where, always)
+    if "base" in options:
+        options["base"] = _model(path.parent, options["base"])
+    if "cache" in options:
+        options["cache"] = str((path.parent / options["cache"]).resolve())
+    if perturbed:
+        options["of"] = _inner(options, item["name"], path, where)
+    return Entry(str(item["name"]), kind, _policy(kind, str(item.get("policy", "")), path.parent), options)
+
+
+def _with_seeds(entry: Entry) -> list[Entry]:
+    """A live partner with several seeds is as many partners, each with a seed of its own."""
+    count = entry.options.get("seeds") if entry.kind == "live" else None
+    if count is None:
+        return [entry]
+    return [
+        Entry(f"{entry.name}-{seed}", entry.kind, entry.policy, {"fixed_seed": seed}) for seed in range(1, count + 1)
+    ]
+
+
+def _check(options: Mapping[str, Any], kind: str, where: str, always: tuple[str, ...]) -> None:
+    known = KINDS[kind]
+    for key, value in options.items():
+        if key not in known:
+            raise RosterError(f"{where}: {unknown('key', key, (*always, *known))}")
+        if not known[key].fits(value):
+            shown = "something else" if key in SECRET else repr(value)
+            raise RosterError(f"{where}: `{key}` must be {known[key].expected}, got {shown}")
+    if missing := [key for key, what in known.items() if what.required and key not in options]:
+        raise RosterError(f"{where}: kind {kind} needs {', '.join(missing)} ({known[missing[0]].expected})")
+
+
+def _inner(options: Mapping[str, Any], name: Any, path: Path, where: str) -> Entry:
+    """The partner that is perturbed; its name may be left out."""
+    inner = _entry({"name": name, **options["of"]}, path)
+    if (options["how"] == TEMPERATURE) != ("temperature" in options):
+        raise RosterError(f"{where}: `temperature` goes with `how: {TEMPERATURE}`, and with no other")
+    if "seeds" in inner.options:
+        raise RosterError(f"{where}: `seeds` goes with a live partner of its own, not with a perturbed one")
+    if (options["how"] == SAY) != ("text" in options):
+        raise RosterError(f"{where}: `text` goes with `how: {SAY}`, and with no other")
+    if options["how"] == TEMPERATURE and inner.innermost.kind not in ("adapter", "model", "endpoint", "live"):
+        raise RosterError(
+            f"{where}: a {inner.innermost.kind} partner has no temperature to raise; perturb a model, an adapter or an "
+            "endpoint, or choose another `how`"
+        )
+    return inner
+
+
+def _policy(kind: str, policy: str, folder: Path) -> str:
+    if kind == "model":
+        return _model(folder, policy)
+    is_path = kind in ("adapter", "recorded") or (kind == "scripted" and ".py:" in policy)
+    return str((folder / policy).resolve()) if is_path else policy
+
+
+def _model(folder: Path, value: str) -> str:
+    """The path of a model's folder, or its name on the hub as it is."""
+    is_path = value.startswith(("./", "../")) or (folder / value).is_dir()
+    return str((folder / value).resolve()) if is_path else value

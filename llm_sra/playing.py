@@ -1,0 +1,300 @@
+"""Plays a batch of episodes in lock-step.
+
+All seats' pending turns of all matches go to an engine as one batch, and so do those of a partner that answers many at
+a time; other partners answer one by one. This module knows neither rewards' use nor training. It draws no global random
+number: each reply's seed is a hash of (run seed, step, problem, episode, match, seat, turn), so an episode does not
+depend on what is played beside it.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from llm_sra.engines.base import Engine, Request
+from llm_sra.policies.base import (
+    BatchPolicy,
+    EnginePolicy,
+    Match,
+    Policy,
+    TextPolicy,
+    UnavailableError,
+    Wrapper,
+    speaker,
+)
+from llm_sra.task import Episode, Message, Problem, Reply, Reward, Task, Turn
+
+
+class ContextError(ValueError):
+    """What a seat sees of a problem, before anything is said, does not fit into its model's context."""
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """One episode to be played.
+
+    Attributes:
+        problem: What is played.
+        match: Who sits where.
+        index: Number of the episode within its group.
+    """
+
+    problem: Problem
+    match: Match
+    index: int = 0
+
+
+@dataclass
+class _Seat:
+    """What one seat of one episode said so far."""
+
+    turns: int = 0
+    own: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
+
+
+@dataclass
+class _Running:
+    """An episode that is being played."""
+
+    spec: EpisodeSpec
+    start: Any
+    state: Any
+    seats: dict[str, _Seat]
+    turns: list[Turn] = field(default_factory=list)
+    rewards: list[Mapping[str, Reward]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A turn that waits for its reply."""
+
+    running: _Running
+    seat: str
+    policy: Policy
+    view: tuple[Message, ...]
+    seed: int
+
+
+def play(
+    task: Task,
+    specs: Sequence[EpisodeSpec],
+    engines: Mapping[str, Engine],
+    *,
+    seed: int,
+    step: int = 0,
+    max_reply_tokens: int | None = None,
+    on_turn: Callable[[Turn], None] | None = None,
+    on_lost: Callable[[Policy, UnavailableError], None] | None = None,
+) -> list[Episode]:
+    """Play every episode to its end.
+
+    Args:
+        task: The rules.
+        specs: Problem, match and number within the group of each episode.
+        engines: Engines by the names that the policies use.
+        seed: Seed of the run.
+        step: Distinguishes batches of the same run.
+        max_reply_tokens: Token limit of a reply; the task's own if None.
+        on_turn: Called after each turn, for showing episodes as they are played.
+        on_lost: Called for a policy that is no longer available; its episodes are given up, the others are played on.
+            None raises the error.
+
+    Returns:
+        The episodes, in the order of the specs; those in which a lost policy sat are left out.
+
+    Raises:
+        ContextError: If what a seat sees of a problem, before anything is said, does not fit into its model's
+            context. Where it is the replies that do not fit, later turns are empty and end by `context`.
+        KeyError: If a match leaves a seat empty or names an unknown engine.
+        PolicyError: If a partner fails.
+    """
+    running = [_start(task, spec, seed, step) for spec in specs]
+    limit = max_reply_tokens or task.max_reply_tokens
+    while True:
+        pending = [
+            _pending(task, episode, seat, seed, step) for episode in running for seat in task.actors(episode.state)
+        ]
+        if not pending:
+            return [_finish(task, episode) for episode in running]
+        try:
+            turns = _answer(task, pending, engines, limit)
+        except UnavailableError as error:
+            if on_lost is None:
+                raise
+            for policy in error.seated:
+                on_lost(policy, error)
+            running = [e for e in running if not any(p in error.seated for p in e.spec.match.seats.values())]
+            continue
+        by_episode: dict[int, dict[str, Reply]] = {}
+        for waiting, turn in zip(pending, turns, strict=True):
+            waiting.running.turns.append(turn)
+            seat = waiting.running.seats[turn.seat]
+            seat.turns += 1
+            seat.own.append((turn.reply.text, turn.reply.token_ids))
+            by_episode.setdefault(id(waiting.running), {})[turn.seat] = turn.reply
+            if on_turn:
+                on_turn(turn)
+        for episode in running:
+            if replies := by_episode.get(id(episode)):
+                rng = random.Random(reply_seed(seed, step, episode.spec, "", len(episode.rewards)))
+                texts = {seat: reply.text for seat, reply in replies.items()}
+                episode.state, rewards = task.step(episode.state, texts, rng)
+                episode.rewards.append(_with_token_cost(task.cost_per_token, replies, rewards))
+
+
+def reply_seed(seed: int, step: int, spec: EpisodeSpec, seat: str, turn: int) -> int:
+    """Seed of one reply, in [0, 2**63)."""
+    key = "\x1f".join(map(str, (seed, step, spec.problem.id, spec.index, spec.match.name, seat, turn)))
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def clean_text(text: str, limit: int) -> str:
+    """Untrusted text as valid Unicode of at most `limit` characters."""
+    return text[:limit].encode("utf-8", "replace").decode("utf-8")
+
+
+def _with_token_cost(cost: float, replies: Mapping[str, Reply], rewards: Mapping[str, Reward]) -> Mapping[str, Reward]:
+    if not cost:
+        return rewards
+    paid = dict(rewards)
+    for seat, reply in replies.items():
+        reward = rewards.get(seat, Reward())
+        paid[seat] = replace(reward, cost=reward.cost + cost * len(reply.token_ids))
+    return paid
+
+
+def _start(task: Task, spec: EpisodeSpec, seed: int, step: int) -> _Running:
+    if missing := [seat for seat in task.seats if seat not in spec.match.seats]:
+        raise KeyError(f"match {spec.match.name!r} leaves empty: {', '.join(missing)}")
+    rng = random.Random(reply_seed(seed, step, spec, "", -1))
+    start = task.start(spec.problem, rng)
+    return _Running(spec, start, start, {seat: _Seat() for seat in task.seats})
+
+
+def _pending(task: Task, episode: _Running, seat: str, seed: int, step: int) -> _Pending:
+    policy, spec = episode.spec.match.seats[seat], episode.spec
+    if isinstance(policy, EnginePolicy) and policy.fixed_seed is not None:
+        spec = replace(spec, index=-policy.fixed_seed)  # no episode has such a number
+    return _Pending(
+        running=episode,
+        seat=seat,
+        policy=policy,
+        view=tuple(task.view(episode.state, seat)),
+        seed=reply_seed(seed, step, spec, seat, episode.seats[seat].turns),
+    )
+
+
+def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engine], limit: int) -> list[Turn]:
+    """Every pending turn's reply, in order; one batch per engine, and one per partner that takes batches."""
+    said: dict[int, tuple[tuple[int, ...], Reply]] = {}  # by position: what the engine was sent, and the reply
+    batches: dict[str, list[tuple[int, Request]]] = {}
+    speakers = [speaker(waiting.policy, waiting.seed) for waiting in pending]
+    # Texts come first: where a partner is lost, no engine has worked for nothing.
+    for i, text in _texts(pending, speakers).items():
+        said[i] = (), Reply(text)
+    for i, (waiting, policy) in enumerate(zip(pending, speakers, strict=True)):
+        if not isinstance(policy, EnginePolicy):
+            continue
+        prompt, room = _prompt(task, waiting, policy, engines)
+        if room < 1:
+            said[i] = prompt, Reply("", finish="context")
+            continue
+        choices = engines[policy.engine].renderer.single_tokens(task.choices)
+        request = Request(
+            prompt_ids=prompt,
+            adapter=policy.adapter,
+            sampling=policy.sampling,
+            max_tokens=1 if choices else min(limit, room),
+            stop=task.stop,
+            seed=waiting.seed,
+            choices=choices,
+        )
+        batches.setdefault(policy.engine, []).append((i, request))
+    for name, batch in batches.items():
+        completions = engines[name].generate([request for _, request in batch])
+        for (i, request), done in zip(batch, completions, strict=True):
+            finish = "stop" if request.choices else done.finish  # a choice is whole
+            said[i] = request.prompt_ids, Reply(done.text, done.token_ids, done.logprobs, finish)
+    return [_turn(waiting, *said[i], task.max_reply_chars) for i, waiting in enumerate(pending)]
+
+
+def _texts(pending: Sequence[_Pending], speakers: Sequence[EnginePolicy | TextPolicy]) -> dict[int, str]:
+    """What the policies that speak text say, by position."""
+    texts: dict[int, str] = {}
+    batches: dict[BatchPolicy, list[int]] = {}
+    for i, (waiting, policy) in enumerate(zip(pending, speakers, strict=True)):
+        if isinstance(policy, BatchPolicy):
+            batches.setdefault(policy, []).append(i)
+        elif isinstance(policy, TextPolicy):
+            try:
+                texts[i] = policy.reply(waiting.view, random.Random(waiting.seed))
+            except UnavailableError as error:
+                error.seated = (waiting.policy,)
+                raise
+    for policy, places in batches.items():
+        try:
+            replies = policy.replies([(pending[i].view, random.Random(pending[i].seed)) for i in places])
+        except UnavailableError as error:
+            error.seated = tuple(dict.fromkeys(pending[i].policy for i in places))
+            raise
+        texts |= zip(places, replies, strict=True)
+    return texts
+
+
+def _prompt(
+    task: Task, waiting: _Pending, policy: EnginePolicy, engines: Mapping[str, Engine]
+) -> tuple[tuple[int, ...], int]:
+    """The prompt of a turn, and how many tokens the reply may have."""
+    if policy.engine not in engines:
+        raise KeyError(f"policy {policy.name!r} wants engine {policy.engine!r}; there are: {', '.join(engines)}")
+    engine = engines[policy.engine]
+    said = waiting.running.seats[waiting.seat].own
+    # A reply of which the task could see only a part (a stop string, a cut) is history as text, not as tokens.
+    own = [(text, ids if engine.renderer.decode(ids) == text else ()) for text, ids in said]
+    prompt = engine.renderer.render(waiting.view, own)
+    room = engine.context_length - len(prompt)
+    if room < 1 and not said:  # is it the problem that is too long, or what a partner wrote?
+        opening = engine.renderer.render(task.view(waiting.running.start, waiting.seat))
+        if len(opening) >= engine.context_length:
+            raise ContextError(
+                f"problem {waiting.running.spec.problem.id!r}: before anything is said seat {waiting.seat!r} sees "
+                f"{len(opening)} tokens, but the context of policy {policy.name!r} holds {engine.context_length}. "
+                "Leave out long problems (the task's length filter), or take a model with a longer context"
+            )
+    return prompt, room
+
+
+def _turn(waiting: _Pending, prompt_ids: tuple[int, ...], reply: Reply, max_chars: int) -> Turn:
+    reply = _cut(reply, max_chars)
+    if isinstance(waiting.policy, Wrapper):
+        text = clean_text(waiting.policy.perturb(reply.text, waiting.view, waiting.seed), max_chars)
+        if text != reply.text:  # then nobody sampled it
+            reply = Reply(text, finish=reply.finish)
+    return Turn(
+        seat=waiting.seat,
+        policy=waiting.policy.name,
+        step=len(waiting.running.rewards),
+        view=waiting.view,
+        prompt_ids=prompt_ids,
+        reply=reply,
+    )
+
+
+def _cut(reply: Reply, limit: int) -> Reply:
+    text = clean_text(reply.text, limit)
+    finish = "length" if len(reply.text) > limit else reply.finish
+    return Reply(text, reply.token_ids, reply.logprobs, finish)
+
+
+def _finish(task: Task, episode: _Running) -> Episode:
+    nothing = Reward()
+    return Episode(
+        problem=episode.spec.problem,
+        match=episode.spec.match.name,
+        index=episode.spec.index,
+        policies={seat: policy.name for seat, policy in episode.spec.match.seats.items()},
+        turns=tuple(episode.turns),
+        rewards={seat: tuple(rewards.get(seat, nothing) for rewards in episode.rewards) for seat in task.seats},
+        outcome=task.outcome(episode.state),
+    )

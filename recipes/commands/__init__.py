@@ -1,0 +1,1 @@
+"""The commands of `llm-sra`, one file each."""

@@ -1,0 +1,107 @@
+"""`llm-sra eval`: play runs with the partners of a roster and with each other, then write and show the result."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.summary import write_summary
+from llm_sra import evaluate
+from llm_sra.engines import ENGINES, EngineOptions
+from llm_sra.evaluation.matches import DECODINGS
+from llm_sra.evaluation.missing import CHUNK
+from llm_sra.registry import task_options
+from llm_sra.runs import open_runs
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluate, write, and say where.
+
+    Args:
+        argv: Arguments of the command line without the program's name; those of this process if None.
+
+    Raises:
+        ValueError: If a run, the roster or a number cannot be used; nothing is written then.
+    """
+    args = _parser().parse_args(argv)
+    if args.problems < 1:
+        raise ValueError(f"--problems must be 1 or more, got {args.problems}")
+    runs = open_runs(args.run)
+    if args.roster is None and not (args.cross_play or args.contributions):
+        raise ValueError("nobody to play with: name a --roster, or ask for --cross_play or --contributions")
+    decodings = list(dict.fromkeys(args.decoding))
+    engine = {
+        "engine": args.engine,
+        "vllm_server_base_url": args.server,
+        "vllm_max_model_length": args.max_model_length,
+    }
+    evaluate(
+        runs,
+        args.roster,
+        args.out,
+        problems=args.problems,
+        split=args.split,
+        decodings=decodings,
+        seed=args.seed,
+        engine=EngineOptions.of({**runs[0].config, **engine}),
+        cross_play=args.cross_play,
+        contributions=args.contributions,
+        divergence=args.divergence,
+        task_args=task_options(args.task_args),
+        chunk=args.chunk,
+        disable_tqdm=args.disable_tqdm or None,
+    )
+    if int(os.environ.get("RANK", "0")):
+        return  # the first process of several shows and writes
+    figure = write_summary(runs, args.out)
+    written = [args.out / name for name in ("results.json", "episodes.jsonl", "table.md")]
+    print("Written:", *written, *([figure] if figure else []), sep="\n  ")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "llm-sra eval",
+        description="Play each run's agents, in each seat, with each partner of a roster, on the same problems. What "
+        "--out holds already is not played again.",
+    )
+    parser.add_argument(
+        "--run", action="extend", nargs="+", required=True, metavar="RUN",
+        help="run folder, or RUN@checkpoint-30 or RUN@best; the first is compared with the later ones",
+    )  # fmt: skip
+    parser.add_argument("--roster", help="YAML file, or a shipped roster's name (worksheet_test)")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the results")
+    parser.add_argument(
+        "--cross_play", action="store_true",
+        help="play every run's agents with those of every other run, too: the work grows with the square of the runs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--contributions", action="store_true",
+        help="play each run's team with others in its seats, too: what does each of its agents contribute?",
+    )  # fmt: skip
+    parser.add_argument(
+        "--divergence", action="store_true",
+        help="measure how far partners are from the one that an agent was trained beside, in nats an episode",
+    )  # fmt: skip
+    parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
+    parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
+    parser.add_argument(
+        "--decoding", nargs="+", choices=list(DECODINGS), default=list(DECODINGS), help="one or both (default both)"
+    )
+    parser.add_argument(
+        "--task_args", metavar="JSON",
+        help="options of the task that take the place of the runs' own: another world (default: as they were trained)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--engine", default="transformers", choices=ENGINES, help="plays the runs' agents (default %(default)s)"
+    )
+    parser.add_argument("--server", metavar="URL[,URL]", help="servers of the engine `server`; see llm-sra serve")
+    parser.add_argument(
+        "--max_model_length", type=int, help="tokens of prompt and reply in vLLM (default: the model's)"
+    )
+    parser.add_argument(
+        "--chunk", type=int, default=CHUNK,
+        help="most episodes at a time: what a kill can lose, never the results (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--disable_tqdm", action="store_true", help="no progress bar (default: in a terminal only)")
+    parser.add_argument("--seed", type=int, default=0, help="of the problems and replies (default %(default)s)")
+    return parser

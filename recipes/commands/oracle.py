@@ -1,0 +1,19 @@
+"""`llm-sra oracle`: compare trained agents of a matrix game with its exact equilibria."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.oracle import compare_with_oracle, draw, oracle_table
+
+
+def main(argv: Sequence[str]) -> None:
+    """Compare runs and print the table; with `--picture`, draw those of the effort game, too."""
+    parser = argparse.ArgumentParser("llm-sra oracle", description="Compare runs with exact equilibria.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder of task effort, arm ippo or srpo")
+    parser.add_argument("--picture", type=Path, help="PNG: the effort game's equilibria over tau, and its runs on them")
+    args = parser.parse_args(argv)
+    compared = [compare_with_oracle(run) for run in args.runs]
+    if args.picture:
+        print(f"picture: {draw(compared, args.picture)}\n")
+    print(oracle_table(compared))

@@ -1,0 +1,90 @@
+"""`llm-sra play`: shows episodes of a run as they are played; with `--partner human` you take a seat yourself."""
+
+import argparse
+import random
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from llm_sra.errors import unknown
+from llm_sra.evaluation.runner import DECODINGS, PolicyLoader
+from llm_sra.partners.rosters import Entry
+from llm_sra.playing import EpisodeSpec, play
+from llm_sra.policies import EnginePolicy, Match, Policy
+from llm_sra.registry import load_task
+from llm_sra.runs import Run
+from llm_sra.task import Message, Task, Turn
+from recipes.terminal import COLOURS, printable
+
+
+class Human:
+    """A policy that is typed in."""
+
+    name = "human"
+
+    def __init__(self, console: Console, ask: Callable[[str], str] = input) -> None:
+        self._console, self._ask = console, ask
+
+    def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
+        """What is typed after being shown the last message."""
+        self._console.print(Text(printable(messages[-1].content), style="dim"))
+        try:
+            return self._ask("you> ")
+        except EOFError as error:
+            raise KeyboardInterrupt from error
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse the command line and play."""
+    parser = argparse.ArgumentParser("llm-sra play", description="Show episodes as they are played.")
+    parser.add_argument("--run", required=True, help="run folder")
+    parser.add_argument("--partner", help="'human', a scripted partner, or path/to/file.py:Class; none: self-play")
+    parser.add_argument("--seat", help="seat of the run's agent; default: the first")
+    parser.add_argument("--problems", type=int, default=3, help="how many")
+    parser.add_argument("--split", default="test", choices=("train", "dev", "test"))
+    parser.add_argument("--greedy", action="store_true", help="take the most likely tokens instead of sampling")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+
+    run = Run.open(args.run)
+    task = load_task(run.config["task"], run.config["task_args"])
+    seat = args.seat or task.seats[0]
+    if seat not in task.seats:
+        raise unknown("seat", seat, task.seats)
+    console = Console(highlight=False)
+    loader = PolicyLoader(task)
+    agents = loader.agents(run)
+    sampling = DECODINGS["greedy" if args.greedy else "sampled"]
+    own = {
+        s: EnginePolicy(str(name), agents.engine, adapter, sampling)
+        for (s, adapter), name in zip(agents.heroes.items(), run.heroes.values(), strict=True)
+    }
+    policies: dict[str, Policy] = dict(own)
+    if args.partner:
+        others: dict[str, Policy] = (
+            dict.fromkeys(task.seats, Human(console))
+            if args.partner == "human"
+            else dict(loader.partner(Entry(args.partner, "scripted", args.partner)))
+        )
+        policies = {**others, seat: own[seat]}
+    match = Match(f"show/{seat}/{args.partner}", policies)
+    for problem in task.problems(args.split, args.problems, args.seed):
+        _show(console, task, EpisodeSpec(problem, match), loader, args.seed, run.config["max_completion_length"])
+
+
+def _show(console: Console, task: Task, spec: EpisodeSpec, loader: PolicyLoader, seed: int, limit: int | None) -> None:
+    """Play one episode and print it turn by turn."""
+    console.rule(Text(printable(f"problem {spec.problem.id}")))
+    colours = dict(zip(task.seats, COLOURS * len(task.seats), strict=False))
+
+    def on_turn(turn: Turn) -> None:
+        name = f"{turn.seat} ({turn.policy})"
+        cut = "" if turn.reply.finish == "stop" else f"  [{turn.reply.finish}]"
+        # Text, not markup: what a partner says is shown, never interpreted.
+        console.print(Text.assemble((f"{name:>28}  ", colours[turn.seat]), printable(turn.reply.text), (cut, "red")))
+
+    [episode] = play(task, [spec], loader.engines, seed=seed, max_reply_tokens=limit, on_turn=on_turn)
+    verdict = ("solved", "bold green") if episode.outcome.solved else ("not solved", "bold red")
+    returns = ", ".join(f"{seat} {episode.total(seat):+.2f}" for seat in task.seats)
+    console.print(Text.assemble(verdict, f"   returns: {returns}"))

@@ -1,0 +1,109 @@
+"""`llm-sra quickstart`: train both arms on the embedded task, evaluate with strangers, export, and report."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from llm_sra.runs import Run, read_metrics
+from llm_sra.trainer.progress import summary
+
+ARMS = ("ippo", "srpo")
+ROSTER = "worksheet_test"
+
+
+class QuickstartError(RuntimeError):
+    """A training failed; says where its log is."""
+
+
+def main(argv: Sequence[str] = ()) -> None:
+    """Run the whole main job; some minutes on two CPU cores."""
+    parser = argparse.ArgumentParser("llm-sra quickstart", description="Train and compare both arms.")
+    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for both runs and the report")
+    parser.add_argument("--max_steps", type=int, help="fewer steps, for a try")
+    parser.add_argument("--problems", type=int, default=64, help="held-out problems per partner, seat and decoding")
+    args = parser.parse_args(argv)
+
+    start = time.perf_counter()
+    print("Training two LoRA agents on the worksheet, by ippo and by srpo side by side:", flush=True)
+    runs = train_arms(args.out, args.max_steps)
+
+    from transformers.utils.logging import disable_progress_bar
+
+    from eval.report import gather, write_report
+    from eval.report.sections import headline_section
+    from eval.summary import write_summary
+    from llm_sra import evaluate, export
+
+    disable_progress_bar()  # of loading models that load in a blink
+
+    print("\nPlaying with partners that neither was trained with ...\n", flush=True)
+    evaluate(runs, ROSTER, args.out / "eval", problems=args.problems, contributions=True)
+    figure = write_summary(runs, args.out / "eval")
+    gathered = gather(runs, [args.out / "eval"], ROSTER)
+    page, *_ = write_report(gathered, args.out / "report", "Quickstart: IPPO and SRPO")
+    exported = args.out / "exported"
+    shutil.rmtree(exported, ignore_errors=True)
+    for run in runs:
+        for policy in sorted(set(run.heroes.values())):
+            export(run, policy, exported / run.path.name / policy, evaluation=args.out / "eval")
+    print("What it comes to:", *headline_section(gathered).sentences, sep="\n\n")
+    print(
+        f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n"
+        f"  report    {page}\n  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n"
+        f"  adapters  {exported}\n"
+        f"Next: sit at the table yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
+    )
+
+
+def train_arms(out: Path, max_steps: int | None) -> list[Run]:
+    """Train every arm in a process of its own, all at a time, and show how far they are.
+
+    Raises:
+        QuickstartError: If one of them fails.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // len(ARMS))
+    processes = {}
+    for arm in ARMS:
+        flags = {"output_dir": out / arm, "overwrite_output_dir": "true", "disable_tqdm": "true"}
+        if max_steps:
+            flags["max_steps"] = str(max_steps)
+        command = [sys.executable, "-m", "recipes.train", "--config", f"worksheet/{arm}"]
+        command += [part for key, value in flags.items() for part in (f"--{key}", str(value))]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with (out / f"{arm}.log").open("w", encoding="utf-8") as log:
+            processes[arm] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    try:
+        _watch(out, processes)
+    finally:
+        for process in processes.values():
+            process.kill()  # nothing to a finished one; an interrupted quickstart leaves no training behind
+    for arm, process in processes.items():
+        if process.returncode:
+            raise QuickstartError(f"training {arm} failed; its log: {out / f'{arm}.log'}")
+    return [Run.open(out / arm) for arm in ARMS]
+
+
+def _watch(out: Path, processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Show a bar per training until all have ended."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[numbers]}")) as progress:
+        bars: dict[str, TaskID] = {arm: progress.add_task(arm, total=None, numbers="") for arm in processes}
+        while any(process.poll() is None for process in processes.values()):
+            time.sleep(1)
+            for arm, bar in bars.items():
+                _update(progress, bar, out / arm)
+
+
+def _update(progress: Progress, bar: TaskID, folder: Path) -> None:
+    lines = [line for line in read_metrics(folder / "metrics.jsonl") if "solve_rate" in line]
+    if lines:
+        total = int(Run.open(folder).config["max_steps"])
+        progress.update(bar, completed=lines[-1]["step"], total=total, numbers=summary(lines[-1]))

@@ -1,0 +1,127 @@
+"""`llm-sra serve`: prints and runs the command of a vLLM server that a recipe's training or evaluation can use."""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import ipaddress
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from llm_sra.engines import EngineError
+
+RUNTIME_UPDATES = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve the base model of a recipe until interrupted.
+
+    Args:
+        argv: Arguments of the command line without the program's name; those of this process if None.
+
+    Raises:
+        ConfigError: If the recipe cannot be used.
+        EngineError: If vLLM is not installed.
+        RuntimeError: If the server ends by itself.
+    """
+    parser = argparse.ArgumentParser(
+        "llm-sra serve",
+        description="Serve a recipe's base model with vLLM, with room for its adapters. An API key is taken from the "
+        "environment variable VLLM_API_KEY, here and by the training.",
+        epilog="Further arguments go to the recipe (--lora_r 8, ...); those after -- go to vLLM as they are.",
+    )
+    parser.add_argument("--config", help="recipe")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen at (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=1, help="trainings that share the server (default %(default)s)")
+    parser.add_argument("--print", action="store_true", help="print the command and do not run it")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    ours, further = arguments, []
+    if "--" in arguments:
+        ours, further = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
+    args, flags = parser.parse_known_args(ours)
+    command = [*server_command(args.config, flags, args.host, args.port, args.runs), *further]
+    print(f"{RUNTIME_UPDATES}=1 {shlex.join(command)}", flush=True)
+    if args.print:
+        return
+    if importlib.util.find_spec("vllm") is None:
+        from llm_sra.engines.vllm import import_vllm
+
+        import_vllm()  # says how to install it
+    if not _is_loopback(args.host) and not os.environ.get("VLLM_API_KEY"):
+        raise EngineError(
+            f"--host {args.host} lets other machines in, and whoever reaches the server can make it load files as "
+            "adapters: set VLLM_API_KEY here and where you train, or listen at 127.0.0.1"
+        )
+    environment = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", **os.environ, RUNTIME_UPDATES: "1"}
+    code = subprocess.run(command, env=environment, check=False).returncode
+    if code:
+        raise EngineError(f"the server ended with exit code {code}; what it said stands above")
+
+
+def server_command(recipe: str | None, flags: Sequence[str], host: str, port: int, trainings: int = 1) -> list[str]:
+    """The server's command line.
+
+    Args:
+        recipe: YAML file.
+        flags: That replace the recipe's fields.
+        host: Address to listen at.
+        port: Port to listen at.
+        trainings: That use the server at the same time.
+    """
+    from llm_sra.engines.vllm import LOGPROBS, lora_room, placement
+    from llm_sra.models.loading import read_config
+    from llm_sra.partners.rosters import read_roster
+    from llm_sra.registry import load_task
+    from llm_sra.trainer.arms import assign_roles
+    from llm_sra.trainer.parse import parse
+
+    model_args, args = parse(recipe, flags)
+    assert not isinstance(args.task_args, str)
+    task = load_task(args.task, args.task_args)
+    adapters = assign_roles(args.arm, task.seats, args.sharing, args.tau, args.partners is not None).adapters
+    pool = [entry for entry in read_roster(args.partners) if entry.kind == "adapter"] if args.partners else []
+    # As the training has it: vLLM's own `auto` halves the precision of a float32 model.
+    name, trust = str(model_args.model_name_or_path), args.trust_remote_code
+    config = read_config(name, model_args.model_revision, trust)
+    saved = str(config.dtype or "float32").removeprefix("torch.")
+    context = min(args.vllm_max_model_length or config.max_position_embeddings, config.max_position_embeddings)
+    options = {
+        "served-model-name": "base",
+        "host": host,
+        "port": port,
+        "dtype": model_args.dtype if model_args.dtype not in (None, "auto") else saved,
+        "logprobs-mode": LOGPROBS,
+        "generation-config": "vllm",
+        "tensor-parallel-size": args.vllm_tensor_parallel_size,
+        "max-model-len": context,
+        "revision": model_args.model_revision if model_args.model_revision != "main" else None,
+        # While a new version is loaded the one before it is still there.
+        **lora_room((2 * len(adapters) + len(pool) * len(task.seats)) * trainings, model_args.lora_r),
+        **placement(context),
+    }
+    command = [*_program(), name, "--enable-lora", *(["--trust-remote-code"] if trust else [])]
+    for key, value in options.items():
+        if isinstance(value, bool):
+            command.append(f"--{'' if value else 'no-'}{key.replace('_', '-')}")
+        elif value is not None:
+            command += [f"--{key.replace('_', '-')}", str(value)]
+    return command
+
+
+def _program() -> list[str]:
+    """`vllm serve`, which looks for a distribution of that name, or the module it stands for."""
+    try:
+        importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model"]
+    return ["vllm", "serve"]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

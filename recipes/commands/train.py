@@ -1,0 +1,36 @@
+"""`llm-sra train`: train agents as a recipe and flags say."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from llm_sra.registry import shipped_rosters
+from llm_sra.runs import Run
+
+
+def main(argv: Sequence[str] | None = None) -> Run:
+    """Train as a recipe and flags say, and print the next command.
+
+    Args:
+        argv: Arguments of the command line without the program's name; those of this process if None.
+
+    Raises:
+        ConfigError: If the recipe or a flag cannot be used.
+        RunError: If the run folder is taken.
+    """
+    from llm_sra.trainer.parse import parse
+    from llm_sra.training import run_training
+
+    which = argparse.ArgumentParser("llm-sra train", add_help=False, allow_abbrev=False)
+    which.add_argument("--config")
+    recipe, flags = which.parse_known_args(argv)
+    model_args, args = parse(recipe.config, flags)
+    try:
+        run = run_training(model_args, args)
+    except KeyboardInterrupt:
+        print("`--resume_from_checkpoint true` goes on from the last checkpoint, if there is one", file=sys.stderr)
+        raise
+    if args.process_index == 0:
+        roster = f"{args.task}_test" if f"{args.task}_test" in shipped_rosters() else "ROSTER"
+        print(f"trained: {run.path}\nnext:    llm-sra eval --run {run.path} --roster {roster} --out {run.path}/report")
+    return run

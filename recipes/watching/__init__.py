@@ -1,0 +1,1 @@
+"""What `llm-sra watch` reads and draws."""
