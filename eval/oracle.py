@@ -133,7 +133,7 @@ def trained_policies(run: Run, task: Effort) -> tuple[dict[str, Array], dict[str
         with bank.using(adapter):
             logits = bank.base(input_ids=prompt).logits[0, -1, ids].double() / float(config["temperature"])
         words = [task.choices.index(name) for name in task.game.actions[task.seats.index(seat)]]
-        return logits.softmax(dim=-1).numpy()[words]
+        return np.asarray(logits.softmax(dim=-1).numpy()[words])
 
     policies = {seat: probabilities(roles.heroes[seat], seat) for seat in task.seats}
     adversaries = {}

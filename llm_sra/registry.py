@@ -179,9 +179,10 @@ def load_partner(spec: str, task: Task) -> ScriptedPartner:
             "random.Random) -> str`"
         )
     try:
-        return cls()
+        partner: ScriptedPartner = cls()
     except TypeError as error:
         raise ValueError(f"{spec} must be made without arguments: {error}") from error
+    return partner
 
 
 def _tasks_package() -> ModuleType:

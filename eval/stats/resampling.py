@@ -23,7 +23,7 @@ Table = NDArray[np.float64]
 
 def mean_outcome(tables: Table) -> Table:
     """The mean over seeds, problems and all between: (draws, seeds, ..., problems) to (draws,)."""
-    return tables.mean(axis=tuple(range(1, tables.ndim)))
+    return np.asarray(tables.mean(axis=tuple(range(1, tables.ndim))))
 
 
 def bootstrap(

@@ -20,7 +20,7 @@ OBJECTIVE = "objective.pt"  # what the objective remembers from step to step
 logger = logging.getLogger(__name__)
 
 
-class AdapterKeeper(GRPOTrainer):
+class AdapterKeeper(GRPOTrainer):  # type: ignore[misc]
     """Saves and loads the adapters of a bank where transformers would save a model."""
 
     args: Any
@@ -42,7 +42,7 @@ class AdapterKeeper(GRPOTrainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Cards are written by the export, with results."""
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         folder = Path(output_dir or self.args.run_dir / "adapters")
         folder.mkdir(parents=True, exist_ok=True)
         self.bank.save(folder, self._kept)

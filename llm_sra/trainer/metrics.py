@@ -134,7 +134,7 @@ def add_entropies(
     means.add(f"policy/{adapter}/entropy", entropies.sum(), mask.sum())
     width = mask.size(1)
     numbers = torch.tensor([[*row, *[-1] * (width - len(row))] for row in turns], device=mask.device)
-    for turn in reported(numbers.unique().tolist()):
+    for turn in reported(torch.unique(numbers).tolist()):
         there = numbers == turn
         means.add(f"policy/{adapter}/entropy_turn{turn + 1}", (entropies * there).sum(), (mask * there).sum())
 
@@ -224,7 +224,7 @@ def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_mat
         (folder / f"step-{step:06d}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-class MetricsFile(TrainerCallback):
+class MetricsFile(TrainerCallback):  # type: ignore[misc]
     """Appends everything that is logged to `metrics.jsonl`; a resumed run first drops what it will log again."""
 
     def __init__(self, path: Path) -> None:
@@ -255,7 +255,7 @@ class MetricsFile(TrainerCallback):
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")
 

@@ -17,7 +17,7 @@ class ConfigError(ValueError):
     """A recipe or a command line cannot be used; says which key, and what would do."""
 
 
-class _Parser(TrlParser):
+class _Parser(TrlParser):  # type: ignore[misc]
     """TRL's parser; raises instead of leaving the program."""
 
     def error(self, message: str) -> NoReturn:

@@ -89,7 +89,7 @@ class RowScorer(AdapterKeeper):
         """(B, T) log-probabilities of the completions under an adapter, or under the base."""
         rows = joined(self._inputs(batch))
         with self.bank.using(adapter):
-            logprobs, _, _ = self._get_per_token_logps_and_entropies(self.bank.model, *rows)
+            logprobs: torch.Tensor = self._get_per_token_logps_and_entropies(self.bank.model, *rows)[0]
         return logprobs
 
     @torch.no_grad()
@@ -112,7 +112,9 @@ class RowScorer(AdapterKeeper):
         Of the active adapter.
         """
         with self.accelerator.autocast():
-            logits = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width + 1).logits
+            logits: torch.Tensor = model(
+                input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width + 1
+            ).logits
         logits = logits[:, :-1] / self.temperature
         return logits if self._choices is None else logits[..., self._choices]
 
@@ -134,14 +136,14 @@ class RowScorer(AdapterKeeper):
         logits_to_keep: int,
         *args: Any,
         **kwargs: Any,
-    ) -> tuple:
+    ) -> tuple[Any, ...]:
         """TRL's, or those of the task's choices alone; keeps the entropies, from which the bonus is made.
 
         TRL's never holds all logits; where these are asked for, they are computed, and the rest is taken from them.
         """
         if self._choices is None and self._kept_logits is None:
             with head_on_labels_only(self.bank.base):
-                result = super()._get_per_token_logps_and_entropies(
+                result: tuple[Any, ...] = super()._get_per_token_logps_and_entropies(
                     model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
                 )
         else:

@@ -235,7 +235,7 @@ class SRPOTrainer(RowScorer):
             self.accelerator.backward(loss)
             total += loss.detach()
         self.accelerator.gradient_state._set_sync_gradients(True)
-        return self.accelerator.reduce(total, "mean").item()
+        return float(self.accelerator.reduce(total, "mean").item())
 
     def _micro_batch_loss(
         self, model: torch.nn.Module, adapter: str, batch: Sequence[Sample], share: Share
@@ -251,7 +251,7 @@ class SRPOTrainer(RowScorer):
             self.loss_type, len(batch), int(mask.sum()), share, args.steps_per_generation
         )
         with self._reported_by_trl() as reported, self._keeping_logits(partner is not None) as kept:
-            loss = self._compute_loss(model, inputs)
+            loss: torch.Tensor = self._compute_loss(model, inputs)
         entropies = self._entropies
         assert entropies is not None
         tokens = mask.sum()
@@ -328,9 +328,10 @@ class SRPOTrainer(RowScorer):
                     for adapter in self.arm.adapters
                 ]
             self.optimizer = cls(groups, **options)
-        return self.optimizer
+        made: torch.optim.Optimizer = self.optimizer
+        return made
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """Numbers of steps: problems are chosen by the number alone, so that a resumed run plays the same."""
         steps = self.args.max_steps
         if steps <= 0:  # then transformers asks for one epoch, and counts the steps of all
@@ -357,7 +358,7 @@ class SRPOTrainer(RowScorer):
 
     @property
     def _tether_in_reward(self) -> bool:
-        return self.args.kl_direction == "adversary_partner"
+        return bool(self.args.kl_direction == "adversary_partner")
 
     @property
     def _reused(self) -> bool:
