@@ -1,4 +1,4 @@
-"""What all commands put on a terminal: foreign text without control characters, curves, and errors in one line."""
+"""Terminal output of all commands: untrusted text without control characters, curves, and errors in one line."""
 
 import sys
 from collections.abc import Callable, Sequence

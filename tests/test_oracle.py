@@ -8,9 +8,9 @@ import pytest
 from oracle_support import RECIPE, game, trained_to_equilibrium
 
 from eval.oracle import NEAR, compare_with_oracle
-from eval.oracle import main as oracle
 from llm_sra import train
 from llm_sra.runs import RunError
+from recipes.commands.oracle import main as oracle
 
 # With those of PPO four games and three pairs of τ and ε; and one policy for both seats.
 RUNS: dict[str, dict[str, Any]] = {

@@ -31,7 +31,7 @@ class WorstPartner:
             rate that allows for the selection and errs on the wide side.
         resampled: The same rate with the percentile interval of the minimum's bootstrap: how the minimum scatters, not
             where the truth lies; biased downward twice.
-        bias: Mean of the bootstrap's minima less the rate, about 0 or less: an estimate of how much lower than the
+        bias: Mean of the bootstrap's minima - the rate, at most about 0: an estimate of how much lower than the
             truth the rate is to be expected. About 0 where one partner is clearly the worst; where several are truly
             alike it says too little (those 8 partners: -0.035, the true bias is -0.09), so do not just subtract it.
         chosen: Per partner, the share of the draws in which it was the worst, ties shared; sums to 1.
@@ -120,7 +120,7 @@ def partner_spread(
         seed: Of the draws.
 
     Returns:
-        In the outcomes' unit; variances divide by partners less 1.
+        In the outcomes' unit; variances divide by partners - 1.
 
     Raises:
         StatsError: If the outcomes do not have three dimensions, there are too few, one is not finite, or `level` or

@@ -113,7 +113,7 @@ def paired_bootstrap(
         seed: Of the draws.
 
     Returns:
-        `later` less `first`.
+        `later - first`.
 
     Raises:
         StatsError: If the shapes differ or are empty, a number is not finite, or `level` or `resamples` is not as
@@ -138,7 +138,7 @@ def hierarchical_bootstrap(
         seed: Of the draws.
 
     Returns:
-        `later` less `first`.
+        `later - first`.
 
     Raises:
         StatsError: If the shapes differ or are empty, a number is not finite, or `level` or `resamples` is not as

@@ -1,4 +1,4 @@
-"""Who brought about a team's result, and who did the work: Shapley values and shares of effort.
+"""Who contributed to a team's result, and who did the work: Shapley values and shares of effort.
 
 Source: L. S. Shapley, A value for n-person games, Contributions to the Theory of Games II, 1953.
 """

@@ -53,12 +53,12 @@ def main(argv: Sequence[str] = ()) -> None:
     for run in runs:
         for policy in sorted(set(run.heroes.values())):
             export(run, policy, exported / run.path.name / policy, evaluation=args.out / "eval")
-    print("What it comes to:", *headline_section(gathered).sentences, sep="\n\n")
+    print("Result:", *headline_section(gathered).sentences, sep="\n\n")
     print(
         f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n"
         f"  report    {page}\n  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n"
         f"  adapters  {exported}\n"
-        f"Next: sit at the table yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
+        f"Next: take a seat yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
     )
 
 
