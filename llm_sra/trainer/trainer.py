@@ -416,8 +416,9 @@ class SRPOTrainer(RowScorer):
     def _check_backend(self) -> None:
         if self.accelerator.distributed_type in SHARDED and not self.args.allow_untested_backend:
             raise NotImplementedError(
-                f"{self.accelerator.distributed_type.value} is untested: no GPU test of it has passed yet. Use "
-                "accelerate_configs/multi_gpu.yaml, or go on with --allow_untested_backend true"
+                f"{self.accelerator.distributed_type.value} is untested: no GPU test of it has passed yet. Use the "
+                "configuration multi_gpu (`llm-sra list accelerate_configs --path multi_gpu` prints its file), or pass "
+                "--allow_untested_backend true"
             )
 
 

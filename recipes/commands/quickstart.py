@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from llm_sra.errors import UserError
 from llm_sra.runs import Run, read_metrics
 from llm_sra.trainer.progress import summary
 
@@ -18,7 +19,7 @@ ARMS = ("ippo", "srpo")
 ROSTER = "worksheet_test"
 
 
-class QuickstartError(RuntimeError):
+class QuickstartError(UserError):
     """A training failed; says where its log is."""
 
 
