@@ -50,7 +50,7 @@ bench: $(INSTALLED) $(VLLM_INSTALLED)  ## measure a training step and rollouts, 
 	HF_HUB_OFFLINE=1 .venv-bench/bin/python -m benchmarks.step
 	HF_HUB_OFFLINE=1 $(if $(VLLM_INSTALLED),.venv-vllm,.venv)/bin/python -m benchmarks.rollout
 
-house: $(INSTALLED)  ## print how big the house is: entries, circles, widest function, type errors
+house: $(INSTALLED)  ## print entries per folder, import circles, the widest function, long files, type errors
 	.venv/bin/python -m benchmarks.house
 
 study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped); TASK=kitchen, tag or hanabi: that task's arms

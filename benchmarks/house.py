@@ -1,4 +1,4 @@
-"""How big the house is, as a table: what a newcomer meets in a checkout before the first line of the method.
+"""Measures a checkout's layout: entries per folder, import circles, the widest function, long files, type errors.
 
 python -m benchmarks.house [PATH]
 
@@ -7,6 +7,7 @@ Reads source alone and imports none of it, so that any commit's checkout can be 
 
 import argparse
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ LONG = 400  # lines
 
 @dataclass(frozen=True)
 class Function:
-    """A function and how many parameters it has, `self` and `cls` apart.
+    """A function and its number of parameters, without `self` and `cls`.
 
     Attributes:
         name: Its module and name.
@@ -31,7 +32,7 @@ class Function:
 
 
 def entries(folder: Path) -> int:
-    """Files and folders right in a folder, but for Python's caches."""
+    """The number of files and folders directly in a folder, without Python's caches."""
     return sum(1 for path in folder.iterdir() if path.name != "__pycache__" and path.suffix != ".pyc")
 
 
@@ -45,7 +46,7 @@ def sources(root: Path) -> dict[str, Path]:
 
 
 def imports(root: Path) -> dict[str, set[str]]:
-    """By module, the modules that it imports, wherever in it; only those of the checkout."""
+    """By module, the modules of the checkout that it imports, also inside functions."""
     files = sources(root)
     return {name: set(_imported(name, path, files)) - {name} for name, path in files.items()}
 
@@ -76,7 +77,8 @@ def widest(root: Path) -> Function:
 def strict_errors(root: Path) -> int:
     """What `mypy --strict` finds in the checkout, with its own configuration."""
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--cache-dir", "/dev/null"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"mypy failed in {root}: {done.stderr or done.stdout}")
     return sum(": error:" in line for line in done.stdout.splitlines())
@@ -101,7 +103,7 @@ def table(root: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser("benchmarks.house", description="Count what a newcomer meets in a checkout.")
+    parser = argparse.ArgumentParser("benchmarks.house", description="Print the layout of a checkout in numbers.")
     parser.add_argument("path", nargs="?", type=Path, default=Path(__file__).resolve().parent.parent)
     print(table(parser.parse_args(argv).path.resolve()))
 

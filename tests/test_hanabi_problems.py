@@ -127,7 +127,7 @@ def test_a_problem_deals_the_same_cards_whatever_the_generator() -> None:
 
 
 def test_a_problem_of_another_game_is_refused() -> None:
-    with pytest.raises(ValueError, match="a problem goes with the options that it was made with"):
+    with pytest.raises(ValueError, match="use a problem with the options that it was made with"):
         Hanabi().start(Hanabi(colours=4).problems("dev", 1)[0], RNG)
     with pytest.raises(ValueError, match="a card is like 'red 1', got 'purple 1'"):
         Hanabi().start(Problem("odd", {"deck": ["purple 1"]}), RNG)

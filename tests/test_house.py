@@ -1,4 +1,4 @@
-"""The numbers of the house, on a checkout that is made up."""
+"""The measures of a checkout's layout, on one that is made up."""
 
 from pathlib import Path
 
