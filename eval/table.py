@@ -144,7 +144,7 @@ def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[s
     ends = [r.solve_rate_ci95 for r in results.records if r.decoding == decoding and r.run in runs]
     widest = max(high - low for low, high in ends) / 2
     kind = results.interval_name
-    interval = f"The 95 % intervals of the shares ({kind}) are at most {widest:.2f} wide to either side."
+    interval = f"Each share's 95 % interval ({kind}) extends at most {widest:.2f} to either side of its middle."
     if decoding != results.decodings[-1] or results.runs[-1] not in runs:
         return (interval,)  # the last of these tables explains the words
     even = f"{1 / len(results.seats):.2g}"

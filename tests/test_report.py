@@ -192,7 +192,7 @@ def test_bad_input_is_one_line_that_says_what_to_run(tmp_path, runs, capsys):
         ([str(bare.path)], f"run llm-sra eval --run {bare.path} --roster ROSTER --out {bare.path}/report"),
         ([str(bare.path), "--eval", str(runs[0].path / "report")], "which hold q/ippo-seed1"),
         ([str(bare.path), "--eval", str(tmp_path / "empty")], "as `llm-sra eval --out` writes it"),
-        ([str(runs[0].path), "--roster", "nowhere"], "shipped roster"),
+        ([str(runs[0].path), "--roster", "nowhere"], "`llm-sra list rosters` shows those that ship"),
     ):
         assert cli.main(["report", *out, *arguments]) == 2
         error = capsys.readouterr().err
