@@ -20,6 +20,13 @@ from fake_endpoint import FakeEndpoint
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
+# Whose few tests take longest. They are handed out first, or one process would still be at them when all else is done.
+LONGEST = ("test_oracle_ppo.py", "test_oracle.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of `LONGEST` go first; the others keep their order."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")

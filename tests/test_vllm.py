@@ -253,6 +253,7 @@ def trained(folder: Path, engine: Remote | TransformersEngine) -> tuple[dict[str
     return likelier, {name: flat(engine.bank.state(name)) - start[name] for name in ADAPTERS}
 
 
+@pytest.mark.parametrize("engine", ["vllm", pytest.param("server", marks=pytest.mark.slow)], indirect=True)
 def test_training_goes_where_it_goes_on_transformers(engine, tmp_path):
     theirs, their_way = trained(tmp_path / "remote", engine)
     ours, our_way = trained(tmp_path / "here", TransformersEngine(engine.bank, engine.renderer))
