@@ -11,7 +11,7 @@ from trl import get_peft_config
 
 from llm_sra import runs
 from llm_sra.engines import EngineOptions, make_engine
-from llm_sra.evaluation.runner import DevEvaluation
+from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
@@ -84,7 +84,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
     loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)
-    loader.lend(ENGINE, engine, bank)
+    loader.add_engine(ENGINE, engine, bank)
     try:
         seated = None if partners is None else _seat_partners(loader, partners, sampling)
         arm = _arm(args, task, seated)

@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from evaluation_support import said
 from fake_endpoint import FakeEndpoint, answer, says
 from partners_support import APPLE, PEAR, endpoint, recording, roster
 from support import Says, Toy, make_engine, make_run, qwen2_folder
 
 from eval.summary import write_summary
 from llm_sra import evaluate
-from llm_sra.evaluation.results import merge, read_results
-from llm_sra.evaluation.runner import DevEvaluation, PolicyLoader
+from llm_sra.evaluation.development import DevEvaluation
+from llm_sra.evaluation.results import merge, read_episodes, read_results
+from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Endpoint, Match, Perturbed, Policy, Scripted, UnavailableError
@@ -145,9 +147,8 @@ def results(folder: Path) -> tuple[set[str], dict[str, str]]:
 
 
 def said_by(folder: Path, partner: str, decoding: str = "greedy") -> list[str]:
-    lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
-    chosen = [line for line in lines if (line["partner"], line["decoding"]) == (partner, decoding)]
-    return [text for line in chosen for who, text in line["said"] if who != line["seat"]]
+    chosen = [line for line in read_episodes(folder) if (line.partner, line.decoding) == (partner, decoding)]
+    return [text for line in chosen for who, text in said(line.episode) if who != line.seat]
 
 
 def test_every_kind_is_played_and_those_that_cannot_be_had_are_missing_with_their_reasons(

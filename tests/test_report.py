@@ -19,9 +19,8 @@ from eval.report.headline import TRAINED, arms_sentence
 from eval.report.markdown import escaped
 from eval.report.robustness import series
 from eval.stats import wilson
-from llm_sra.evaluation.records import TeamRecord
-from llm_sra.evaluation.results import ResultsError, read_results
-from llm_sra.evaluation.runner import Record, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, TeamRecord
+from llm_sra.evaluation.results import ResultsError, Summary, read_episodes, read_results, write_results
 from llm_sra.partners.rosters import read_roster
 from llm_sra.runs import Run
 from llm_sra.trainer.arms import ARMS
@@ -70,7 +69,8 @@ def evaluated(
                 rest = {"own_return": 0.5, "effort": dict(zip(SEATS, effort, strict=True))}
                 said = [[SEATS[0], text], [SEATS[1], "pass"]]
                 lines += [{**key, "problem": f"p{i}", "solved": i < count, **rest, "said": said} for i in range(n)]
-    write_results(folder, records, lines, {"split": "test", "seed": 0})
+    summary = Summary(tuple(records), {"split": "test", "seed": 0})
+    write_results(folder, summary, map(EvaluatedEpisode.read, lines))
 
 
 @pytest.fixture
@@ -224,9 +224,10 @@ def test_runs_that_met_are_columns_of_the_heat_map(tmp_path, runs, monkeypatch):
                 rest["rewards"] = {SEATS[0]: [[0, 0, 0], [1, 0, 0.25]]}
                 lines += [{**key, "problem": f"p{i}", "solved": i < number, **rest} for i in range(4)]
     parts = [read_results(run.path / "report") for run in runs]
-    old = [json.loads(line) for r in runs for line in (r.path / "report" / "episodes.jsonl").read_text().splitlines()]
-    own = [record for part in parts for record in part.records]
-    write_results(tmp_path / "all", own, [*old, *lines], {}, cross_play=records)
+    old = [line for run in runs for line in read_episodes(run.path / "report")]
+    own = tuple(record for part in parts for record in part.records)
+    summary = Summary(own, {}, cross_play=tuple(records))
+    write_results(tmp_path / "all", summary, [*old, *map(EvaluatedEpisode.read, lines)])
     monkeypatch.setattr(figures, "_kept", kept)
     monkeypatch.setattr(figures, "MOST_ROWS", 8)
     gathered = gather(runs, [tmp_path / "all"])
@@ -493,8 +494,9 @@ def test_tokens_go_with_the_replies_of_evaluations_that_have_them(tmp_path):
     assert not sample(gather([run])).tokens
     path = run.path / "report" / "episodes.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    known = {"token_logprobs": [[-0.1, -2.0], []], "token_widths": [[5, 2], []]}
-    path.write_text("".join(json.dumps({**line, **known}) + "\n" for line in lines))
+    for line in lines:
+        line["turns"][0] |= {"logprobs": [-0.1, -2.0], "widths": [5, 2]}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     store = sample(gather([run]))
     assert store.tokens
     assert json.loads(store.json)["rows"][0]["t"] == [
@@ -510,8 +512,9 @@ def test_a_browser_shades_each_token_by_its_log_probability(tmp_path):
     path = run.path / "report" / "episodes.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     # The second token is the first half of a character, the last one ends the reply.
-    known = {"token_logprobs": [[-0.1, -1.5, -1.0, -9.0, -0.25], []], "token_widths": [[3, 0, 1, 3, 0], []]}
-    path.write_text("".join(json.dumps({**line, **known}) + "\n" for line in lines))
+    for line in lines:
+        line["turns"][0] |= {"logprobs": [-0.1, -1.5, -1.0, -9.0, -0.25], "widths": [3, 0, 1, 3, 0]}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     main([str(run.path), "--out", str(tmp_path / "out")])
     dom = opened(tmp_path / "out" / "report.html", tmp_path / "profile")
     page = (tmp_path / "out" / "report.html").read_text()

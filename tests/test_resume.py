@@ -19,7 +19,7 @@ from support import ROOT, qwen2_folder
 from training_support import FLAGS, train_tiny, vectors
 from transformers import TrainerCallback
 
-from llm_sra.evaluation.runner import DevEvaluation
+from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.runs import RunError, read_metrics
 from llm_sra.trainer.checkpoints import is_whole, resolve_resume, wants_resume
 

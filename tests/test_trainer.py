@@ -13,7 +13,7 @@ import training_support
 from training_support import GRADIENT, Initial, Letters, make_trainer, train_tiny, vectors
 from transformers import TrainerCallback
 
-from llm_sra.evaluation.runner import DevEvaluation
+from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.runs import Run, read_metrics
 from llm_sra.trainer.metrics import TokenMeans, dead_policies, wild_policies
 from llm_sra.trainer.parse import ConfigError

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.groups import Group, groups
-from llm_sra.evaluation.results import Results, ResultsError, merge, read_results
+from llm_sra.evaluation.results import RESULTS, Results, ResultsError, merge, read_results
 from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.runs import Run, read_metrics
-
-RESULTS = "results.json"
 
 
 class ReportError(ValueError):

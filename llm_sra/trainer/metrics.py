@@ -13,8 +13,8 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llm_sra.episodes import percentiles, reported
-from llm_sra.files import write_whole
+from llm_sra.episodes import EpisodeRecord, percentiles, reported
+from llm_sra.files import json_lines, write_whole
 from llm_sra.task import Episode
 from llm_sra.trainer.rollout import Rollout
 
@@ -181,36 +181,6 @@ def _is_entropy(name: str) -> bool:
     return name.startswith("policy/") and name.endswith("/entropy")
 
 
-def episode_record(episode: Episode, step: int) -> dict[str, Any]:
-    """An episode as it is written to disk: what was said, by whom, with rewards."""
-    return {
-        "step": step,
-        "problem": episode.problem.id,
-        "match": episode.match,
-        "index": episode.index,
-        "policies": dict(episode.policies),
-        "turns": [
-            {
-                "seat": t.seat,
-                "step": t.step,
-                "text": t.reply.text,
-                "finish": t.reply.finish,
-                "tokens": len(t.reply.token_ids),
-                "logprob": round(sum(t.reply.logprobs), 4),
-            }
-            for t in episode.turns
-        ],
-        "rewards": {
-            seat: [[reward.team, reward.own, reward.cost] for reward in rewards]
-            for seat, rewards in episode.rewards.items()
-        },
-        "returns": {seat: episode.total(seat) for seat in episode.rewards},
-        "solved": episode.outcome.solved,
-        "effort": dict(episode.outcome.effort),
-        "metrics": dict(episode.outcome.metrics),
-    }
-
-
 def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_match: int) -> None:
     """Write a step's episodes, the first `per_match` of each match (-1: all)."""
     written: dict[str, int] = defaultdict(int)
@@ -218,10 +188,10 @@ def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_mat
     for episode in episodes:
         if per_match < 0 or written[episode.match] < per_match:
             written[episode.match] += 1
-            lines.append(json.dumps(episode_record(episode, step), ensure_ascii=False))
+            lines.append(EpisodeRecord.of(episode, step=step).line())
     if lines:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"step-{step:06d}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / f"step-{step:06d}.jsonl").write_text(json_lines(lines), encoding="utf-8")
 
 
 class MetricsFile(TrainerCallback):

@@ -9,7 +9,7 @@ from eval.summary import write_summary
 from llm_sra import evaluate
 from llm_sra.engines import ENGINES, EngineOptions
 from llm_sra.evaluation.matches import DECODINGS
-from llm_sra.evaluation.missing import CHUNK
+from llm_sra.evaluation.options import CHUNK
 from llm_sra.registry import task_options
 from llm_sra.runs import open_runs
 

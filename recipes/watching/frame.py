@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from llm_sra.episodes import EpisodeRecord
 from llm_sra.runs import Run
 from recipes.terminal import BLOCKS, COLOURS, PLAIN_BLOCKS, duration, printable, sparkline
 
@@ -99,14 +100,14 @@ class Frame:
         folder: Of the run.
         run: None: it has not begun.
         history: Its numbers; None: it has not begun.
-        episode: The newest, as a line of `episodes/` has it.
+        episode: The newest.
         age: Seconds since something was logged.
     """
 
     folder: str
     run: Run | None
     history: History | None
-    episode: Mapping[str, Any] | None
+    episode: EpisodeRecord | None
     age: float | None = None
 
     @property
@@ -171,11 +172,11 @@ def _curves(rows: Sequence[tuple[str, Sequence[Point]]], console: Console) -> Ta
     return table
 
 
-def _episode(episode: Mapping[str, Any], heroes: Mapping[str, str], most: int, room: int) -> list[RenderableType]:
+def _episode(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room: int) -> list[RenderableType]:
     """Who said what, with rewards. It is text, never markup: what a partner says is shown and not interpreted."""
     colours = dict(zip(heroes, COLOURS * len(heroes), strict=False))
-    turns = episode["turns"]
-    title = f"step {episode['step']}, problem {episode['problem']}, match {episode['match']}"
+    turns = episode.turns
+    title = f"step {episode.step}, problem {episode.problem}, match {episode.match}"
     table = Table.grid(padding=(0, 1))
     table.add_column(overflow="fold", max_width=max(room, LEAST))
     table.add_column(overflow="fold", ratio=1)
@@ -183,14 +184,14 @@ def _episode(episode: Mapping[str, Any], heroes: Mapping[str, str], most: int, r
     if len(turns) > most:
         table.add_row("", Text(f"{len(turns) - most} earlier turns", style="dim"), "")
     for turn in turns[-most:]:
-        seat, said = turn["seat"], printable(turn["text"][:LONGEST_REPLY])
-        cut = " [...]" if len(turn["text"]) > LONGEST_REPLY else ""
-        who = f"{seat} ({episode['policies'].get(seat, '?')})"
-        team, own, cost = episode["rewards"][seat][turn["step"]]
-        told = Text(printable(who), style=colours.get(seat, "")), Text(said + cut), Text(f"{team + own - cost:+.2f}")
-        table.add_row(*told)
-    verdict = ("solved", "bold green") if episode["solved"] else ("not solved", "bold red")
-    returns = ", ".join(f"{printable(seat)} {value:+.2f}" for seat, value in episode["returns"].items())
+        said = printable(turn.text[:LONGEST_REPLY])
+        cut = " [...]" if len(turn.text) > LONGEST_REPLY else ""
+        who = f"{turn.seat} ({episode.policies.get(turn.seat, '?')})"
+        reward = episode.rewards[turn.seat][turn.step]
+        style = colours.get(turn.seat, "")
+        table.add_row(Text(printable(who), style=style), Text(said + cut), Text(f"{reward.total:+.2f}"))
+    verdict = ("solved", "bold green") if episode.solved else ("not solved", "bold red")
+    returns = ", ".join(f"{printable(seat)} {value:+.2f}" for seat, value in episode.returns.items())
     above = Text(" ".join(printable(title).split()), style="bold")
     return [Text(), above, table, Text.assemble(verdict, f"   returns: {returns}")]
 
