@@ -1,7 +1,7 @@
 """Plays a batch of episodes in lock-step.
 
 All seats' pending turns of all matches go to an engine as one batch, and so do those of a partner that answers many at
-a time; other partners answer one by one. This module knows neither rewards' use nor training. It draws no global random
+a time; other partners answer one by one. This module knows neither credit nor training. It draws no global random
 number: each reply's seed is a hash of (run seed, step, problem, episode, match, seat, turn), so an episode does not
 depend on what is played beside it.
 """
@@ -53,9 +53,9 @@ class _Seat:
     own: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(eq=False)  # each one is itself alone
 class _Running:
-    """An episode that is being played."""
+    """An episode in play."""
 
     spec: EpisodeSpec
     start: Any
@@ -101,7 +101,7 @@ def play(
             None raises the error.
 
     Returns:
-        The episodes, in the order of the specs; those in which a lost policy sat are left out.
+        The episodes, in the order of the specs; those with a lost policy are left out.
 
     Raises:
         ContextError: If what a seat sees of a problem, before anything is said, does not fit into its model's
@@ -126,17 +126,17 @@ def play(
                 on_lost(policy, error)
             running = [e for e in running if not any(p in error.seated for p in e.spec.match.seats.values())]
             continue
-        by_episode: dict[int, dict[str, Reply]] = {}
+        by_episode: dict[_Running, dict[str, Reply]] = {}
         for waiting, turn in zip(pending, turns, strict=True):
             waiting.running.turns.append(turn)
             seat = waiting.running.seats[turn.seat]
             seat.turns += 1
             seat.own.append((turn.reply.text, turn.reply.token_ids))
-            by_episode.setdefault(id(waiting.running), {})[turn.seat] = turn.reply
+            by_episode.setdefault(waiting.running, {})[turn.seat] = turn.reply
             if on_turn:
                 on_turn(turn)
         for episode in running:
-            if replies := by_episode.get(id(episode)):
+            if replies := by_episode.get(episode):
                 rng = random.Random(reply_seed(seed, step, episode.spec, "", len(episode.rewards)))
                 texts = {seat: reply.text for seat, reply in replies.items()}
                 episode.state, rewards = task.step(episode.state, texts, rng)

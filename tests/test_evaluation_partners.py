@@ -175,7 +175,7 @@ def test_a_partner_that_cannot_play_is_an_error_and_earlier_results_stay(
         (broken_adapter, "only safetensors are loaded"),
     ],
 )
-def test_a_partner_that_cannot_be_had_is_missing_with_its_reason_and_the_others_are_played(
+def test_an_unavailable_partner_is_missing_with_its_reason_and_the_others_are_played(
     run: Run, tmp_path: Path, partner: Any, reason: str
 ) -> None:
     spec = partner if isinstance(partner, str) else partner(tmp_path)

@@ -283,7 +283,7 @@ def test_fcp_learns_from_the_agents_of_earlier_runs_and_leaves_them_as_they_are(
 def test_a_live_partner_is_there_only_while_agents_are_trained() -> None:
     from llm_sra.partners.rosters import Entry
 
-    with pytest.raises(RosterError, match="trained beside"):
+    with pytest.raises(RosterError, match="needs the partner from training"):
         PolicyLoader(Letters()).partner(Entry("own", "live", ""))
 
 

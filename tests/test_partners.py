@@ -151,7 +151,7 @@ def said_by(folder: Path, partner: str, decoding: str = "greedy") -> list[str]:
     return [text for line in chosen for who, text in said(line.episode) if who != line.seat]
 
 
-def test_every_kind_is_played_and_those_that_cannot_be_had_are_missing_with_their_reasons(
+def test_every_kind_is_played_and_unavailable_partners_are_missing_with_their_reasons(
     run: Run, server: FakeEndpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     problems = run_problems(3)
@@ -228,7 +228,7 @@ def test_during_training_a_missing_partner_is_an_error(tmp_path: Path) -> None:
         dev()
 
 
-def test_the_studio_gives_endpoints_the_tasks_stop_and_limit(server: FakeEndpoint) -> None:
+def test_the_loader_gives_endpoints_the_tasks_stop_and_limit(server: FakeEndpoint) -> None:
     entry = Entry("hosted", "endpoint", "m", {"base_url": server.url, "temperature": 0.5})
     longer = Entry("hosted", "endpoint", "m", {"base_url": server.url, "max_tokens": 99})
     with PolicyLoader(Toy(stop=("\n",), reply_tokens=6)) as loader:

@@ -1,4 +1,4 @@
-"""A sample of the episodes, as JSON that may stand in a page: what was said stays data, whatever it looks like."""
+"""A sample of the episodes, as JSON for a page: what was said stays data, whatever it looks like."""
 
 import json
 import math
@@ -25,7 +25,7 @@ Cell = tuple[str, str, str, str]  # run, seat, partner, decoding
 
 
 @dataclass(frozen=True)
-class Store:
+class EpisodeSample:
     """The sampled episodes.
 
     Attributes:
@@ -43,8 +43,8 @@ class Store:
     tokens: bool
 
 
-def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> Store:
-    """Choose and encode episodes: the same ones in each run of the report, so that runs can be held side by side.
+def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> EpisodeSample:
+    """Choose and encode episodes: the same ones in each run of the report, so that runs can be compared.
 
     Args:
         gathered: Says where they are.
@@ -64,7 +64,7 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
     chosen = [(cell, text) for rank, cell, text in ranked if rank < kept]
     head = {"seats": seats, "labels": labels([run.name for run in gathered.runs])}
     rows = ",\n".join(text for _, text in chosen)
-    return Store(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept, tokens)
+    return EpisodeSample(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept, tokens)
 
 
 def script_json(value: Any) -> str:
@@ -101,7 +101,7 @@ def _trained(runs: Sequence[Run]) -> dict[Cell, list[EpisodeRecord]]:
 
 
 def _order(cell: Cell, count: int) -> list[int]:
-    """In what order a cell's episodes are taken: by chance, but alike for all runs."""
+    """The order in which a cell's episodes are taken: random, but the same for all runs."""
     return random.Random("/".join(cell[1:])).sample(range(count), count)
 
 

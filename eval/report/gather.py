@@ -69,7 +69,7 @@ def gather(
         runs: To report on.
         evaluations: Folders that `llm-sra eval --out` wrote, each of one run or more; `RUN/report` of each run if
             there are none.
-        roster: YAML file of the evaluations; tells which partners are perturbed, and how much.
+        roster: YAML file of the evaluations; it names the perturbed partners and how much they are perturbed.
 
     Raises:
         ReportError: If no evaluation holds any of the runs, or two hold the same one.

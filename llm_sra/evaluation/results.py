@@ -70,7 +70,7 @@ class Results:
 
     @property
     def measure(self) -> str:
-        """What shares are of, in words."""
+        """What the shares measure, in words."""
         return self.settings.get("headline") or "share of problems solved"
 
     @property

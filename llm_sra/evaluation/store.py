@@ -1,7 +1,7 @@
-"""Episodes of evaluations on disk: each played once, appended when it was, found again by what it depends on.
+"""The store: an evaluation's episodes on disk, appended when played, found by a hash of all that they depend on.
 
-A folder holds one file of JSON lines for each process that plays, and `about.json`. Lines are only ever appended: what
-a kill left of one is noticed, skipped and never joined to the next. Who plays with whom is not decided here.
+A folder holds one file of JSON lines for each process that plays, and `about.json`. Lines are only ever appended: one
+that a kill cut off is noticed, skipped and never joined to the next. Who plays with whom is not decided here.
 """
 
 import fcntl
@@ -26,10 +26,10 @@ class StoreError(ValueError):
 
 
 def episode_key(setting: Mapping[str, Any], match: str, seats: Mapping[str, str], problem: Problem) -> str:
-    """Under what an episode is kept: a hash of everything that it depends on.
+    """The key of an episode: a hash of everything that it depends on.
 
     Args:
-        setting: Task, limits, split and seed.
+        setting: `Setting.facts()`.
         match: Its name, which is part of every reply's seed.
         seats: By seat, the identity of the policy in it.
         problem: What is played; its data counts, too.
@@ -68,7 +68,7 @@ class Store:
         self._file.close()
 
     def read(self, wanted: Collection[str]) -> dict[str, EpisodeRecord]:
-        """Those of the wanted episodes that are there, by key; what cannot be read is noted, and as if it were not."""
+        """The wanted episodes that are there, by key; unreadable lines are logged and passed over."""
         found: dict[str, EpisodeRecord] = {}
         for path in sorted(self._folder.glob("process-*.jsonl")):
             unreadable = []
@@ -89,7 +89,7 @@ class Store:
         return found
 
     def append(self, played: Mapping[str, EpisodeRecord]) -> None:
-        """Keep episodes by their keys; they are with the system when this returns.
+        """Keep episodes by their keys; they are on the disk when this returns.
 
         Raises:
             OSError: If the disk does not take them.

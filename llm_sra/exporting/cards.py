@@ -1,7 +1,7 @@
-"""The model card of an exported policy: what it is, how it was trained, how it did and how it is loaded.
+"""The model card of an exported policy: what it is, how it was trained, its results and how it is loaded.
 
-The header is written by huggingface_hub's `ModelCard`, so that it is one that the hub reads. The numbers are those of
-an evaluation's `results.json`; nothing is computed here, no weights are opened and nothing is sent.
+huggingface_hub's `ModelCard` writes the header, so that the hub can read it. The numbers are those of an evaluation's
+`results.json`; nothing is computed here, no weights are opened and nothing is sent.
 """
 
 import json
@@ -71,7 +71,7 @@ class Exported:
 
     @property
     def base_shown(self) -> str:
-        """The base model for a reader, to whom a path of the machine that trained says nothing."""
+        """The base model for a reader: without the path of the machine that trained."""
         return self.base_on_hub or f"path/to/{Path(self.base).name}"
 
     @property
@@ -204,7 +204,7 @@ def _results(exported: Exported) -> str:
     headline = settings.get("headline")
     head = (*HEAD, _cell(headline)) if headline else HEAD
     lines = [_line(head), "|---" * len(head) + "|", *(_row(record, headline) for record in exported.records)]
-    notes = [f"`self-play` is the partner that it was trained beside; the others are the roster's ({played})."]
+    notes = [f"`self-play` is the partner that it was trained with; the others are the roster's ({played})."]
     if evaluation.missing:
         notes.append(f"Of the roster, these could not be played: {', '.join(map(_cell, evaluation.missing))}.")
     return "\n".join(lines) + "\n\n" + " ".join(notes)

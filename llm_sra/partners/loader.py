@@ -130,7 +130,7 @@ class PolicyLoader:
         return digest(describe(policy, self._on_engine))
 
     def _on_engine(self, policy: EnginePolicy) -> Facts:
-        """What a policy plays on: the base's weights and template, the engine, and the adapter's weights."""
+        """An engine's policy: the base's weights and template, the engine, and the adapter's weights."""
         bank = self._banks[policy.engine]
         if policy.adapter is None:
             return self._facts[policy.engine]

@@ -14,9 +14,9 @@
         cache: cache/qwen3-4b.jsonl
       - {name: written, kind: recorded, policy: replies.jsonl, field: reply}  # replays what was once said
       - {name: deaf, kind: perturbed, of: {kind: scripted, policy: diligent}, how: drop, probability: 0.3, seed: 1}
-      - {name: own, kind: live}  # the partner that is, or was, trained beside; in a training alone also `seeds: 3`
+      - {name: own, kind: live}  # the agent's partner from training; a training's roster may add `seeds: 3`
 
-Paths are relative to the roster. How a partner takes its seat is `loader`'s part.
+Paths are relative to the roster. `loader` turns entries into policies.
 """
 
 import re
@@ -34,7 +34,7 @@ from llm_sra.registry import find_roster
 
 SELF_PLAY = "self-play"
 ALWAYS = ("name", "kind", "policy")
-NAMELESS = ("live", "perturbed")  # kinds without a policy of their own
+WITHOUT_POLICY = ("live", "perturbed")  # kinds of entries that have no key `policy`
 
 
 class RosterError(ValueError):
@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def innermost(self) -> "Entry":
-        """Who answers, if it is perturbed; else itself."""
+        """The entry inside all perturbations; itself if it is not perturbed."""
         return self.options["of"].innermost if self.kind == "perturbed" else self
 
 
@@ -134,7 +134,7 @@ KINDS: Mapping[str, Mapping[str, _Key]] = {
         "text": _Key("text", lambda value: isinstance(value, str)),
     },
 }
-SECRET = ("base_url", "key_env")  # a password or a key may stand there by mistake: not to be shown
+SECRET = ("base_url", "key_env")  # may hold a password or a key by mistake, so errors do not show their values
 
 
 def read_roster(roster: str | Path) -> list[Entry]:
@@ -165,7 +165,7 @@ def read_roster(roster: str | Path) -> list[Entry]:
 
 def _entry(item: Any, path: Path) -> Entry:
     perturbed = isinstance(item, dict) and item.get("kind") == "perturbed"
-    always = ("name", "kind") if isinstance(item, dict) and item.get("kind") in NAMELESS else ALWAYS
+    always = ("name", "kind") if isinstance(item, dict) and item.get("kind") in WITHOUT_POLICY else ALWAYS
     if not isinstance(item, dict) or not set(always) <= set(item):
         raise RosterError(f"{path}: each partner needs name, kind and policy, got {item!r}")
     kind, where = str(item["kind"]), f"{path}, partner {item['name']!r}"
@@ -185,7 +185,7 @@ def _entry(item: Any, path: Path) -> Entry:
 
 
 def _with_seeds(entry: Entry) -> list[Entry]:
-    """A live partner with several seeds is as many partners, each with a seed of its own."""
+    """A live partner with `seeds: 3` is three partners, each with a fixed seed of its own."""
     count = entry.options.get("seeds") if entry.kind == "live" else None
     if count is None:
         return [entry]

@@ -1,7 +1,7 @@
-"""Asks a server for chat completions: concurrently, with retries, within limits, and never twice for the same thing.
+"""Asks a server for chat completions: concurrently, with retries, within limits, and never twice for the same reply.
 
-What a server answers is data that is not trusted: it is read up to a limit, redirects are not followed, and the key
-stands in no error, no reply and no file.
+Answers are untrusted data: they are read up to a limit, redirects are not followed, and the key appears in no error, no
+reply and no file.
 """
 
 import hashlib
@@ -76,11 +76,11 @@ class Question:
 
 
 class _TryAgainError(Exception):
-    """The server may do better in a moment.
+    """The request failed, and another attempt may succeed.
 
     Args:
-        reason: What it did.
-        pause: Seconds that it asks to wait; None: as we like.
+        reason: What the server did.
+        pause: Seconds that it asks to wait; None: it names none.
         generated: Whether it may have generated a reply, and count it.
     """
 
@@ -124,7 +124,7 @@ class ChatClient:
         self._key_env, self._key = key_env, _key(key_env)
         self._cache = ReplyCache(cache)
         self._stopped = threading.Event()  # wakes those who wait
-        self._gone: str | None = None  # why nobody needs to ask any more
+        self._gone: str | None = None  # why no more requests are sent
         self._rate = RateLimit(requests_per_minute, self._stopped.wait)
         self._budget = TokenBudget(token_budget)
         self._limit = token_budget
@@ -288,7 +288,7 @@ class ChatClient:
         return name.startswith(asked) or name.endswith(f"/{asked}") or asked.endswith(f"/{name}")
 
     def _give_up(self, reason: str) -> NoReturn:
-        """Raises, here and for everybody who asks from now on."""
+        """Raises, now and at every later request."""
         self._gone = self._gone or self._redacted(reason)
         self._stopped.set()
         raise UnavailableError(self._gone)

@@ -23,7 +23,7 @@ class Endpoint:
         client: How the server is asked; several policies may share one, and with it its limits and its cache.
         max_tokens: Longest reply.
         stop: Strings that end a reply; not part of it.
-        temperature: What stands for temperature 1: what `decoded` takes for sampling that is not greedy.
+        temperature: Used where `decoded` is asked for temperature 1.
         sampling: How tokens are drawn; `top_k` is left to the server, as the protocol does not know it. At temperature
             0 no seed is sent.
     """

@@ -20,7 +20,7 @@ from recipes.terminal import COLOURS, printable
 
 
 class Human:
-    """A policy that is typed in."""
+    """A policy whose replies are typed in."""
 
     name = "human"
 

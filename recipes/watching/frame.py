@@ -1,4 +1,4 @@
-"""What `llm-sra watch` draws: curves as rows of unicode blocks, and an episode. Reads nothing, and runs no clock."""
+"""Draws what `llm-sra watch` shows: curves as rows of unicode blocks, and an episode. Reads no file and no clock."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from llm_sra.episodes import EpisodeRecord
 from llm_sra.runs import Run
 from recipes.terminal import BLOCKS, COLOURS, PLAIN_BLOCKS, duration, printable, sparkline
 
-RECENT = 20  # steps from whose time the end is foretold
-NARROW = 64  # columns below which a row shows its curve and last value alone
+RECENT = 20  # steps whose time predicts the end
+NARROW = 64  # columns; below, a row shows only its curve and last value
 LONGEST_REPLY = 400  # characters
-TURNS = 12  # the last of an episode that are shown at most
+TURNS = 12  # most turns of an episode that are shown, the last ones
 LEAST = 8  # columns of a curve or a title
-AROUND = 6  # lines of a frame that are neither a curve nor a turn
+AROUND = 6  # lines of a frame that show neither a curve nor a turn
 ROWS = (
     "solve rate", "with its partner", "worst partner", "return", "effort", "KL", "entropy", "reply tokens",
     "seconds per step",
@@ -78,13 +78,13 @@ class History:
         }
 
     def seconds_left(self, steps: int | None) -> float | None:
-        """Until the last of so many steps, by the time that the recent ones took; None if nothing tells."""
+        """Until the last of so many steps, by the time that the recent ones took; None if unknown."""
         if steps is None or self.step is None or not self.seconds:
             return None
         return max(steps - self.step, 0) * median(self.seconds[-RECENT:])
 
     def steps(self, config: Mapping[str, Any]) -> int | None:
-        """How many the training is to have; None if nothing tells."""
+        """How many steps the training has in all; None if unknown."""
         if config["max_steps"] > 0:
             return int(config["max_steps"])
         if not self.step or not self.epoch:
@@ -119,8 +119,8 @@ class Frame:
         """The frame.
 
         Args:
-            console: Its width and encoding are heeded, its height too but for `whole`.
-            whole: Whether to draw all of a tall frame; else an episode is cut to what the terminal has room for.
+            console: Its width and encoding count, and its height unless `whole`.
+            whole: Whether to draw all of a tall frame; else an episode is cut to the terminal's height.
         """
         if self.run is None or self.history is None:
             return Text(f"{printable(self.folder)}\nwaiting for the run to begin: no config.yaml there yet")

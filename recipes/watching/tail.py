@@ -1,4 +1,4 @@
-"""Reads files that a training is writing: only what is new of one, only the end of another."""
+"""Reads files that a training is writing: the new lines of its metrics, the last line of its episodes."""
 
 import time
 from pathlib import Path
@@ -21,10 +21,10 @@ class Tail:
         self._path, self._offset, self._file = path, 0, (0, 0)
 
     def read(self) -> tuple[list[dict[str, Any]], bool]:
-        """The lines since the last time, and whether the file is another than it was then.
+        """The lines since the last time, and whether the file was replaced since then.
 
-        A line that is still being written waits for its end. A resumed training puts another file in this one's
-        place, and one that overwrites a run begins anew: all lines are then given again.
+        A line that is still being written waits for its end. A resumed training replaces the file, and one that
+        overwrites a run begins a new one: all lines are then given again.
         """
         try:
             file = self._path.open("rb")
