@@ -7,8 +7,8 @@ from pathlib import Path
 
 from eval.report import gather, write_report
 from eval.stats import wilson
-from llm_sra.evaluation.records import EvaluatedEpisode, Record
-from llm_sra.evaluation.results import Summary, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
+from llm_sra.evaluation.results import write_results
 from llm_sra.runs import Run
 
 SEATS = ("first", "second")

@@ -16,8 +16,8 @@ from eval.stats import (
     summarise,
     wilson,
 )
-from llm_sra.evaluation.records import EvaluatedEpisode, Record
-from llm_sra.evaluation.results import Results, ResultsError, Summary, labels, merge, read_results, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
+from llm_sra.evaluation.results import Results, ResultsError, labels, merge, read_results, write_results
 
 PROBLEMS = ("1+2+3", "4+5+6", "7+8+9", "1+1+1")
 

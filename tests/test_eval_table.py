@@ -18,8 +18,8 @@ from eval.plots import effort_curves, quickstart_figure, running_mean, study_fig
 from eval.stats import wilson
 from eval.table import Grid, grids, markdown, print_tables
 from llm_sra.evaluation.options import CHUNK
-from llm_sra.evaluation.records import EvaluatedEpisode, Record
-from llm_sra.evaluation.results import Results, ResultsError, Summary, read_results, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
+from llm_sra.evaluation.results import Results, ResultsError, read_results, write_results
 from llm_sra.partners.rosters import RosterError, read_roster
 from llm_sra.registry import find_roster
 from llm_sra.runs import Run, RunError, open_runs

@@ -222,13 +222,13 @@ def test_results_that_could_not_be_written_whole_leave_the_earlier_ones(
     path, out = roster(tmp_path, *scripted("lazy")), tmp_path / "out"
     evaluate([run], path, out, problems=2, decodings=["greedy"])
     before = (out / "results.json").read_bytes()
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def full_disk(self: Path, data: str, *args: Any, **kwargs: Any) -> int:
-        write(self, data[:100], *args, **kwargs)
+    def full_disk(self: Path, data: bytes) -> int:
+        write(self, data[:100])
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="no space"):
         evaluate([run], path, out, problems=3, decodings=["greedy"])
     assert (out / "results.json").read_bytes() == before

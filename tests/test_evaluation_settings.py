@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from evaluation_support import SHORT, pick, roster, scripted
@@ -12,6 +12,7 @@ from support import (
 )
 
 from llm_sra import evaluate
+from llm_sra.evaluation.options import EvaluationKeywords, EvaluationOptions
 from llm_sra.models.adapters import AdapterError
 from llm_sra.runs import Run, RunError
 
@@ -103,6 +104,8 @@ def test_a_run_that_has_not_finished_is_refused(tmp_path: Path) -> None:
         ({"decodings": ["gredy"]}, "unknown decoding 'gredy'; did you mean 'greedy'"),
         ({"problems": 0}, "no problems to play: asked for 0 of the test split"),
         ({"split": "tests"}, "split must be one of"),
+        ({"problms": 3}, "unknown option of evaluate 'problms'; did you mean 'problems'"),
+        ({"engine": "vlm"}, "unknown engine 'vlm'; did you mean 'vllm'"),
     ],
 )
 def test_options_that_make_no_evaluation_are_refused(
@@ -110,3 +113,7 @@ def test_options_that_make_no_evaluation_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate([run], roster(tmp_path), **options)
+
+
+def test_the_keywords_of_evaluate_are_the_fields_of_its_options() -> None:
+    assert get_type_hints(EvaluationKeywords) == get_type_hints(EvaluationOptions)

@@ -16,8 +16,8 @@ from eval.report.episodes import sample
 from eval.report.figures import Picture
 from eval.report.headline import TRAINED, arms_sentence
 from eval.stats import wilson
-from llm_sra.evaluation.records import EvaluatedEpisode, Record, TeamRecord
-from llm_sra.evaluation.results import ResultsError, Summary, read_episodes, read_results, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary, TeamRecord
+from llm_sra.evaluation.results import ResultsError, read_episodes, read_results, write_results
 from llm_sra.runs import Run
 from llm_sra.trainer.arms import ARMS
 from recipes import cli

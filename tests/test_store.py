@@ -188,6 +188,17 @@ def test_policies_are_told_apart_by_what_they_would_say_and_not_by_their_names(t
     assert [digest(describe(policy, nothing)) for policy in alike] == [found[0], found[4], found[7], found[12]]
 
 
+def test_policies_have_the_identities_under_which_earlier_versions_kept_their_episodes() -> None:
+    greedy = {"adapter": "a", "sampling": [0.0, 1.0, 0], "luck": 3}
+    policy = EnginePolicy("x", adapter="a", sampling=Sampling(0.0), fixed_seed=3)
+    assert digest(describe(policy, nothing)) == digest(greedy) == "d62cc58f6cd60978"  # pragma: allowlist secret
+    perturbed = {"of": greedy, "how": "drop", "probability": 0.5, "seed": 0, "temperature": None, "text": None}
+    assert digest(describe(Perturbed("x", policy, "drop", 0.5), nothing)) == digest(perturbed)
+    hosted = {"url": "http://127.0.0.1:9/v1", "model": "m", "max_tokens": 6, "stop": ["\n"], "warmth": 0.5}
+    endpoint = Endpoint("x", "m", client(), max_tokens=6, stop=("\n",), temperature=0.5)
+    assert digest(describe(endpoint, nothing)) == digest({**hosted, "sampling": [1.0, 1.0, 0]})
+
+
 def test_a_users_script_is_another_once_its_file_is(tmp_path: Path) -> None:
     def identity(text: str, folder: str = "a") -> str:
         path = tmp_path / folder / "mine.py"

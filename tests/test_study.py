@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import study, study_report
 from benchmarks.study import Cell
-from llm_sra.evaluation.records import EvaluatedEpisode, Record
-from llm_sra.evaluation.results import Summary, merge, read_results, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
+from llm_sra.evaluation.results import merge, read_results, write_results
 from llm_sra.trainer.parse import read_recipe
 
 PARTNERS = ("self-play", "lazy", "late", "saboteur")

@@ -84,6 +84,26 @@ class TeamRecord:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """What `results.json` holds.
+
+    Attributes:
+        records: Of runs in self-play and with partners.
+        settings: Of the evaluation: `split`, `seed`, `roster`, and where there are any `task_args`, and the task's
+            `headline` and `idle`.
+        missing: By name, why a partner of the roster was not played.
+        cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
+        teams: Records of runs' teams with others in some of their seats.
+    """
+
+    records: tuple[Record, ...]
+    settings: Mapping[str, Any]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    cross_play: tuple[Record, ...] = ()
+    teams: tuple[TeamRecord, ...] = ()
+
+
+@dataclass(frozen=True)
 class EvaluatedEpisode:
     """A line of `episodes.jsonl`: an episode as one agent's. In self-play it is the line of several agents.
 

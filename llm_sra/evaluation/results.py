@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, TeamRecord
+from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, Summary, TeamRecord
 from llm_sra.files import json_lines, read_json_lines, write_whole
 from llm_sra.partners.rosters import SELF_PLAY
 
@@ -24,26 +24,6 @@ RESULTS, EPISODES = "results.json", "episodes.jsonl"
 
 class ResultsError(ValueError):
     """Results are missing, or do not hold what is asked of them."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What `results.json` holds.
-
-    Attributes:
-        records: Of runs in self-play and with partners.
-        settings: Of the evaluation: `split`, `seed`, `roster`, and where there are any `task_args`, and the task's
-            `headline` and `idle`.
-        missing: By name, why a partner of the roster was not played.
-        cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
-        teams: Records of runs' teams with others in some of their seats.
-    """
-
-    records: tuple[Record, ...]
-    settings: Mapping[str, Any]
-    missing: Mapping[str, str] = field(default_factory=dict)
-    cross_play: tuple[Record, ...] = ()
-    teams: tuple[TeamRecord, ...] = ()
 
 
 @dataclass(frozen=True)

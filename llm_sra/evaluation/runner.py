@@ -12,8 +12,8 @@ from typing import Any, Unpack
 from llm_sra.evaluation.options import EvaluationKeywords, EvaluationOptions
 from llm_sra.evaluation.plan import Plan, Planned, make_plan
 from llm_sra.evaluation.play_missing import Played, Processes, play_missing
-from llm_sra.evaluation.records import EvaluatedEpisode, Record, cell_record, team_record
-from llm_sra.evaluation.results import Summary, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary, cell_record, team_record
+from llm_sra.evaluation.results import write_results
 from llm_sra.evaluation.settings import Setting, options_of, task_of
 from llm_sra.evaluation.store import Store
 from llm_sra.partners.loader import PolicyLoader

@@ -15,8 +15,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from llm_sra.engines.vllm import RANKS
-from llm_sra.evaluation.records import Record
-from llm_sra.evaluation.results import RESULTS, ResultsError, Summary, read_summary
+from llm_sra.evaluation.records import Record, Summary
+from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
 from llm_sra.runs import Run, RunError, read_environment
 
 OBJECTIVE = (

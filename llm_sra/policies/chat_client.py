@@ -4,7 +4,6 @@ Answers are untrusted data: they are read up to a limit, redirects are not follo
 reply and no file.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -12,17 +11,16 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import httpx
 
 from llm_sra.policies.base import UnavailableError
 from llm_sra.policies.limits import RateLimit, TokenBudget
+from llm_sra.policies.question import Question
 from llm_sra.policies.reply_cache import ReplyCache
-from llm_sra.task import Message, Sampling
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts
 LONGEST_REQUESTED_PAUSE = 300.0  # seconds, by Retry-After
@@ -32,47 +30,6 @@ BYTES_PER_TOKEN = 3  # where the server does not count; less than is usual, so t
 SHORTEST_SECRET = 8  # characters; "EMPTY", which vLLM's users send, is an ordinary word
 BUSY = (408, 409, 425, 429)  # worth another attempt, as is everything from 500 on
 LOCAL = ("localhost", "127.0.0.1", "::1")
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What decides a reply, together with the server's address.
-
-    Attributes:
-        model: As the server calls it.
-        messages: The conversation.
-        sampling: How tokens are drawn.
-        seed: In [0, 2**31); None for greedy replies.
-        max_tokens: Longest reply.
-        stop: Strings that end it.
-    """
-
-    model: str
-    messages: tuple[Message, ...]
-    sampling: Sampling
-    seed: int | None
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-
-    def key(self, base_url: str) -> str:
-        """Names the reply in a cache."""
-        content = json.dumps([base_url, asdict(self)], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    def body(self) -> bytes:
-        """The request, in OpenAI's form."""
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": [message.as_dict() for message in self.messages],
-            "temperature": self.sampling.temperature,
-            "top_p": self.sampling.top_p,
-            "max_tokens": self.max_tokens,
-        }
-        if self.seed is not None:
-            body["seed"] = self.seed
-        if self.stop:
-            body["stop"] = list(self.stop)
-        return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
 class _TryAgainError(Exception):

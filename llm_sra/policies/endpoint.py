@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from llm_sra.policies.base import UnavailableError
-from llm_sra.policies.chat_client import ChatClient, Question
+from llm_sra.policies.chat_client import ChatClient
+from llm_sra.policies.question import Question
 from llm_sra.task import Message, Sampling
 
 
