@@ -5,14 +5,16 @@ A training writes `episodes/step-*.jsonl`, an evaluation `store/process-*.jsonl`
 versions. Where the files lie and which episodes are kept is not decided here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from llm_sra.files import read_json_lines
 from llm_sra.task import Episode, Reward
 
 DIGITS = 4  # of log-probabilities: in float32, and the batch around a reply changes what comes after them
@@ -182,6 +184,19 @@ class EpisodeRecord:
     def team_reward(self, seat: str) -> float:
         """The shared part of a seat's return."""
         return sum(reward.team for reward in self.rewards[seat])
+
+
+def read_episodes(path: Path) -> Iterator[EpisodeRecord]:
+    """The episodes in a training's file.
+
+    Raises:
+        ValueError: If a line holds none; names the file and the line.
+    """
+    for number, item in read_json_lines(path):
+        try:
+            yield EpisodeRecord.read(item or {})
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
 
 
 def _turn(turn: Mapping[str, Any] | Sequence[Any]) -> TurnRecord:

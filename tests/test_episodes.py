@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_sra.episodes import EpisodeRecord, TurnRecord, percentiles, reported
+from llm_sra.episodes import EpisodeRecord, TurnRecord, percentiles, read_episodes, reported
 from llm_sra.evaluation.records import EvaluatedEpisode, reply_numbers
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Turn
 from llm_sra.trainer.metrics import write_episodes
@@ -78,6 +78,13 @@ def test_trainings_and_evaluations_write_the_same_line_and_add_what_they_alone_k
 def test_a_line_that_holds_no_episode_is_an_error(line: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="holds no episode"):
         EpisodeRecord.read(line)
+
+
+def test_a_damaged_line_of_a_training_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "step-000001.jsonl"
+    path.write_text(json.dumps(LINE) + '\n{"step": 1, "pro')
+    with pytest.raises(ValueError, match=r"step-000001\.jsonl, line 2: a line holds no episode"):
+        list(read_episodes(path))
 
 
 # -- lines of earlier versions ---------------------------------------------------------------------------------------

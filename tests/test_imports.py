@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "llm_sra.policies": ("task", "files"),
     "llm_sra.partners": ("task", "errors", "registry", "runs", "models", "engines", "policies"),
     "llm_sra.playing": ("task", "engines", "policies"),
-    "llm_sra.episodes": ("task",),
+    "llm_sra.episodes": ("task", "files"),
     "llm_sra.objectives": (),
     "llm_sra.games": ("objectives",),
     "llm_sra.trainer": (
