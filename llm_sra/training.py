@@ -76,7 +76,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         trust_remote_code=args.trust_remote_code,
         attn_implementation=model_args.attn_implementation,
     )
-    critics = [critic_of(adapter) for adapter in roles.adapters] if args.algorithm == "ppo" else []
+    critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
     bank = AdapterBank.create(base, roles.adapters, get_peft_config(model_args), args.seed, critics)
     for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)

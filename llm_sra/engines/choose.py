@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from llm_sra.engines.base import Engine, EngineError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 
-ENGINES = ("transformers", "vllm", "server")
+EngineKind = Literal["transformers", "vllm", "server"]
+ENGINES: tuple[str, ...] = get_args(EngineKind)
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class EngineOptions:
     """What an engine is made with; each takes what concerns it.
 
     Attributes:
-        kind: One of `ENGINES`.
+        kind: See `EngineKind`.
         batch_size: Most replies in one forward pass of transformers.
         max_model_length: Tokens of prompt and reply together in vLLM; None: the model's context.
         gpu_memory_utilization: Share of each GPU's memory that vLLM may take.
