@@ -208,7 +208,7 @@ def test_ppo_trains_saves_its_critics_and_keeps_them_from_engines(tmp_path: Path
         for name in heroes:
             assert f"policy/{name}/explained_variance" in line and line[f"policy/{name}/value_loss"] >= 0
     trainer = make_trainer(tmp_path / "other", **PPO)
-    assert set(trainer.bank.speakers) == heroes
+    assert set(trainer.bank.served) == heroes
 
 
 # -- what goes on exactly --------------------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def make_trainer(out: Path, task: Task | None = None, engine: Engine | None = No
     bank: AdapterBank = engine.bank
     if args.estimator.needs_critic:
         for adapter in arm.adapters:
-            bank.add(critic_of(adapter), bank.model.peft_config[adapter], speaks=False)
+            bank.add(critic_of(adapter), bank.model.peft_config[adapter], served=False)
     trainer = SRPOTrainer(task, arm, bank, engine.renderer.tokenizer, engine, args)
     bank.model.train()
     return trainer

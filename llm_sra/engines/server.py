@@ -97,7 +97,7 @@ class ServerEngine:
 
     def sync(self) -> None:
         """Load the present version of every adapter into every server, and unload the ones before."""
-        for adapter in self.bank.speakers:
+        for adapter in self.bank.served:
             self._bring(adapter)
 
     def rest(self) -> None:

@@ -74,7 +74,7 @@ class VllmEngine:
     def sync(self) -> None:
         """Take over the present weights of all adapters. See `Engine.sync`."""
         self._awake()
-        for adapter in self.bank.speakers:
+        for adapter in self.bank.served:
             self._bring(adapter)
 
     def rest(self) -> None:
@@ -185,7 +185,7 @@ def import_vllm() -> Any:
 
 def lora_options(bank: AdapterBank) -> dict[str, Any]:
     """Room in vLLM for the adapters of a bank: all of them, and the base, in one batch."""
-    names = bank.speakers
+    names = bank.served
     if not names:
         return {"enable_lora": False}
     return {"enable_lora": True, **lora_room(len(names), max(bank.rank(name) for name in names))}

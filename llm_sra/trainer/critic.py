@@ -55,7 +55,8 @@ class Critics:
         ids, mask, width = joined(inputs)
         self.bank.activate(critic_of(policy))
         hidden = self.bank.base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        return self.heads[policy](hidden[:, -width - 1 : -1].float()).squeeze(-1)
+        values: torch.Tensor = self.heads[policy](hidden[:, -width - 1 : -1].float())
+        return values.squeeze(-1)
 
     def save(self, folder: Path) -> None:
         """Write the heads beside the adapters."""

@@ -31,7 +31,7 @@ class Forward:
         bank: AdapterBank,
         temperature: float,
         choices: torch.Tensor | None,
-        autocast: Callable[[], AbstractContextManager],
+        autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.bank, self.temperature, self.choices = bank, temperature, choices
         self.entropies: torch.Tensor | None = None  # (B, T), of the latest pass
@@ -40,14 +40,14 @@ class Forward:
 
     def statistics(
         self,
-        trl: Callable[..., tuple],
+        trl: Callable[..., tuple[Any, ...]],
         model: torch.nn.Module,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         width: int,
         *args: Any,
         **kwargs: Any,
-    ) -> tuple:
+    ) -> tuple[Any, ...]:
         """Log-probabilities and entropies of the last `width` tokens, in the form of TRL's method.
 
         TRL's method never holds all logits. Where the logits are needed, for choices or for the exact tether, they are
@@ -64,7 +64,7 @@ class Forward:
         """
         if self.choices is None and self._kept is None:
             with head_on_labels_only(self.bank.base):
-                result = trl(model, input_ids, attention_mask, width, *args, **kwargs)
+                result: tuple[Any, ...] = trl(model, input_ids, attention_mask, width, *args, **kwargs)
         else:
             logits = self.logits(model, input_ids, attention_mask, width)
             if self._kept is not None:
@@ -81,8 +81,8 @@ class Forward:
         (B, T, C) where there are C choices.
         """
         with self._autocast():
-            logits = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width + 1).logits
-        logits = logits[:, :-1] / self.temperature
+            output = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width + 1)
+        logits: torch.Tensor = output.logits[:, :-1] / self.temperature
         return logits if self.choices is None else logits[..., self.choices]
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from llm_sra.trainer.rows import Row, collate
 
 TOKEN_SUM = ("dapo", "cispo", "vespo", "bnpo")  # normalised by the number of own tokens (bnpo: of its process)
 ROW_MEAN = ("grpo", "sapo")  # mean over a row's tokens, then over rows
-ROW_SUM = ("dr_grpo", "luspo")  # sum over a row's tokens, mean over rows (dr_grpo: by the reply limit, too)
+# dr_grpo and luspo: sum over a row's tokens, mean over rows (dr_grpo: by the reply limit, too)
 
 
 @dataclass(frozen=True, slots=True)

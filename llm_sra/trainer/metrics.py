@@ -134,7 +134,7 @@ def add_entropies(
     means.add(f"policy/{adapter}/entropy", entropies.sum(), mask.sum())
     width = mask.size(1)
     numbers = torch.tensor([[*row, *[-1] * (width - len(row))] for row in turns], device=mask.device)
-    for turn in reported(numbers.unique().tolist()):
+    for turn in reported(torch.unique(numbers).tolist()):
         there = numbers == turn
         means.add(f"policy/{adapter}/entropy_turn{turn + 1}", (entropies * there).sum(), (mask * there).sum())
 
@@ -257,7 +257,7 @@ class MetricsFile(TrainerCallback):
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")
 

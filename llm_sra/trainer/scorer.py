@@ -4,6 +4,7 @@ Everything here is a forward pass. Nothing is updated, and no advantage is compu
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -37,7 +38,7 @@ class Scorer:
         bank: AdapterBank,
         engine: Engine,
         critics: Critics | None,
-        statistics: Callable[..., tuple],
+        statistics: Callable[..., tuple[Any, ...]],
         means: TokenMeans,
         pad_id: int,
     ) -> None:
@@ -64,7 +65,7 @@ class Scorer:
         """(B, T) log-probabilities of the completions under an adapter, or under the base."""
         rows = joined(self._inputs(batch))
         with self._bank.using(adapter):
-            logprobs, _, _ = self._statistics(self._bank.model, *rows)
+            logprobs: torch.Tensor = self._statistics(self._bank.model, *rows)[0]
         return logprobs
 
     def _score_batch(self, batch: Sequence[Sample], adapter: str, tethered: bool, reused: bool) -> None:

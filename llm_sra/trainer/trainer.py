@@ -43,7 +43,7 @@ from llm_sra.trainer.forward import Forward, evaluation_mode
 from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
 from llm_sra.trainer.scorer import Scorer
 from llm_sra.trainer.step_report import StepReport
-from llm_sra.trainer.updates import SHARDED, Updater, parameter_groups
+from llm_sra.trainer.updates import Updater, check_backend, parameter_groups
 
 ENGINE = "main"  # name of the engine that plays the policies under training
 
@@ -105,7 +105,7 @@ class SRPOTrainer(GRPOTrainer):
         # Only now: in `__init__` TRL would start a vLLM of its own. From here on it says whether losses are corrected.
         self.use_vllm = not engine.shares_weights
         self._make_parts(tokenizer.pad_token_id)
-        self._check_backend()
+        check_backend(self.accelerator, args.allow_untested_backend)
 
     def _make_parts(self, pad_id: int) -> None:
         args, arm, bank = self.args, self.arm, self.bank
@@ -239,7 +239,7 @@ class SRPOTrainer(GRPOTrainer):
         logits_to_keep: int,
         *args: Any,
         **kwargs: Any,
-    ) -> tuple:
+    ) -> tuple[Any, ...]:
         trl = super()._get_per_token_logps_and_entropies
         return self.forward.statistics(trl, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
 
@@ -254,7 +254,7 @@ class SRPOTrainer(GRPOTrainer):
             self.optimizer = cls(parameter_groups(self.args, self.arm, self.bank, self.critics), **options)
         return self.optimizer
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """Numbers of steps: problems are chosen by the number alone, so that a resumed run plays the same."""
         steps = self.args.max_steps
         if steps <= 0:  # then transformers asks for one epoch, and counts the steps of all
@@ -278,7 +278,7 @@ class SRPOTrainer(GRPOTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.checkpoints.folder)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         self.checkpoints.save(Path(output_dir) if output_dir else None)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -291,13 +291,6 @@ class SRPOTrainer(GRPOTrainer):
 
     def _load_best_model(self) -> None:
         self.checkpoints.load(Path(self.state.best_model_checkpoint))
-
-    def _check_backend(self) -> None:
-        if self.accelerator.distributed_type in SHARDED and not self.args.allow_untested_backend:
-            raise NotImplementedError(
-                f"{self.accelerator.distributed_type.value} is untested: no GPU test of it has passed yet. Use "
-                "accelerate_configs/multi_gpu.yaml, or go on with --allow_untested_backend true"
-            )
 
 
 def _rewards_come_from_the_task(**kwargs: Any) -> list[float]:

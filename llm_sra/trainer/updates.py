@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -122,7 +123,7 @@ class Updater:
             self._accelerator.backward(loss)
             total += loss.detach()
         self._accelerator.gradient_state._set_sync_gradients(True)
-        return self._accelerator.reduce(total, "mean").item()
+        return float(self._accelerator.reduce(total, "mean").item())
 
     def accumulate_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample], share: Share) -> None:
         """Add up the gradients of a critic's loss, the mean over all decisions that have a target."""
@@ -159,7 +160,7 @@ class Updater:
         return norm
 
 
-def parameter_groups(args: SRPOConfig, arm: Arm, bank: AdapterBank, critics: Critics | None) -> list[dict]:
+def parameter_groups(args: SRPOConfig, arm: Arm, bank: AdapterBank, critics: Critics | None) -> list[dict[str, Any]]:
     """The optimizer's parameter groups: one for each adapter, then one for each critic."""
     slow, fast = args.learning_rate, args.adversary_learning_rate
     rates = {a: fast if a in arm.adversaries and fast is not None else slow for a in arm.adapters}
@@ -174,3 +175,16 @@ def parameter_groups(args: SRPOConfig, arm: Arm, bank: AdapterBank, critics: Cri
             for adapter in arm.adapters
         ]
     return groups
+
+
+def check_backend(accelerator: Accelerator, allow_untested: bool) -> None:
+    """See that gradients are averaged in a way that was tested.
+
+    Raises:
+        NotImplementedError: If they are not.
+    """
+    if accelerator.distributed_type in SHARDED and not allow_untested:
+        raise NotImplementedError(
+            f"{accelerator.distributed_type.value} is untested: no GPU test of it has passed yet. Use "
+            "accelerate_configs/multi_gpu.yaml, or go on with --allow_untested_backend true"
+        )
