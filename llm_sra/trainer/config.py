@@ -25,7 +25,9 @@ class ModelArguments(ModelConfig):
     use_peft: bool = field(default=True, metadata={"help": "Always true: policies are LoRA adapters on one base."})
     lora_r: int = field(default=16, metadata={"help": "LoRA rank of every adapter."})
     lora_alpha: int = field(default=16, metadata={"help": "LoRA alpha; updates are scaled by alpha / r."})
-    lora_dropout: float = field(default=0.0, metadata={"help": "0, or log-probabilities are not those of the rollout."})
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "Keep 0: dropout makes log-probabilities differ from those of the rollout."}
+    )
     lora_target_modules: list[str] | None = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "Modules that get an adapter."}
     )
@@ -48,7 +50,9 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
     the arm, and all optimizer updates on it. Returns, `entropy_coef` and `1 / tau` are in units of the reward.
     """
 
-    task: str = field(default="worksheet", metadata={"help": "Folder's name, path/to/file.py:Class or module:Class."})
+    task: str = field(
+        default="worksheet", metadata={"help": "Name of a shipped task, path/to/file.py:Class or module:Class."}
+    )
     task_args: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the task (JSON). On the command line: those to change."}
     )
@@ -59,29 +63,33 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
     engine: EngineKind = field(
         default="transformers",
         metadata={
-            "help": "transformers: generate with the weights that are trained. vllm: with vLLM on this machine. "
-            "server: with the vLLM servers at vllm_server_base_url (several: separated by commas)."
+            "help": "transformers: generate with the weights under training. vllm: with vLLM on this machine. server: "
+            "with the vLLM servers at vllm_server_base_url (several: separated by commas)."
         },
     )
     engine_adapter_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder through which adapters reach vLLM; None: in memory. Servers on other machines need a "
-            "shared one, under the same path."
+            "help": "Folder in which vLLM finds adapters; None: in memory. Servers on other machines need a shared "
+            "folder, under the same path."
         },
     )
     rollout_batch_size: int = field(
         default=256, metadata={"help": "Most replies in one forward pass of the engine `transformers`."}
     )
-    dev_roster: str | None = field(default=None, metadata={"help": "Roster that is played every eval_steps."})
+    dev_roster: str | None = field(
+        default=None, metadata={"help": "Roster to play every eval_steps: a file, or a name such as worksheet_dev."}
+    )
     dev_problems: int = field(default=32, metadata={"help": "Problems of the dev split per seat and partner."})
-    log_episodes: int = field(default=8, metadata={"help": "Episodes per match and step that are written; -1: all."})
+    log_episodes: int = field(
+        default=8, metadata={"help": "Episodes per match and step to write to episodes/; -1: all."}
+    )
     overwrite_output_dir: bool = field(default=False, metadata={"help": "Delete an earlier run in output_dir."})
     allow_untested_backend: bool = field(
-        default=False, metadata={"help": "Go on under FSDP or DeepSpeed, which no GPU test has covered yet."}
+        default=False, metadata={"help": "Train under FSDP or DeepSpeed although no GPU test covers them yet."}
     )
 
-    # Defaults of TRL and transformers that mean something else here.
+    # Fields of TRL and transformers with another default or meaning here.
     scale_rewards: Scale = field(
         default="none",
         metadata={"help": "none keeps units; group or batch divide by a standard deviation, which changes the game."},
@@ -99,11 +107,13 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
     vllm_importance_sampling_mode: ImportanceMode = field(
         default="token_truncate",
         metadata={
-            "help": "With vLLM, how the ratio of the trainer's to vLLM's probability of a reply is kept in bounds: "
+            "help": "With vLLM, how the ratio of the trainer's to vLLM's probability of a reply is bounded: "
             "token_truncate, token_mask, sequence_truncate or sequence_mask."
         },
     )
-    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether that metric is to be large."})
+    greater_is_better: bool | None = field(
+        default=True, metadata={"help": "Whether a larger value of that metric is better."}
+    )
 
     def __post_init__(self) -> None:
         self.task_args = task_options(self.task_args)
