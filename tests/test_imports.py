@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "llm_sra.partners": ("task", "errors", "registry", "runs", "models", "engines", "policies"),
     "llm_sra.playing": ("task", "engines", "policies"),
     "llm_sra.episodes": ("task", "files"),
-    "llm_sra.objectives": (),
-    "llm_sra.games": ("objectives",),
+    "llm_sra.objectives": ("errors",),
+    "llm_sra.games": (),
     "llm_sra.trainer": (
         "task", "errors", "files", "registry", "models", "engines", "policies", "playing", "episodes", "objectives",
     ),

@@ -296,7 +296,7 @@ def test_a_named_checkpoint_must_be_whole(tmp_path: Path) -> None:
     assert resolve_resume(str(whole), tmp_path) == str(whole)
     for broken in (checkpoint(tmp_path, 2, whole=False), tmp_path / "missing", checkpoint(tmp_path / ".saving", 3)):
         assert not is_whole(broken)
-        with pytest.raises(FileNotFoundError, match="no whole checkpoint"):
+        with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
             resolve_resume(str(broken), tmp_path)
 
 

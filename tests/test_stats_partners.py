@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eval.stats import Estimate, StatsError, bootstrap, partner_cvar, partner_spread, worst_partner
-from llm_sra.objectives.risk import cvar
+from llm_sra.objectives.risk.cvar import cvar
 
 
 def solved(*counts: int, of: int = 10) -> np.ndarray:

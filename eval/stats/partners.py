@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eval.stats.intervals import LEVEL, Estimate, StatsError, wilson
 from eval.stats.resampling import RESAMPLES, bootstrap_draws, checked_table, percentile, sup_t_band
-from llm_sra.objectives.risk import cvar
+from llm_sra.objectives.risk.cvar import cvar
 
 Array = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""What a step is reported as: numbers per seat and policy, where its time went, and the episodes themselves."""
+"""What is logged of a step: numbers per seat and policy, its seconds by part, and the episodes themselves."""
 
 import json
 import math
@@ -18,9 +18,9 @@ from llm_sra.files import json_lines, write_whole
 from llm_sra.task import Episode
 from llm_sra.trainer.rollout import Rollout
 
-DEAD_ENTROPY = 0.02  # nats per token
-DEAD_GROUPS = 0.98
-WILD_ENTROPY = 3.0  # times that of the first step
+COLLAPSED_ENTROPY = 0.02  # nats per token
+COLLAPSED_GROUPS = 0.98  # share of groups without variance
+EXPLODING_ENTROPY = 3.0  # times that of the first step
 PARTS = ("generate", "score", "train", "sync")
 
 
@@ -39,7 +39,7 @@ class Clock:
 
 
 class TokenMeans:
-    """Means over a step's own tokens, whatever the micro-batches that they came in."""
+    """Means over a step's own tokens, independent of how micro-batches cut them."""
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
@@ -50,9 +50,9 @@ class TokenMeans:
         self._sums[name] = self._sums[name] + part if name in self._sums else part
 
     def reduce(self) -> dict[str, float]:
-        """The means over all processes, which all must call this; begins anew."""
+        """The means over all processes, which all must call this; then starts again from nothing."""
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        # As objects: one process may have had a turn that no other came to.
+        # As objects: one process may have a turn that no other reached.
         for process in gather_object([{name: part.tolist() for name, part in self._sums.items()}]):
             for name, (total, tokens) in process.items():
                 sums[name][0] += total
@@ -64,8 +64,8 @@ class TokenMeans:
 def play_metrics(rollout: Rollout) -> dict[str, float]:
     """Means over all processes' episodes, by seat and policy, and over all episodes; all processes must call this.
 
-    Beside them, numbers of episodes: of all, and of each policy, counted once for each seat that it had; and
-    percentiles of the lengths of replies and of the adversaries' KL, over all and by turn.
+    Also numbers of episodes, of all and of each policy (once for each seat that it fills), and percentiles of the
+    lengths of replies and of the adversaries' KL, over all turns and by turn.
     """
     sums: dict[str, list[float]] = defaultdict(list)
     spread: dict[str, list[float]] = defaultdict(list)
@@ -134,7 +134,7 @@ def add_entropies(
     means.add(f"policy/{adapter}/entropy", entropies.sum(), mask.sum())
     width = mask.size(1)
     numbers = torch.tensor([[*row, *[-1] * (width - len(row))] for row in turns], device=mask.device)
-    for turn in reported(numbers.unique().tolist()):
+    for turn in reported(torch.unique(numbers).tolist()):
         there = numbers == turn
         means.add(f"policy/{adapter}/entropy_turn{turn + 1}", (entropies * there).sum(), (mask * there).sum())
 
@@ -151,29 +151,31 @@ def entropy_gaps(numbers: Mapping[str, float], adversary: str, partner: str) -> 
     return gaps
 
 
-def dead_policies(numbers: Mapping[str, float]) -> list[str]:
-    """Adapters that have stopped exploring: no entropy left, or no group with any variance."""
+def collapsed_policies(numbers: Mapping[str, float]) -> list[str]:
+    """Adapters that no longer explore: almost no entropy, or almost no group with variance."""
     return sorted(
         {
             name.split("/")[1]
             for name, value in numbers.items()
             if name.startswith("policy/")
             and (
-                (name.endswith("/entropy") and value < DEAD_ENTROPY)
-                or (name.endswith("/dead_groups") and value > DEAD_GROUPS)
+                (name.endswith("/entropy") and value < COLLAPSED_ENTROPY)
+                or (name.endswith("/dead_groups") and value > COLLAPSED_GROUPS)
             )
         }
     )
 
 
-def wild_policies(numbers: Mapping[str, float], first: Mapping[str, float]) -> list[str]:
-    """Adapters whose entropy has grown out of bounds: their entropy bonus outweighs what the task pays.
+def exploding_policies(numbers: Mapping[str, float], first: Mapping[str, float]) -> list[str]:
+    """Adapters whose entropy keeps growing: their entropy bonus outweighs what the task pays.
 
     Args:
         numbers: Of a step.
         first: Of the first step of the training.
     """
-    grown = (name for name in numbers if _is_entropy(name) and numbers[name] > WILD_ENTROPY * first.get(name, math.inf))
+    grown = (
+        name for name in numbers if _is_entropy(name) and numbers[name] > EXPLODING_ENTROPY * first.get(name, math.inf)
+    )
     return sorted(name.split("/")[1] for name in grown)
 
 
@@ -225,7 +227,7 @@ class MetricsFile(TrainerCallback):
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")
 
