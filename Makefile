@@ -2,14 +2,16 @@
 # Set PYTHON to choose the interpreter that .venv is made from.
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
-PYTEST = HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -n 2 --dist loadfile
+PYTEST = HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -n 2 --dist loadfile --durations=10
+PYTEST_VLLM = HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest --durations=10
 INSTALLED = .venv/.installed
-# A vLLM for CPUs exists for this kind of machine only; elsewhere its tests are left out. It has a .venv of its own, as
-# TRL imports whatever vLLM it finds, which takes seconds.
-VLLM_INSTALLED = $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),.venv-vllm/.installed)
+# A vLLM for CPUs exists for this kind of machine only; elsewhere, and with VLLM=no, its tests are left out. It has a
+# .venv of its own, as TRL imports whatever vLLM it finds, which takes seconds.
+VLLM ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),yes,no)
+VLLM_INSTALLED = $(if $(filter yes,$(VLLM)),.venv-vllm/.installed)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow lint format docs bench study lock clean
+.PHONY: help install quickstart test test-slow lint format docs bench house study lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -21,11 +23,11 @@ quickstart: $(INSTALLED)  ## train both arms on the embedded task, evaluate, sho
 
 test: $(INSTALLED) $(VLLM_INSTALLED)  ## run the tests
 	$(PYTEST) -m "not slow and not vllm"
-	$(if $(VLLM_INSTALLED),HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -m "vllm and not slow")
+	$(if $(VLLM_INSTALLED),$(PYTEST_VLLM) -m "vllm and not slow")
 
 test-slow: $(INSTALLED) $(VLLM_INSTALLED)  ## run the slow tests
 	$(PYTEST) -m "slow and not vllm"
-	$(if $(VLLM_INSTALLED),HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest -m "vllm and slow")
+	$(if $(VLLM_INSTALLED),$(PYTEST_VLLM) -m "vllm and slow")
 
 lint: $(INSTALLED)  ## check style and types
 	.venv/bin/ruff check .
@@ -47,6 +49,9 @@ bench: $(INSTALLED) $(VLLM_INSTALLED)  ## measure a training step and rollouts, 
 		.venv-bench/bin/python -m pip install --quiet --editable '.[bench]' && touch .venv-bench/.installed; }
 	HF_HUB_OFFLINE=1 .venv-bench/bin/python -m benchmarks.step
 	HF_HUB_OFFLINE=1 $(if $(VLLM_INSTALLED),.venv-vllm,.venv)/bin/python -m benchmarks.rollout
+
+house: $(INSTALLED)  ## print entries per folder, import circles, the widest function, long files, type errors
+	.venv/bin/python -m benchmarks.house
 
 study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped); TASK=kitchen, tag or hanabi: that task's arms
 	.venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK))

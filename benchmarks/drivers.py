@@ -49,7 +49,7 @@ SHARED = {
 }
 
 
-class Steps(TrainerCallback):
+class Steps(TrainerCallback):  # type: ignore[misc]
     """When each step ended, and what the model took within it."""
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ def trl(job: dict[str, Any]) -> Result:
     steps = Steps()
     watch_model(steps)
 
-    class Counted(GRPOTrainer):
+    class Counted(GRPOTrainer):  # type: ignore[misc]
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             batch = super()._generate_and_score_completions(inputs)
             read, said = int(batch["prompt_mask"].sum()), int(batch["completion_mask"].sum())
@@ -237,7 +237,7 @@ def pure(job: dict[str, Any]) -> Result:
                 with steps.within("forward"):
                     value = loss(batch)
                 with steps.within("backward"):
-                    value.backward()
+                    value.backward()  # type: ignore[no-untyped-call]
         bank.model.zero_grad(set_to_none=True)
         said = 4 * replies * job["tokens"]
         steps.counts.append((sum(ids.numel() for ids in rows.values()) - said, said, said))

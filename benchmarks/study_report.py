@@ -92,7 +92,7 @@ def write_task(out: Path, task: str) -> str:
     for arm in [arm for arm in runs if arm != "ippo"]:
         for name, partners in (("strangers", None), ("self-play", [SELF_PLAY])):
             difference = compare_arms(results, runs["ippo"], runs[arm], decoding, partners)
-            rows.append(_difference_row(f"{arm} less ippo, {name}", difference))
+            rows.append(_difference_row(f"{arm} - ippo, {name}", difference))
     head = f"| {results.measure} | decoding | difference | problems and seeds | seeds alone | each seed |"
     groups = [Group(arm, arm, seeds) for arm, seeds in runs.items()]
     parts = [
@@ -145,7 +145,7 @@ def _with_strangers(results: Results, runs: Mapping[str, Mapping[int, str]], dec
             rows.append(f"| {name}: {what} | {' | '.join(_each(values[arm]) for arm in runs)} |")
     if len(paid["ippo"]) > 1:
         more = ("-" if arm == "ippo" else difference(seed_interval(paid["ippo"], paid[arm])) for arm in runs)
-        rows.append(f"| all: own return less ippo's | {' | '.join(more)} |")
+        rows.append(f"| all: own return - ippo's | {' | '.join(more)} |")
     return "\n".join(rows)
 
 
@@ -174,7 +174,7 @@ def arm_tables(results: Results) -> str:
             difference = compare_arms(results, runs["ippo"], runs["srpo"], decoding, partners)
             lines.append(_difference_row(name, difference))
     head = (
-        "SRPO less IPPO, paired by seed and problem (95 % intervals: problems and seeds resampled; Student's t over "
+        "SRPO - IPPO, paired by seed and problem (95 % intervals: problems and seeds resampled; Student's t over "
         "seeds):\n\n| solve rate | decoding | difference | problems and seeds | seeds alone | each seed |\n"
         "|---|---|---|---|---|---|"
     )
@@ -195,8 +195,8 @@ def arms_table(results: Results, arms: Sequence[str], out: Path) -> str:
         tables.append(f"{decoding}:\n\n" + "\n".join([_ARMS_HEAD, *rows]))
     alike = "\n".join(f"- {arm}: {what}" for arm, what in RESEMBLES.items() if arm in arms)
     return (
-        "Means over seeds and both seats; `worst` is the mean over seats of the worst stranger, `spread` the best less "
-        "the worst, `reliance` self-play less `lazy`. Differences of the mean over strangers are paired by seed and "
+        "Means over seeds and both seats; `worst` is the mean over seats of the worst stranger, `spread` the best - "
+        "the worst, `reliance` self-play - `lazy`. Differences of the mean over strangers are paired by seed and "
         "problem (95 %, both resampled). `fcp` comes after its pool's trainings, which are not counted.\n\n"
         + "\n\n".join(tables)
         + f"\n\nStrangers of the test roster that are like something that the arm met in training:\n\n{alike}"
@@ -204,7 +204,7 @@ def arms_table(results: Results, arms: Sequence[str], out: Path) -> str:
 
 
 _ARMS_HEAD = (
-    "| arm | seeds | self-play | strangers | worst | spread | reliance | effort | less ippo | less srpo | M tokens "
+    "| arm | seeds | self-play | strangers | worst | spread | reliance | effort | - ippo | - srpo | M tokens "
     "| s |\n" + "|---" * 12 + "|"
 )
 

@@ -1,5 +1,7 @@
-"""Evaluation with strangers, on top of `llm_sra.evaluate`: the cross-play program, statistics, tables and pictures.
+"""What is concluded from an evaluation, and shown: statistics, tables, pictures, the report, and the shipped rosters.
 
-`crossplay` is the program; `results` reads what an evaluation wrote, `settings` in what runs differ; `stats` computes;
-`table`, `matrix` and `plots` show.
+`llm_sra.evaluate` plays and `llm_sra.evaluation.results` reads what it wrote. From there: `stats` computes, `groups`
+sorts runs by setting and seed, `contributions` says what each agent adds to its team, `oracle` compares with exact
+equilibria. `table`, `cross_play`, `plots` and `games_plot` draw, `summary` shows one evaluation, and `report` writes a
+page on several runs.
 """

@@ -1,7 +1,7 @@
 """What each agent contributes to its own team: how much is lost with others in its seat, and Shapley values.
 
-From the teams that `llm-sra eval --contributions` plays. An agent that rests is missed by nobody: an idle partner in
-its seat costs the team as little as chance does.
+The teams are those that `llm-sra eval --contributions` plays. If an agent does nothing, its team loses no more with an
+idle partner in that seat than chance explains.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,8 @@ from llm_sra.evaluation.matches import BASE, IDLE, ITSELF
 from llm_sra.evaluation.results import Results
 
 Rewards = NDArray[np.float64]  # of each problem
-HEADS = {
+# Who takes an agent's seat, as a column's heading.
+REPLACEMENTS = {
     IDLE: "an idle partner",
     BASE: "the base model",
     ITSELF: "itself, another seed",
@@ -31,9 +32,10 @@ class Contribution:
         run: The team's run.
         decoding: Of all models.
         seat: The agent's.
-        lost: By who took the seat (`idle`, `base`, `itself`), the team's reward less that of the team with them there.
-        shapley: By who takes the seats of absent agents (`idle`, `base`): what the agent adds to those who are there,
-            averaged over all orders in which the team may assemble.
+        lost: By who took the seat (`idle`, `base`, `itself`): the team's reward - that of the team with the
+            replacement.
+        shapley: By who takes the seats of absent agents (`idle`, `base`): what the agent adds to those present,
+            averaged over all orders in which agents can join.
     """
 
     run: str
@@ -57,7 +59,7 @@ def contributions(results: Results, seed: int = 0) -> list[Contribution]:
     made = []
     for (run, decoding), teams in played.items():
         seats = frozenset[str]().union(*(replaced for _, replaced in teams))
-        kinds = [by for by in HEADS if any(found == by for found, _ in teams)]
+        kinds = [by for by in REPLACEMENTS if any(found == by for found, _ in teams)]
         values = {by: _shapley(by, seats, teams) for by in kinds if by != ITSELF}
         for seat in (seat for seat in results.seats if seat in seats):
             lost = {by: teams["", frozenset()] - teams[by, frozenset({seat})] for by in kinds}
@@ -88,16 +90,19 @@ def contribution_grids(results: Results, seed: int = 0) -> list[Grid]:
         names = [f"{name_of(results, c.run)}, {c.seat}" for c in shown]
         grids += [
             _grid(
-                f"What a team loses with another in an agent's seat, {decoding}",
+                f"What a team loses when an agent is replaced by ..., {decoding}",
                 dict(zip(names, (c.lost for c in shown), strict=True)),
-                (unit, f"{HEADS[ITSELF]}: the same agent again, so what chance alone does."),
+                (
+                    unit,
+                    f"{REPLACEMENTS[ITSELF]}: the same agent with other random numbers, for the size of chance.",
+                ),
             ),
             _grid(
                 f"What an agent adds to the team (Shapley value), where absent agents are replaced by ..., {decoding}",
                 dict(zip(names, (c.shapley for c in shown), strict=True)),
                 (
                     unit,
-                    "Averaged over who comes first; a team's values sum to what it earns beyond the stand-ins alone.",
+                    "Averaged over the order of joining; a team's values sum to its reward - the replacements' alone.",
                 ),
             ),
         ]
@@ -105,9 +110,9 @@ def contribution_grids(results: Results, seed: int = 0) -> list[Grid]:
 
 
 def _grid(title: str, rows: Mapping[str, Mapping[str, Estimate]], notes: tuple[str, ...]) -> Grid:
-    kinds = [by for by in HEADS if any(by in row for row in rows.values())]
+    kinds = [by for by in REPLACEMENTS if any(by in row for row in rows.values())]
     cells = tuple((name, *(difference(row.get(by)) for by in kinds)) for name, row in rows.items())
-    return Grid(title, ("agent", *(HEADS[by] for by in kinds)), (cells,), notes)
+    return Grid(title, ("agent", *(REPLACEMENTS[by] for by in kinds)), (cells,), notes)
 
 
 def _shapley(by: str, seats: frozenset[str], teams: Mapping[tuple[str, frozenset[str]], Rewards]) -> dict[str, Rewards]:

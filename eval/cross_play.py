@@ -1,4 +1,4 @@
-"""Tables of runs that played with each other: the matrix, and how each setting does off its diagonal."""
+"""Tables of cross-play between runs: the matrix, and each setting's mean on and off its diagonal."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -8,7 +8,7 @@ from eval.stats import CrossPlay, Estimate, cross_play
 from eval.table import NOTHING, WIDTH, Grid, name_of, with_interval
 from llm_sra.evaluation.results import Results, labels
 
-COLUMN = 13  # characters of a run's column, about
+COLUMN = 13  # about as many characters as a run's column takes
 
 
 def cross_play_grids(results: Results, groups: Sequence[Group]) -> list[Grid]:
@@ -25,7 +25,7 @@ def cross_play_grids(results: Results, groups: Sequence[Group]) -> list[Grid]:
 
 
 def between_runs(results: Results, runs: Sequence[str], decoding: str) -> list[list[float]]:
-    """`Results.measure` of each run (row) with each (column), mean over the seats that the row's agents take."""
+    """`Results.measure` of each run (row) with each run (column): the mean over the seats of the row's agents."""
     return [
         [
             fmean(r.solve_rate for s in results.seats if (r := results.between(run, s, other, decoding)) is not None)
@@ -43,7 +43,7 @@ def _settings(results: Results, groups: Sequence[Group], decoding: str) -> Grid:
             rows.append(_row(group.label, cross_play(between_runs(results, runs, decoding))))
     return Grid(
         f"{results.measure.capitalize()} among the seeds of a setting, {decoding}",
-        ("setting", "runs", "self-play", "cross-play", "self-play less cross-play"),
+        ("setting", "runs", "self-play", "cross-play", "self-play - cross-play"),
         (tuple(rows),),
         (
             "cross-play: mean over all pairs of different seeds, in both seatings. 95 % intervals over seeds: "

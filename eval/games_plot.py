@@ -1,6 +1,6 @@
-"""A picture of the effort game: the equilibria that theory has, and where trained agents ended.
+"""A picture of the effort game: its exact equilibria over tau, and where trained agents ended.
 
-What the equilibria are is `llm_sra.games`' business; here they are joined to curves and drawn. Colours as in `plots`.
+`llm_sra.games` computes the equilibria; here they are joined into curves and drawn. Colours as in `plots`.
 """
 
 from collections.abc import Sequence
@@ -44,14 +44,14 @@ def effort_figure(
     Args:
         path: The picture's file; replaced once the new one is whole.
         points: Trained pairs to lay over it: (tau, eps, first seat's probability of working, the second's). A tau
-            below the axis is drawn at its left end, which is quantal response to a hair.
+            below the axis is drawn at its left end, where the equilibrium is nearly the quantal response.
         epsilons: One for each panel, in units of the benefit; those of the points must be among them.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: If there is no eps, or a point's is none of the panels'.
+        ValueError: If there is no eps, or a point's eps has no panel.
     """
     points = list(points or ())
     strange = sorted({eps for _, eps, _, _ in points} - set(epsilons))
@@ -130,7 +130,7 @@ def _draw_points(panel: Axes, points: Sequence[Point]) -> None:
 
 def _legend(points: bool) -> list[Line2D]:
     handles = [
-        Line2D([], [], color=EQUAL, linewidth=2.2, label="both seats work alike"),
+        Line2D([], [], color=EQUAL, linewidth=2.2, label="both seats work equally often"),
         Line2D([], [], color=UNEQUAL, linewidth=2.2, label="one works more (upper), one less (lower)"),
         Line2D([], [], color=GREY, linewidth=2.2, linestyle=":", label="dotted: unstable"),
     ]

@@ -1,6 +1,6 @@
-"""How near trained agents came to the exact equilibria of their matrix game.
+"""How close trained agents are to the exact equilibria of their matrix game.
 
-The agents' policies are read off their models, with no sampling; the equilibria are those of `llm_sra.games`.
+The agents' policies are computed from their models without sampling; the equilibria are those of `llm_sra.games`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ from tasks.effort import Effort
 
 Array = NDArray[np.float64]
 NEAR = 0.05  # of probabilities
-# What a training must be for its game to be the oracle's.
+# What a training's settings must be, so that its objective is the game that the oracle solves.
 THEORY: Mapping[str, Callable[[Any], bool]] = {
     "arm": lambda value: value in ("ippo", "srpo"),
     "partners": lambda value: not value,
@@ -83,7 +83,9 @@ def compare_with_oracle(path: str | Path | Run) -> Comparison:
     config = run.config
     task = load_task(str(config["task"]), config.get("task_args"))
     if not isinstance(task, Effort):
-        raise RunError(f"{run.path} is of task {config['task']!r}: only matrix games (task effort) have an oracle")
+        raise RunError(
+            f"{run.path} is of task {config['task']!r}: only matrix games (task effort) have exact equilibria"
+        )
     if wrong := [key for key, fits in THEORY.items() if key in config and not fits(config[key])]:
         raise RunError(
             f"{run.path}: the oracle has the equilibria of arms ippo and srpo at one tau, with advantages in units of "
@@ -119,7 +121,7 @@ def compare_with_oracle(path: str | Path | Run) -> Comparison:
 
 @torch.no_grad()
 def trained_policies(run: Run, task: Effort) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What a run's agents choose, exactly: by seat its hero's probabilities, and those of its hero's adversary."""
+    """Exact probabilities of a run's choices: by seat its hero's, and those of its hero's adversary."""
     config = run.config
     base, tokenizer = load_model(str(config["model_name_or_path"]), dtype=config.get("dtype"))
     bank, renderer = AdapterBank(base), Renderer(tokenizer, config.get("chat_template_kwargs"))
@@ -133,7 +135,7 @@ def trained_policies(run: Run, task: Effort) -> tuple[dict[str, Array], dict[str
         with bank.using(adapter):
             logits = bank.base(input_ids=prompt).logits[0, -1, ids].double() / float(config["temperature"])
         words = [task.choices.index(name) for name in task.game.actions[task.seats.index(seat)]]
-        return logits.softmax(dim=-1).numpy()[words]
+        return np.asarray(logits.softmax(dim=-1).numpy()[words])
 
     policies = {seat: probabilities(roles.heroes[seat], seat) for seat in task.seats}
     adversaries = {}
@@ -181,7 +183,7 @@ def draw(compared: Sequence[Comparison], path: Path) -> Path:
         first, second = (float(each.policies[seat][-1]) for seat in Effort.seats)
         points.append((each.profile.tau[0], each.profile.eps[0], first, second))
     if not points:
-        raise RunError("none of the runs played the effort game: there is nothing to draw")
+        raise RunError("none of the runs played the effort game, so there is nothing to draw")
     return effort_figure(path, points, sorted({eps for _, eps, *_ in points}))
 
 

@@ -52,7 +52,7 @@ class Curve:
 
 
 def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path, decoding: str | None = None) -> Path:
-    """Draw what training and strangers made of a few runs.
+    """Draw a few runs: effort during training, and the solve rate with each partner.
 
     Left, a panel per run: each hero's effort per training step, with its partner of the training (in `srpo` its
     adversary), and in self-play where the run played a development roster. Right: the solve rate with each partner.

@@ -16,7 +16,7 @@ from llm_sra.partners.rosters import SELF_PLAY
 
 WIDTH = 100  # of the widest table, if one run fits into it
 NOTHING = "-"
-NO_SPREAD = "(no spread)"  # in an interval's place: everything that was drawn from was alike
+NO_SPREAD = "(no spread)"  # instead of an interval, where all outcomes are the same
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,16 @@ def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[s
     ends = [r.solve_rate_ci95 for r in results.records if r.decoding == decoding and r.run in runs]
     widest = max(high - low for low, high in ends) / 2
     kind = results.interval_name
-    interval = f"Each share's 95 % interval ({kind}) reaches at most {widest:.2f} to either side of its middle."
+    interval = f"The 95 % intervals of the shares ({kind}) are at most {widest:.2f} wide to either side."
     if decoding != results.decodings[-1] or results.runs[-1] not in runs:
-        return (interval,)  # what the words mean stands below the last of these tables
+        return (interval,)  # the last of these tables explains the words
     even = f"{1 / len(results.seats):.2g}"
     words = [
         interval,
-        f"contribution share: own effort / all seats' in self-play ({even} is even, 0 rests on the other).",
+        f"contribution share: own effort / all seats' in self-play ({even} is even; 0: the others do all the work).",
     ]
     if results.idle:
-        words.append(f"reliance: self-play less {results.idle!r} (0: as good when all others rest; 1: useless then).")
+        words.append(f"reliance: self-play - {results.idle!r} (0: as good when others rest; 1: solves nothing then).")
     return tuple(words)
 
 
@@ -161,11 +161,12 @@ def _differences(results: Results, compared: Sequence[RunDifference]) -> Grid:
     rows = []
     for c in compared:
         rows.append((name_of(results, c.later), c.decoding, difference(c.mean), difference(c.self_play)))
+    first = name_of(results, compared[0].first)
     return Grid(
-        f"{results.measure.capitalize()} less that of {name_of(results, compared[0].first)}, with its 95 % interval",
+        f"{results.measure.capitalize()}: difference run - {first}, with its 95 % interval",
         ("run", "decoding", "mean over seats and partners", "self-play"),
         (tuple(rows),),
-        ("Paired on the same problems; bootstrap over problems: it says nothing about other seeds of training.",),
+        ("Paired on the same problems; bootstrap over problems, so it does not cover other training seeds.",),
     )
 
 

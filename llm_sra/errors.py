@@ -1,7 +1,11 @@
-"""What a user can mend: names that do not exist, with the nearest one that does."""
+"""Errors that a user can fix, and names that do not exist with the nearest one that does."""
 
 import difflib
 from collections.abc import Iterable
+
+
+class UserError(RuntimeError):
+    """Something outside the program failed and the user can fix it; a command prints the message as one line."""
 
 
 class UnknownNameError(ValueError):
@@ -18,7 +22,7 @@ def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.5) -> str
     Args:
         name: As it was given.
         known: The names that exist.
-        cutoff: How alike two names must be, in [0, 1].
+        cutoff: How similar two names must be, in [0, 1].
     """
     nearest = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=cutoff)
     return f"; did you mean {nearest[0]!r}?" if nearest else ""

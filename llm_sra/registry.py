@@ -1,7 +1,7 @@
-"""Names to files and classes: tasks, partners, shipped models, recipes, rosters and configurations of accelerate.
+"""Resolves names: tasks, partners, shipped models, recipes, rosters and configurations of accelerate.
 
-What ships lies in the packages beside this one (`tasks`, `eval`, `recipes`, `accelerate_configs`); they are found at
-run time, in a clone as in an installed wheel, and never imported from here but to make a task.
+What ships lies in the packages beside this one (`tasks`, `eval`, `recipes`, `accelerate_configs`). They are found at
+run time, in a clone as in an installed wheel; only making a task imports one of them.
 """
 
 import hashlib
@@ -92,8 +92,23 @@ def find_model(name: str) -> str:
     return name
 
 
+def model_hint(name: str) -> str:
+    """The nearest shipped model, if a name looks like one; empty for names of the hub, which look much the same.
+
+    Args:
+        name: That no model could be loaded for.
+
+    Returns:
+        `; did you mean 'worksheet/pupil'? ...` for names that begin with a shipped task, such as `worksheet/pupl`.
+    """
+    if name.partition("/")[0] not in shipped_tasks():
+        return ""
+    nearest = did_you_mean(name, shipped_models(), cutoff=0.0)
+    return f"{nearest} `llm-sra list models` shows those that ship"
+
+
 def model_name(path: str) -> str:
-    """How runs call a model: the name of a shipped one, the full path of another folder, else the name as it is."""
+    """The name that runs keep of a model: that of a shipped one, the full path of another folder, else as it is."""
     folder = Path(path)
     if not folder.is_dir():
         return path
@@ -179,9 +194,10 @@ def load_partner(spec: str, task: Task) -> ScriptedPartner:
             "random.Random) -> str`"
         )
     try:
-        return cls()
+        partner: ScriptedPartner = cls()
     except TypeError as error:
         raise ValueError(f"{spec} must be made without arguments: {error}") from error
+    return partner
 
 
 def _tasks_package() -> ModuleType:

@@ -9,9 +9,15 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-State = TypeVar("State")
+if TYPE_CHECKING:
+    import typing_extensions
+
+    # `Task` without brackets is then `Task[Any]` for a type checker; at run time only Python 3.13 has the default.
+    State = typing_extensions.TypeVar("State", default=Any)
+else:
+    State = TypeVar("State")
 Role = Literal["system", "user", "assistant"]
 
 

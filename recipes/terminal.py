@@ -1,12 +1,11 @@
-"""What all commands put on a terminal: foreign text without control characters, curves, and errors in one line."""
+"""Terminal output of all commands: untrusted text without control characters, curves, and errors in one line."""
 
 import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from llm_sra.engines.base import EngineError
-from llm_sra.policies.base import PolicyError
+from llm_sra.errors import UserError
 
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -43,10 +42,10 @@ def duration(seconds: float) -> str:
 
 
 def run_command(command: Callable[..., Any], *args: Any) -> int:
-    """Run a command; what the user can mend is one line on stderr and exit code 2."""
+    """Run a command; what the user can fix is one line on stderr and exit code 2."""
     try:
         command(*args)
-    except (ValueError, KeyError, OSError, NotImplementedError, PolicyError, EngineError) as error:
+    except (ValueError, KeyError, OSError, NotImplementedError, UserError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"llm-sra: {type(error).__name__}: {' '.join(str(message).split())}", file=sys.stderr)
         return 2

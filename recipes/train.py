@@ -1,9 +1,9 @@
 """The launchable training program.
 
-accelerate launch --config_file accelerate_configs/cpu.yaml recipes/train.py --config worksheet/srpo
+accelerate launch --config_file "$(llm-sra list accelerate_configs --path cpu)" -m recipes.train --config worksheet/srpo
 
-Every field of the recipe is also a flag. See `llm_sra.trainer.config` for the method's own, and the documentation of
-TRL's GRPOConfig and ModelConfig for all others. `llm-sra train` is the same in one process.
+Every field of the recipe is also a flag. The method's own fields are in `llm_sra.trainer.config`; the documentation of
+TRL's GRPOConfig and ModelConfig has all others. `llm-sra train` is the same in one process.
 """
 
 import sys

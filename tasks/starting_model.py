@@ -198,7 +198,7 @@ def learn(
     schedules = [LambdaLR(stepper, lambda step: min((step + 1) / WARMUP, 1 - step / steps)) for stepper in steppers]
     for step in range(1, steps + 1):
         loss = loss_of(model, batch(step))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for stepper, schedule in zip(steppers, schedules, strict=True):
             stepper.step()

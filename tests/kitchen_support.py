@@ -11,7 +11,6 @@ from tasks.kitchen.grid import PLACES, POT, Cell, Cook, Deeds, Floor, Move, act
 from tasks.kitchen.task import Shift
 
 LEFT_ONION, RIGHT_ONION = PLACES  # (3, 4) and (4, 3)
-SPLITS = ("train", "dev", "test")
 CELLS = [(x, y) for x in range(5) for y in range(5) if (x, y) != POT]
 
 

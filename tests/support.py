@@ -29,6 +29,9 @@ from llm_sra.runs import Run
 from llm_sra.task import Message, Outcome, Problem, Reward, Task, merge_roles
 
 ROOT = Path(__file__).resolve().parent.parent
+PUPIL = ROOT / "tasks" / "worksheet" / "models" / "pupil"
+SEATS = ("first", "second")
+SPLITS = ("train", "dev", "test")
 TEXTS = ("user", "assistant", "system", "pass", "word", "apple pear plum", "1+2=3")
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -153,6 +156,11 @@ def make_bank(folder: Path, names: Sequence[str] = ("left", "right"), config: Lo
     for number, name in enumerate(names):
         scramble(bank, name, seed=number)
     return bank
+
+
+def tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """A copy of all weights of a model, by name."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def scramble(bank: AdapterBank, name: str, seed: int) -> None:

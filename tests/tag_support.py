@@ -11,7 +11,6 @@ from tasks.tag.sight import Sight, write
 from tasks.tag.task import Chase
 from tasks.tag.world import Body, Field, Point
 
-SPLITS = ("train", "dev", "test")
 SIGHT = Sight((4, -3), (0, 10), (2, 9), (-5, 1), (10, -3), ((2, -7), (11, 3)))
 VIEW = "you 4 -3 0 10\nother 2 9\nrunner -5 1 10 -3\nrock 2 -7\nrock 11 3\nstay left right down up?"
 

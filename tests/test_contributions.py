@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from support import ROOT, make_run
+from support import PUPIL, make_run
 
 from eval.contributions import contribution_grids, contributions
 from llm_sra.evaluation.records import Record, TeamRecord
@@ -13,7 +13,6 @@ from llm_sra.registry import load_task
 from llm_sra.task import Task
 from recipes.commands import eval as eval_command
 
-PUPIL = ROOT / "tasks" / "worksheet" / "models" / "pupil"
 TEAMS = {  # of each problem: both solve the first one, the first seat alone solves the second
     ("", ()): (1, 1),
     ("idle", ("first",)): (0, 0),
@@ -68,7 +67,7 @@ def test_teams_are_played_from_the_command_line(tmp_path: Path, capsys: pytest.C
     run = make_run(tmp_path / "runs" / "a", base=PUPIL, max_completion_length=8)
     out = tmp_path / "out"
     eval_command.main(["--run", str(run.path), "--contributions", "--problems", "3", "--out", str(out)])
-    assert "What a team loses with another in an agent's seat, greedy" in capsys.readouterr().out
+    assert "What a team loses when an agent is replaced by ..., greedy" in capsys.readouterr().out
     read = read_results(out)
     assert len(read.teams) == 2 * (
         1 + 3 + 3 + 2

@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from llm_sra.loading import load_partner, load_task
-from llm_sra.render import Renderer
-from llm_sra.rosters import read_roster
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks.effort
 from llm_sra.games.known import KNOWN
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.partners.rosters import read_roster
+from llm_sra.registry import load_partner, load_task
 from llm_sra.task import Outcome, Reward
 from tasks.effort import Effort, model
 from tasks.effort.partners import words

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rich.console import Console
-from support import ROOT
+from support import ROOT, SEATS
 
 from eval import plots
 from eval.plots import effort_curves, quickstart_figure, running_mean, study_figure
@@ -26,7 +26,6 @@ from llm_sra.runs import Run, RunError, open_runs
 from recipes.commands import eval as eval_command
 
 PARTNERS = ("lazy", "late", "sloppy", "saboteur", "diligent", "half", "agents-of-another-seed", "another-model")
-SEATS = ("first", "second")
 SOLVED = {"ippo": {"first": 0, "second": 60}, "srpo": {"first": 58, "second": 50}}  # of 64, with every stranger
 EFFORT = {"ippo": {"first": 0.02, "second": 2.01}, "srpo": {"first": 1.6, "second": 1.0}}
 
@@ -102,7 +101,7 @@ def test_both_tables_show_every_partner_and_the_same_numbers(tmp_path):
 def test_the_later_runs_are_compared_with_the_first(tmp_path):
     text = markdown(results(tmp_path, {"q/ippo": "ippo", "q/srpo": "srpo", "q/again": "ippo"}))
     # (58 + 50 - 0 - 60) / 128 = 0.375; both arms solve the same problems in self-play.
-    assert "less that of ippo" in text
+    assert "difference run - ippo" in text
     (greedy, sampled) = cells(text, "srpo")
     assert [greedy[0], sampled[0]] == ["greedy", "sampled"]
     assert greedy[1].startswith("+0.38 [+0.3") and greedy[2] == "+0.00 (no spread)"
@@ -293,7 +292,7 @@ def test_a_tasks_own_headline_stands_in_the_place_of_the_share_solved(tmp_path: 
     assert shown.record("study/b", "second", "lazy", "sampled").solve_rate == pytest.approx(0.6)
     text = printed(shown)
     assert "Share of the full score, sampled, 64 problems with each partner" in text
-    assert "Share of the full score less that of a" in text
+    assert "Share of the full score: difference run - a" in text
     assert "reliance" not in text  # this task names nobody who does no work
     assert "+0.10" in text and "interval (normal)" in text
     assert "solved" not in text

@@ -11,16 +11,15 @@ from eval import games_plot
 from llm_sra.games import (
     MatrixGame,
     RiskProfile,
-    effort_gap,
     equilibria,
     exploitability,
-    free_riding_region,
     symmetric,
     two_player,
 )
 from llm_sra.games.game import DIRECTIONS
 from llm_sra.games.known import (
     KNOWN,
+    WORK,
     effort,
     matching_pennies,
     prisoners_dilemma,
@@ -138,12 +137,20 @@ def test_the_entropic_value_is_that_of_the_risk_measure():
     assert adversary(payoffs, np.log(x), np.log(y), 4.0, "adversary_partner") == pytest.approx(risk.weights.numpy())
 
 
+def effort_gap(tau, eps, direction="adversary_partner", cost=0.3, stable_only=False):
+    """The largest difference between the seats' probabilities of working, over all equilibria of the effort game."""
+    found = equilibria(effort(cost=cost), RiskProfile.same(tau, eps, direction))
+    works = [
+        [policy[WORK] for policy in each.policies] for each in found if each.stable is not False or not stable_only
+    ]
+    return max(abs(first - second) for first, second in works)
+
+
 def test_free_riding_goes_with_risk_aversion_and_entropy():
-    region = free_riding_region([0, 1, 10, 30], [0.03, 0.1, 0.2])
-    assert region.tolist() == [[True, True, True], [True, True, False], [True, False, False], [False, False, False]]
-    gaps = effort_gap([1, 30], [0.2])
-    assert gaps.max() < 1e-9
-    assert not free_riding_region([10], [0.03], "partner_adversary").any()
+    rides = [[effort_gap(tau, eps, stable_only=True) >= 0.5 for eps in (0.03, 0.1, 0.2)] for tau in (0, 1, 10, 30)]
+    assert rides == [[True, True, True], [True, True, False], [True, False, False], [False, False, False]]
+    assert max(effort_gap(tau, 0.2) for tau in (1, 30)) < 1e-9
+    assert effort_gap(10, 0.03, "partner_adversary", stable_only=True) < 0.5
 
 
 def test_equilibria_that_merge_are_still_told_from_none():
@@ -157,9 +164,8 @@ def test_equilibria_that_merge_are_still_told_from_none():
 def test_where_free_riding_ends_with_little_entropy(cost, threshold):
     # The worker's odds of resting are exp(-(1 - cost) / ε), and the rester's adversary makes them exp(τ) times as
     # large: it expects work no more from about τ = (1 - cost) / ε on. At ε = 0.02 that is 35 and 20.
-    gaps = effort_gap([0.8 * threshold, 1.1 * threshold], [0.02], cost=cost)
-    assert gaps[0, 0] > 0.9
-    assert gaps[1, 0] < 1e-9
+    assert effort_gap(0.8 * threshold, 0.02, cost=cost) > 0.9
+    assert effort_gap(1.1 * threshold, 0.02, cost=cost) < 1e-9
 
 
 def test_the_picture_is_drawn(tmp_path, monkeypatch):
@@ -213,8 +219,6 @@ def test_what_has_no_answer_says_so():
         equilibria(rock_paper_scissors(), RiskProfile.same(1, 0))
     with pytest.raises(ValueError, match="sums to 1"):
         exploitability(effort(), NASH, (np.array([0.5, 0.6]), np.array([0.5, 0.5])))
-    with pytest.raises(ValueError, match="gap"):
-        free_riding_region([1], [0.1], gap=0)
     with pytest.raises(ValueError, match="do not name"):
         MatrixGame("unnamed", np.eye(2), np.eye(2), (("a",), ("b", "c")))
     with pytest.raises(ValueError, match="too large"):

@@ -5,19 +5,17 @@ import random
 from pathlib import Path
 
 import pytest
+from gsm8k_support import PENS, QUESTION
 from support import Says
 
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Scripted, UnavailableError
 from llm_sra.registry import load_partner
-from llm_sra.task import Message, Problem
+from llm_sra.task import Message
 from tasks.gsm8k import GSM8K
 from tasks.gsm8k.answers import final_answer
 from tasks.gsm8k.data import Source
 from tasks.gsm8k.partners import PARTNERS, RightForWrongReasons
-
-QUESTION = "Ada has 3 boxes with 14 pens each. How many pens does she have?"
-PENS = Problem("pens", {"question": QUESTION, "answer": "42"})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import lora
+from support import lora, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks.hanabi
@@ -36,10 +36,6 @@ def dealt() -> State:
     mover = (Held(Card("red", 1), one), Held(Card("blue", 1), Known(("blue",), (1,))), Held(Card("red", 3), NOTHING))
     following = (Held(Card("green", 2), Known(("green",), (2, 3))), Held(Card("blue", 1), one), nobody[0])
     return State(setup, (Card("red", 1),) * 6, (mover, following, nobody, nobody), (0, 1, 0), (), 4, 3, None)
-
-
-def tensors(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def count(tokenizer: Any, text: str) -> int:

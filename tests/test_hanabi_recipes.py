@@ -43,7 +43,7 @@ def real_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(Qwen2ForCausalLM(config), tokenizer, tmp_path_factory.mktemp("models") / "qwen2")
 
 
-def line_of(run: Run) -> dict[str, float]:
+def training_line(run: Run) -> dict[str, float]:
     [line] = [line for line in read_metrics(run.path / "metrics.jsonl") if "solve_rate" in line]
     return line
 
@@ -53,7 +53,7 @@ def folders(run: Run) -> list[str]:
 
 
 def test_the_adversary_fills_every_seat_but_the_heros(tmp_path: Path) -> None:
-    line = line_of(train(FOLDER / "srpo.yaml", output_dir=tmp_path / "run", **SMALL))
+    line = training_line(train(FOLDER / "srpo.yaml", output_dir=tmp_path / "run", **SMALL))
     played = {name.split("/")[1:3][0]: set() for name in line if name.startswith("play/")}
     for name in line:
         if name.startswith("play/"):
@@ -67,7 +67,7 @@ def test_the_adversary_fills_every_seat_but_the_heros(tmp_path: Path) -> None:
 
 def test_ippo_has_one_policy_in_all_four_seats(tmp_path: Path) -> None:
     run = train(FOLDER / "ippo.yaml", output_dir=tmp_path / "run", **SMALL)
-    line = line_of(run)
+    line = training_line(run)
     assert line["policy/hero/episodes"] == 32
     assert {name.split("/")[2] for name in line if name.startswith("play/")} == {"hero"}
     assert run.heroes == dict.fromkeys(SEATS, "hero")
@@ -98,7 +98,7 @@ def test_best_responses_are_learned_to_partners_that_fill_the_other_seats(tmp_pa
     entries = [{"name": name, "kind": "adapter", "policy": str(pool.adapters / "hero")} for name in ("one", "two")]
     roster.write_text(yaml.safe_dump({"partners": entries}))
     flags = {**SMALL, "num_generations": 4, "partners": str(roster), "partners_per_step": 2}
-    line = line_of(train(FOLDER / "fcp.yaml", output_dir=tmp_path / "run", **flags))
+    line = training_line(train(FOLDER / "fcp.yaml", output_dir=tmp_path / "run", **flags))
     assert line["policy/hero/episodes"] == 16  # 4 problems x 4 episodes, one seat of each
     for seat in SEATS:
         assert {name.split("/")[2] for name in line if name.startswith(f"play/{seat}/")} == {"hero", "one", "two"}
@@ -122,7 +122,7 @@ def test_a_recipe_for_a_real_model_runs_on_transformers(recipe: Path, real_model
         "lora_r": 4,
     }
     run = train(recipe, model_name_or_path=str(real_model), output_dir=tmp_path / "run", **flags)
-    line = line_of(run)
+    line = training_line(run)
     assert all(line[f"task/illegal/{seat}"] > 0 for seat in SEATS)  # and still the games came to their end
     assert folders(run) == {"ippo": ["hero"], "srpo": ["adversary", "hero"]}[recipe.stem]
 

@@ -18,7 +18,7 @@ from llm_sra.runs import Run
 PUSH = f"""
 import runpy, sys
 from pathlib import Path
-print(runpy.run_path({str(ROOT / "llm_sra" / "hub.py")!r})["push"](Path(sys.argv[1]), *sys.argv[2:]))
+print(runpy.run_path({str(ROOT / "llm_sra" / "exporting" / "hub.py")!r})["push"](Path(sys.argv[1]), *sys.argv[2:]))
 """
 COMMAND = "import sys\nfrom recipes.cli import main\nsys.exit(main())"
 

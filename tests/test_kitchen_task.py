@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from kitchen_support import (
     CELLS,
     RIGHT_ONION,
-    SPLITS,
     episode,
     floor,
     opening,
 )
+from support import SPLITS
 
 from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import load_partner, load_task

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from support import ROOT, published_shape, qwen2_tokenizer, save_model
+from support import ROOT, SEATS, published_shape, qwen2_tokenizer, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from llm_sra import train
@@ -52,7 +52,6 @@ class World:
 KITCHEN = World("kitchen", "deliveries", {"steps": 9}, Kitchen.choices, 8 * 40)
 TAG = World("tag", "tags", {"runner": "random", "move_cost": 0.7, "steps": 9}, Tag.choices, 32 * 40)
 WORLDS = (KITCHEN, TAG)
-SEATS = ("first", "second")
 SHORT: dict[str, Any] = {
     "problems_per_step": 2,
     "num_generations": 2,

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracle_support import RECIPE, game, trained_to_equilibrium
+from oracle_support import RECIPE, each_run, game, trained_to_equilibrium
 
 from eval.oracle import NEAR, compare_with_oracle
-from eval.oracle import main as oracle
 from llm_sra import train
 from llm_sra.runs import RunError
+from recipes.commands.oracle import main as oracle
 
 # With those of PPO four games and three pairs of τ and ε; and one policy for both seats.
 RUNS: dict[str, dict[str, Any]] = {
@@ -21,7 +21,7 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@each_run(RUNS)
 def test_training_reaches_a_stable_equilibrium_and_its_adversaries(name: str, tmp_path: Path) -> None:
     compared = trained_to_equilibrium(tmp_path / "run", RUNS[name])
     if "shared" in name:

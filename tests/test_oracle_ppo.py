@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-from oracle_support import game, trained_to_equilibrium
+from oracle_support import each_run, game, trained_to_equilibrium
 
 PPO = {"algorithm": "ppo", "advantage_baseline": "mean", "critic_learning_rate": 2e-3}
 RUNS: dict[str, dict[str, Any]] = {
@@ -13,6 +12,6 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@each_run(RUNS)
 def test_ppo_reaches_a_stable_equilibrium_and_its_adversaries(name: str, tmp_path: Path) -> None:
     trained_to_equilibrium(tmp_path / "run", {**RUNS[name], **PPO})

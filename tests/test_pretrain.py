@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks.worksheet
@@ -31,10 +32,6 @@ CONVERSATION = [
     {"role": "user", "content": "\n 5+5=11"},
 ]
 each_model = pytest.mark.parametrize("name", list(BLUEPRINTS))
-
-
-def tensors(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def ids(tokenizer: Any, messages: list[dict[str, str]], prompt: bool) -> list[int]:

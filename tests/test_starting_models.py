@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import ROOT
+from support import ROOT, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tasks.hanabi import pretrain as hanabi
@@ -44,10 +44,6 @@ MODELS = (
     Shipped("hanabi", "player", hanabi.main, hanabi.pretrain, 499_999),
 )
 each_model = pytest.mark.parametrize("shipped", MODELS, ids=lambda shipped: shipped.name)
-
-
-def tensors(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 @each_model

@@ -2,10 +2,9 @@
 
 from itertools import combinations
 
-import numpy as np
 import pytest
 
-from eval.stats import StatsError, bootstrap, contribution_shares, shapley, shapley_pair
+from eval.stats import StatsError, contribution_shares, shapley
 
 
 def coalitions(players: str) -> list[frozenset[str]]:
@@ -13,24 +12,16 @@ def coalitions(players: str) -> list[frozenset[str]]:
 
 
 def test_two_players_share_what_they_bring_about():
-    # First: (0.2 - 0) / 2 + (1 - 0.4) / 2 = 0.4. Second: (0.4 - 0) / 2 + (1 - 0.2) / 2 = 0.6. Synergy 1 - 0.2 - 0.4.
-    got = shapley_pair(0.0, 0.2, 0.4, 1.0)
-    assert (got.first, got.second, got.synergy) == (pytest.approx(0.4), pytest.approx(0.6), pytest.approx(0.4))
+    # x: (0.2 - 0) / 2 + (1 - 0.4) / 2 = 0.4. y: (0.4 - 0) / 2 + (1 - 0.2) / 2 = 0.6.
+    value = dict(zip(coalitions("xy"), (0.0, 0.2, 0.4, 1.0), strict=True))
+    assert shapley(value) == {"x": pytest.approx(0.4), "y": pytest.approx(0.6)}
 
 
 def test_a_free_rider_gets_nothing_and_one_who_can_be_replaced_half():
-    rides = shapley_pair(0.1, 0.1, 0.9, 0.9)
-    assert (rides.first, rides.second, rides.synergy) == (0.0, pytest.approx(0.8), pytest.approx(0.0))
-    either = shapley_pair(0.0, 1.0, 1.0, 1.0)
-    assert (either.first, either.second, either.synergy) == (0.5, 0.5, -1.0)
-
-
-def test_values_of_means_are_means_of_values():
-    neither, first, second, both = np.random.default_rng(0).random((4, 30))
-    each = shapley_pair(neither, first, second, both)
-    of_means = shapley_pair(neither.mean(), first.mean(), second.mean(), both.mean())
-    assert each.first.mean() == pytest.approx(float(of_means.first))
-    assert bootstrap(each.second[None], resamples=50).value == pytest.approx(float(of_means.second))
+    rides = dict(zip(coalitions("xy"), (0.1, 0.1, 0.9, 0.9), strict=True))
+    assert shapley(rides) == {"x": 0.0, "y": pytest.approx(0.8)}
+    either = dict(zip(coalitions("xy"), (0.0, 1.0, 1.0, 1.0), strict=True))
+    assert shapley(either) == {"x": 0.5, "y": 0.5}
 
 
 def test_the_glove_game():
@@ -55,12 +46,6 @@ def test_shapley_values_are_efficient_and_the_same_for_equal_players_and_nothing
     assert got["a"] == pytest.approx(0.7 * 3.3)
 
 
-def test_two_of_n_players_are_a_pair():
-    value = dict(zip(coalitions("xy"), (0.1, 0.3, 0.2, 0.9), strict=True))
-    pair = shapley_pair(0.1, 0.3, 0.2, 0.9)
-    assert shapley(value) == {"x": pytest.approx(float(pair.first)), "y": pytest.approx(float(pair.second))}
-
-
 def test_shares_of_effort():
     assert contribution_shares({"first": 1.0, "second": 3.0}) == {"first": 0.25, "second": 0.75}
     assert contribution_shares({"first": 0.0, "second": 2.0}) == {"first": 0.0, "second": 1.0}
@@ -70,8 +55,6 @@ def test_shares_of_effort():
 @pytest.mark.parametrize(
     ("compute", "says"),
     [
-        (lambda: shapley_pair(0.0, [0.1], 0.2, 0.3), "one shape"),
-        (lambda: shapley_pair(0.0, float("nan"), 0.2, 0.3), "finite"),
         (lambda: shapley({}), "no player"),
         (lambda: shapley({frozenset("a"): 1.0}), r"2 coalitions, got 1: \{\} is missing"),
         (lambda: shapley({frozenset(): 0.0, frozenset("ab"): 1.0, frozenset("a"): 0.0}), r"\{'b'\} is missing"),

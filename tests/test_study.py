@@ -141,7 +141,7 @@ def test_a_tasks_report_has_differences_cross_play_deeds_and_costs(tmp_path: Pat
     assert "| waiter: share of problems solved | 0.25, 0.25 | 0.75, 0.75 |" in text
     assert "| all: own return | 7.00, 7.00 | 7.00, 8.00 |" in text
     # 0 and 1 more: mean 0.5, standard error 0.5, 12.71 of them to either side.
-    assert "| all: own return less ippo's | - | +0.50 [-5.85, +6.85] |" in text
+    assert "| all: own return - ippo's | - | +0.50 [-5.85, +6.85] |" in text
     assert "| srpo | 2 | 4.0 | 25% | 25% | 50% | 0% |" in text
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tag_support import SIGHT, SPLITS, VIEW, episodes, field, opening
+from support import SPLITS
+from tag_support import SIGHT, VIEW, episodes, field, opening
 
 from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import load_partner, load_task

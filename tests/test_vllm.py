@@ -261,7 +261,7 @@ def test_training_goes_where_it_goes_on_transformers(engine, tmp_path):
     for adversary in ADAPTERS[2:]:  # their way is the clearest in so few steps: away from the right lines
         assert ours[adversary] < -0.4, ours
         assert theirs[adversary] < -0.4, theirs
-    # Most of a step is the fixed_seed of the draw; between ways that have nothing in common the cosine is 0.00 +- 0.01.
+    # Most of a step is the randomness of the draw; between ways that have nothing in common the cosine is 0.00 +- 0.01.
     assert min(cosines.values()) > 0.03, cosines
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import SPLITS
 
 from llm_sra.task import Message, Outcome, Problem, Reward
 from tasks.worksheet import Worksheet
@@ -160,9 +161,6 @@ def test_splits_are_disjoint_and_hold_every_problem_whatever_the_seed() -> None:
     ids = [{problem.id for problem in Worksheet().problems(split, seed=seed)} for seed, split in enumerate(SPLITS)]
     assert [len(split) for split in ids] == [515, 106, 108]
     assert len(set.union(*ids)) == 9**3
-
-
-SPLITS = ("train", "dev", "test")
 
 
 def test_the_seed_orders_and_chooses_problems() -> None:

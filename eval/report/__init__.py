@@ -1,7 +1,7 @@
-"""`llm-sra report`: one page, and the same as Markdown, that says what runs were compared and what came out.
+"""`llm-sra report`: one page, and the same as Markdown, on what runs were compared and with what result.
 
-`gather` reads, `settings`, `headline` and `robustness` say what it means, `figures` draws, `sections` puts it in order,
-`page` and `markdown` write. Episodes go from `episodes` into the page alone.
+`gather` reads; `headline` and `robustness` put results into words and tables; `curves` and `figures` draw; `sections`
+orders it all; `page`, `markdown` and `write` write. `episodes` go into the page alone.
 """
 
 from eval.report.gather import Gathered, ReportError, gather

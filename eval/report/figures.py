@@ -202,7 +202,7 @@ def robustness(gathered: Gathered, number: int, curve: Series, decoding: str) ->
 
 
 def distance(gathered: Gathered, found: Sequence[Distance]) -> Picture:
-    """Share solved over the KL of the partner from the usual one: a point for each agent and partner."""
+    """Share solved over the KL between a partner and the usual one: a point for each agent and partner."""
     figure = Figure(figsize=SMALL, layout="constrained")
     panel = figure.subplots()
     known = gathered.known
@@ -220,7 +220,7 @@ def distance(gathered: Gathered, found: Sequence[Distance]) -> Picture:
     panel.set_xscale("symlog", linthresh=1.0)
     panel.set_xlim(0.0, 1.05 * max(1.0, *(one.nats for one in found)))
     how_far = "KL from the usual partner, nats per episode"
-    _finish(panel, "Partners unlike the usual one", how_far, gathered.results.measure)
+    _finish(panel, "Partners by distance from the usual one", how_far, gathered.results.measure)
     shown = [nats for nats in NATS if nats <= panel.get_xlim()[1]]
     panel.set_xticks(shown, [str(nats) for nats in shown])
     panel.set_xticks([], minor=True)

@@ -1,4 +1,4 @@
-"""The difference between settings with its interval, in words; and who of the agents did the work."""
+"""The headline in words: the difference between settings with its interval, and which agent did the work."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ TRAINED = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One group less another, with some partners.
+    """The difference `later - first` of two groups, with some partners.
 
     Attributes:
-        first: That is compared with.
-        later: The other.
+        first: The group that is subtracted.
+        later: The other group.
         what: The partners, as a name.
         difference: Of the share, averaged over seats and partners.
-        paired: Whether each seed met itself; else one run of each was compared, whatever its seed.
+        paired: Whether runs were paired by seed; else one run of each group was compared, whatever its seed.
         partners: How many they are.
-        measure: What the shares are of, in words.
+        measure: What is compared, in words: `share of problems solved`.
     """
 
     first: Group
@@ -64,7 +64,7 @@ class Work:
 
 
 def reference(groups: Sequence[Group]) -> Group:
-    """What the others are held against: IPPO if it is there, else the first."""
+    """The group that others are compared with: IPPO if it is there, else the first."""
     return next((group for group in groups if group.arm == REFERENCE), groups[0])
 
 
@@ -81,7 +81,7 @@ def main_pair(gathered: Gathered) -> tuple[Group, Group] | None:
 def compare(
     gathered: Gathered, first: Group, later: Group, decoding: str, partners: Sequence[str], what: str
 ) -> Comparison:
-    """One group less another over the seeds that both have; with none in common, one run of each by problem.
+    """`later - first` over the seeds that both have; with no seed in common, of one run each, paired by problem.
 
     Raises:
         StatsError: If they have no seed in common and several runs, or played different problems.
@@ -103,7 +103,7 @@ def compare(
 
 
 def comparisons(gathered: Gathered, decoding: str) -> tuple[list[Comparison], list[str]]:
-    """Every group less the reference, with strangers and in self-play; and why some could not be made."""
+    """Every group - the reference, with strangers and in self-play; and why some comparisons are impossible."""
     known = gathered.known
     made: list[Comparison] = []
     reasons: list[str] = []
@@ -137,7 +137,7 @@ def sentence(comparison: Comparison) -> str:
         f"{len(d.seeds)} paired seeds; problems and seeds resampled"
     )  # fmt: skip
     if not e.has_width:
-        return f"{opening}: {e.value:+.2f} on every problem, so nothing tells how sure that is ({d.decoding}; {over})."
+        return f"{opening}: {e.value:+.2f} on every problem, so nothing shows how sure it is ({d.decoding}; {over})."
     return f"{opening}: {e.value:+.2f}, 95 % interval [{e.low:+.2f}, {e.high:+.2f}] ({d.decoding}; {over})."
 
 
@@ -156,7 +156,7 @@ def work(gathered: Gathered, decoding: str) -> list[Work]:
 
 
 def work_sentence(works: Sequence[Work], seats: int) -> str:
-    """Who rode free, in plain words.
+    """Who did the work and who did not, in plain words.
 
     Args:
         works: Of the groups to be named, one or more.
@@ -171,7 +171,7 @@ def work_sentence(works: Sequence[Work], seats: int) -> str:
 
 
 def arms_sentence(runs: Sequence[Run]) -> str:
-    """What sets the runs' arms apart, in plain words: whom an agent was trained with."""
+    """How the runs' arms differ, in plain words: whom an agent was trained with."""
     told = dict.fromkeys(f"{run.config['arm'].upper()} {_trained(run)}" for run in runs)
     return f"How agents were trained: {'; '.join(told)}."
 

@@ -1,4 +1,4 @@
-"""A report as Markdown, its pictures as files beside it. What partners are called or said is never read as markup."""
+"""A report as Markdown, its pictures as files beside it. Names and replies of partners are never read as markup."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What robustness curves show: one partner perturbed more and more, and partners ever further from the usual one."""
+"""What robustness curves show: one partner perturbed more and more, and partners by their KL from the usual one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,14 +35,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Distance:
-    """How an agent did with a partner that is so far from the one that it was trained beside.
+    """How an agent did with a partner, and how far that partner is from the one of the training.
 
     Attributes:
         run: The agent's run.
         seat: Its seat.
         partner: Name of the partner, or of another run.
-        nats: KL of what the partners in all other seats say from what the usual ones would, per episode; an estimate,
-            which chance may bring below 0.
+        nats: KL per episode between what the partners in all other seats say and what the usual partners would say. An
+            estimate, so it can fall below 0 by chance.
         solved: Share of problems solved, or the task's headline.
     """
 
@@ -108,12 +108,12 @@ def distances_grid(gathered: Gathered, found: Sequence[Distance]) -> Grid:
         (f"{name_of(gathered.results, d.run)}, {d.seat}", d.partner, f"{d.nats:z.2f}", f"{d.solved:.2f}") for d in found
     )
     return Grid(
-        "How far partners are from the one that an agent was trained beside, and what they solve together, sampled",
+        "How far partners are from the training partner, and what they solve together, sampled",
         ("agent", "partner", "KL, nats per episode", gathered.results.measure),
         (rows,),
         (
-            "KL of what the partner says from what the usual one would have said there; nearest first. An estimate "
-            "from the words of these episodes: chance can bring it below 0.",
+            "KL between the partner's replies and the training partner's, nearest first. It is estimated from the "
+            "replies in these episodes, so it can fall below 0 by chance.",
         ),
     )
 

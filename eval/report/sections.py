@@ -62,7 +62,7 @@ def sections(gathered: Gathered) -> tuple[Section, ...]:
 
 
 def headline_section(gathered: Gathered) -> Section:
-    """The difference that the report is about, in words, and who worked."""
+    """The report's main difference in words, and which agents worked."""
     works = work(gathered, gathered.decoding)
     seats = len(gathered.results.seats)
     pair = main_pair(gathered)
@@ -88,7 +88,7 @@ def headline_section(gathered: Gathered) -> Section:
 
 
 def _alone(gathered: Gathered) -> list[str]:
-    """Of a single setting: what it solves."""
+    """What a single setting solves."""
     said = []
     for s in summarise(gathered.results.records):
         if s.decoding == gathered.decoding:
@@ -97,13 +97,13 @@ def _alone(gathered: Gathered) -> list[str]:
             )
             who = f"{name_of(gathered.results, s.run)} in seat {s.seat}"
             said.append(f"{who}: {gathered.results.measure} {s.self_play:.2f} in self-play{strangers} ({s.decoding}).")
-    return [*said, "A second setting beside it would give a difference with its interval."]
+    return [*said, "With a second setting, the report also shows the difference and its interval."]
 
 
 def _differences(found: Sequence[Comparison], measure: str) -> Grid:
     rows = tuple(
         (
-            f"{c.later.label} less {c.first.label}",
+            f"{c.later.label} - {c.first.label}",
             c.what,
             c.difference.decoding,
             difference(c.difference.problems_and_seeds),
@@ -113,7 +113,7 @@ def _differences(found: Sequence[Comparison], measure: str) -> Grid:
         for c in found
     )
     return Grid(
-        f"{measure.capitalize()}, one setting less another, with 95 % intervals",
+        f"{measure.capitalize()}: differences between settings, with 95 % intervals",
         ("settings", "with", "decoding", "problems and seeds resampled", "Student's t over seeds", "each seed"),
         (rows,),
         (f"{STRANGERS}: mean over seats and the roster's partners. Paired by seed and problem.",),
@@ -206,7 +206,7 @@ def _partners(gathered: Gathered) -> Section:
     header = [
         "partner",
         *(group.label for group in known),
-        *([f"{pair[1].label} less {pair[0].label}"] if pair else []),
+        *([f"{pair[1].label} - {pair[0].label}"] if pair else []),
     ]
     rows = []
     for partner in ranked:
@@ -215,7 +215,7 @@ def _partners(gathered: Gathered) -> Section:
         rows.append((partner, *(f"{rate:.2f}" for rate in rates), *difference))
     notes = ["Mean over runs and seats; the hardest partner first."]
     if pair:
-        notes.append(f"Each interval is its own partner's alone: with {len(ranked)} of them, one may miss by chance.")
+        notes.append(f"Each interval covers its own partner alone: of {len(ranked)}, one may miss by chance.")
     table = Grid(
         f"{results.measure.capitalize()} with each partner, {decoding}", tuple(header), (tuple(rows),), tuple(notes)
     )

@@ -1,7 +1,7 @@
 """Numbers of an evaluation: intervals, comparisons between runs, arms and partners, and planning.
 
 `arms` reads results; all else is pure functions of arrays: `intervals` and `resampling` say how sure a number is,
-`aggregate`, `crossplay`, `partners`, `shares` make numbers, `comparisons` tests several, `power` plans. All intervals
+`aggregate`, `crossplay`, `partners`, `shares` make numbers, `power` plans. All intervals
 are two-sided.
 """
 
@@ -14,18 +14,15 @@ from eval.stats.arms import (
     compare_runs,
     summarise,
 )
-from eval.stats.comparisons import PairedTest, holm, paired_test, simultaneous_intervals
 from eval.stats.crossplay import CrossPlay, cross_play
 from eval.stats.intervals import LEVEL, Estimate, StatsError, mean_interval, seed_interval, wilson
 from eval.stats.partners import (
-    PartnerCVaR,
     PartnerSpread,
     WorstPartner,
-    partner_cvar,
     partner_spread,
     worst_partner,
 )
-from eval.stats.power import discordance, power_paired, power_unpaired, problems_paired, problems_unpaired
+from eval.stats.power import discordance, power_paired, problems_paired, problems_unpaired
 from eval.stats.resampling import (
     RESAMPLES,
     bootstrap,
@@ -35,14 +32,13 @@ from eval.stats.resampling import (
     simultaneous_bootstrap,
     stratified_bootstrap,
 )
-from eval.stats.shares import PairShapley, contribution_shares, shapley, shapley_pair
+from eval.stats.shares import contribution_shares, shapley
 
 __all__ = [
-    "LEVEL", "RESAMPLES", "ArmDifference", "CrossPlay", "Estimate", "PairShapley", "PairedTest", "PartnerCVaR",
-    "PartnerSpread", "RunDifference", "StatsError", "Summary", "WorstPartner", "bootstrap", "bootstrap_draws",
-    "compare_arms", "compare_runs", "contribution_shares", "cross_play", "discordance", "hierarchical_bootstrap",
-    "holm", "interquartile_mean", "mean_interval", "paired_bootstrap", "paired_test", "partner_cvar", "partner_spread",
-    "power_paired", "power_unpaired", "probability_of_improvement", "problems_paired", "problems_unpaired",
-    "seed_interval", "shapley", "shapley_pair", "simultaneous_bootstrap", "simultaneous_intervals",
-    "stratified_bootstrap", "summarise", "wilson", "worst_partner",
+    "LEVEL", "RESAMPLES", "ArmDifference", "CrossPlay", "Estimate", "PartnerSpread", "RunDifference", "StatsError",
+    "Summary", "WorstPartner", "bootstrap", "bootstrap_draws", "compare_arms", "compare_runs", "contribution_shares",
+    "cross_play", "discordance", "hierarchical_bootstrap", "interquartile_mean", "mean_interval", "paired_bootstrap",
+    "partner_spread", "power_paired", "probability_of_improvement", "problems_paired", "problems_unpaired",
+    "seed_interval", "shapley", "simultaneous_bootstrap", "stratified_bootstrap", "summarise", "wilson",
+    "worst_partner",
 ]  # fmt: skip

@@ -58,7 +58,7 @@ def probability_of_improvement(first: ArrayLike, later: ArrayLike) -> NDArray[np
     for run in range(a.shape[-2]):  # one at a time: all pairs of all draws would not fit
         other = a[..., run : run + 1, :]
         wins += ((b > other) + 0.5 * (b == other)).mean(axis=(-2, -1))
-    return wins / a.shape[-2]
+    return np.asarray(wins / a.shape[-2])
 
 
 def _checked(scores: ArrayLike) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Runs and arms of an evaluation: how each agent did, and how one run or arm differs from another.
 
-What is read off `Results` and records; the mathematics is in the modules beside it.
+Takes the numbers from `Results` and records; the mathematics is in the modules beside this one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,19 +25,19 @@ class Summary:
     Attributes:
         run: Name of the run.
         arm: Its objective.
-        seat: Where the agent sat.
+        seat: The agent's seat.
         decoding: `greedy` or `sampled`.
         n: Problems per partner.
         self_play: Solve rate with its own partner, in [0, 1].
         partners: Solve rate with each partner of the roster, in the roster's order.
         mean: Of `partners`; None if the roster is empty, as are the next two.
         worst: Smallest of `partners`; biased downward, see `worst_partner`.
-        spread: Largest of `partners` less the smallest; grows with sampling noise, see `partner_spread`.
+        spread: Largest - smallest of `partners`; grows with sampling noise, see `partner_spread`.
         effort: Its own effort in self-play, in the task's unit.
         contribution_share: Own effort in self-play over all seats' effort, in [0, 1]; with two seats 0.5 is even and
-            0 rests on the other. None if nobody made any.
-        reliance: Solve rate in self-play less that with the task's idle partner, in [-1, 1]: what the agent owes to
-            its partner's work. None if it did not meet that one.
+            0 rests on the other. None if no seat made an effort.
+        reliance: Solve rate in self-play - solve rate with the task's idle partner, in [-1, 1]: how much the agent
+            relies on its partner's work. None if it did not play with the idle partner.
     """
 
     run: str
@@ -57,7 +57,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class RunDifference:
-    """A later run less the first, on the same problems with the same partners.
+    """The difference `later - first` of two runs, on the same problems with the same partners.
 
     Attributes:
         first: Name of the run that is compared with.
@@ -77,7 +77,7 @@ class RunDifference:
 
 @dataclass(frozen=True)
 class ArmDifference:
-    """One arm less another over several seeds.
+    """The difference `later - first` of two arms over several seeds.
 
     Attributes:
         decoding: `greedy` or `sampled`.
@@ -114,7 +114,7 @@ def summarise(records: Sequence[Record], idle: str | None = None) -> list[Summar
 
 
 def compare_runs(results: Results, first: str, later: str, decoding: str, seed: int = 0) -> RunDifference:
-    """A later run less the first one.
+    """The difference `later - first` of two runs.
 
     Raises:
         ResultsError: If they did not play the same partners on the same problems.
@@ -137,7 +137,7 @@ def compare_arms(
     partners: Sequence[str] | None = None,
     seed: int = 0,
 ) -> ArmDifference:
-    """One arm less another, their seeds paired by number.
+    """The difference `later - first` of two arms, their seeds paired by number.
 
     Args:
         results: Of all their runs.

@@ -1,4 +1,4 @@
-"""Runs of one setting that play with each other: how they do with themselves, and off the diagonal.
+"""Self-play and cross-play of one setting's runs: the means on and off the diagonal of their matrix.
 
 Pure functions of a matrix. An off-diagonal mean over n runs has n (n - 1) numbers but only n runs in it: each run is in
 2 (n - 1) of them, so what is resampled here are the runs.
@@ -20,7 +20,7 @@ class CrossPlay:
         runs: How many.
         self_play: Mean of the diagonal.
         cross_play: Mean off the diagonal; None with one run.
-        gap: Self-play less cross-play; None with one run.
+        gap: Self-play - cross-play; None with one run.
         self_play_interval: Student's t over the runs; None with one run.
         cross_play_interval: Jackknife over the runs; None with fewer than 3.
         gap_interval: The same.

@@ -1,4 +1,4 @@
-"""A number with its interval, where a formula gives one: a rate's, a mean's. What is resampled is in `resampling`."""
+"""Intervals by formula: of a rate and of a mean. Those by resampling are in `resampling`."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Estimate:
 
     @property
     def has_width(self) -> bool:
-        """Whether what it was made from differed at all; if not, nothing says how far it may be off."""
+        """Whether what it was made from differed at all; if not, the interval says nothing."""
         return self.high - self.low > 1e-9
 
 
@@ -86,7 +86,7 @@ def seed_interval(first: ArrayLike, later: ArrayLike, level: float = LEVEL) -> E
         level: Confidence, in (0, 1).
 
     Returns:
-        `later` less `first`.
+        `later - first`.
 
     Raises:
         StatsError: If the shapes differ, there are fewer than 2 seeds, a number is not finite, or `level` is not in
@@ -96,7 +96,7 @@ def seed_interval(first: ArrayLike, later: ArrayLike, level: float = LEVEL) -> E
 
 
 def differences(first: ArrayLike, later: ArrayLike, dimensions: int) -> NDArray[np.float64]:
-    """`later` less `first`, number by number.
+    """`later - first`, number by number.
 
     Raises:
         StatsError: If the shapes differ, are empty or do not have so many dimensions, or a number is not finite.

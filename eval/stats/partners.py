@@ -1,25 +1,22 @@
-"""Over partners: the worst one, the worst share of them, and how far they lie apart, with the noise allowed for.
+"""Over partners: the worst one, and how far they lie apart, with the noise allowed for.
 
 The roster is taken as it is: intervals are over seeds and problems, not over partners that one might have met.
 
 A minimum over noisy means is biased downward: the partner that looks worst is also the one whose draw of problems was
-unluckiest (selection, or the winner's curse upside down). CVaR is biased likewise. The bootstrap repeats
-the selection, so its percentile interval is shifted once more: with 8 partners that are truly alike and 64 problems, a
-95 % percentile interval of the minimum held the truth in 6 of 100 simulated evaluations. So both are given with an
-interval that holds: if simultaneous intervals hold every partner's true rate, then the measure of their lower ends and
-that of their upper ends hold the true measure, since it never falls when a rate rises.
+unluckiest (selection, or the winner's curse upside down). The bootstrap repeats the selection, so its
+percentile interval is shifted once more: with 8 partners that are truly alike and 64 problems, a 95 % percentile
+interval of the minimum held the truth in 6 of 100 simulated evaluations. So it is given with an interval that holds: if
+simultaneous intervals hold every partner's true rate, then the least of their lower ends and the least of their upper
+ends hold the true minimum, since it never falls when a rate rises.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from eval.stats.intervals import LEVEL, Estimate, StatsError, wilson
 from eval.stats.resampling import RESAMPLES, bootstrap_draws, checked_table, percentile, sup_t_band
-from llm_sra.objectives.risk.cvar import cvar
 
 Array = NDArray[np.float64]
 
@@ -34,7 +31,7 @@ class WorstPartner:
             rate that allows for the selection and errs on the wide side.
         resampled: The same rate with the percentile interval of the minimum's bootstrap: how the minimum scatters, not
             where the truth lies; biased downward twice.
-        bias: Mean of the bootstrap's minima less the rate, about 0 or less: an estimate of how much lower than the
+        bias: Mean of the bootstrap's minima - the rate, at most about 0: an estimate of how much lower than the
             truth the rate is to be expected. About 0 where one partner is clearly the worst; where several are truly
             alike it says too little (those 8 partners: -0.035, the true bias is -0.09), so do not just subtract it.
         chosen: Per partner, the share of the draws in which it was the worst, ties shared; sums to 1.
@@ -45,25 +42,6 @@ class WorstPartner:
     resampled: Estimate
     bias: float
     chosen: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class PartnerCVaR:
-    """Mean solve rate with the worst share of partners.
-
-    Attributes:
-        alpha: The share, in (0, 1].
-        estimate: CVaR of the rates seen, biased downward, with an interval of the true CVaR that allows for the
-            selection and errs on the wide side, the more so the nearer α is to 1.
-        resampled: The same with the percentile interval of its bootstrap, biased downward twice; the right one only
-            for α = 1, which is the mean.
-        bias: Mean of the bootstrap's values less the value, about 0 or less; as in `WorstPartner`.
-    """
-
-    alpha: float
-    estimate: Estimate
-    resampled: Estimate
-    bias: float
 
 
 @dataclass(frozen=True)
@@ -103,35 +81,19 @@ def worst_partner(
     """
     table = _checked(outcomes)
     draws = bootstrap_draws(table, _partner_means, resamples=resamples, seed=seed)
-    estimate, resampled, bias = _measured(table, draws, lambda rates: rates.min(axis=-1), level)
+    rates = table.mean(axis=(0, 2))
+    least, drawn = float(rates.min()), draws.min(axis=1)
+    band = [_with_width(each, table.shape[2], len(rates), level) for each in sup_t_band(rates, draws, level)]
+    estimate = Estimate(least, min(each.low for each in band), min(each.high for each in band))
     worst = draws == draws.min(axis=1, keepdims=True)
     chosen = (worst / worst.sum(axis=1, keepdims=True)).mean(axis=0)
-    partner = int(table.mean(axis=(0, 2)).argmin())
-    return WorstPartner(partner, estimate, resampled, bias, tuple(float(share) for share in chosen))
-
-
-def partner_cvar(
-    outcomes: ArrayLike, alpha: float, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
-) -> PartnerCVaR:
-    """CVaR of the solve rates over partners, all of equal weight: `llm_sra.objectives.risk.cvar` of the rates.
-
-    Args:
-        outcomes: Share solved, shape (seeds, partners, problems), in [0, 1].
-        alpha: The share of the worst partners, above 0, at most 1; up to 1 / partners it is the worst one alone.
-        level: Confidence, in (0, 1).
-        resamples: How often seeds and problems are drawn, 1 or more.
-        seed: Of the draws.
-
-    Raises:
-        ValueError: If `alpha` is not as said.
-        StatsError: As `worst_partner`.
-    """
-    table = _checked(outcomes)
-    ranks = torch.arange(table.shape[1], dtype=torch.float64)
-    # With equal priors CVaR depends on the order alone: sorted rates always get the weights of sorted ranks.
-    weights = cvar(ranks, alpha).weights.numpy()
-    draws = bootstrap_draws(table, _partner_means, resamples=resamples, seed=seed)
-    return PartnerCVaR(alpha, *_measured(table, draws, lambda rates: np.sort(rates, axis=-1) @ weights, level))
+    return WorstPartner(
+        partner=int(rates.argmin()),
+        estimate=estimate,
+        resampled=percentile(least, drawn, level),
+        bias=float(drawn.mean()) - least,
+        chosen=tuple(float(share) for share in chosen),
+    )
 
 
 def partner_spread(
@@ -158,7 +120,7 @@ def partner_spread(
         seed: Of the draws.
 
     Returns:
-        In the outcomes' unit; variances divide by partners less 1.
+        In the outcomes' unit; variances divide by partners - 1.
 
     Raises:
         StatsError: If the outcomes do not have three dimensions, there are too few, one is not finite, or `level` or
@@ -183,17 +145,6 @@ def partner_spread(
         float(np.sqrt(max(0.0, noise))),
         value,
     )
-
-
-def _measured(
-    table: Array, draws: Array, measure: Callable[[Array], Array], level: float
-) -> tuple[Estimate, Estimate, float]:
-    """A monotone measure of rates (..., partners): with the interval that holds, with the percentiles, and its bias."""
-    rates = table.mean(axis=(0, 2))
-    value, drawn = float(measure(rates)), measure(draws)
-    band = [_with_width(each, table.shape[2], len(rates), level) for each in sup_t_band(rates, draws, level)]
-    low, high = (float(measure(np.array(ends))) for ends in ([e.low for e in band], [e.high for e in band]))
-    return Estimate(value, low, high), percentile(value, drawn, level), float(drawn.mean()) - value
 
 
 def _with_width(rate: Estimate, problems: int, partners: int, level: float) -> Estimate:

@@ -104,24 +104,6 @@ def power_paired(problems: int, difference: float, discordance: float, *, alpha:
     return _power(problems, difference, *_paired_deviations(difference, discordance), alpha)
 
 
-def power_unpaired(problems: int, first: float, later: float, *, alpha: float = LEVEL_OF_TEST) -> float:
-    """Probability of seeing a difference between two rates on different problems.
-
-    Args:
-        problems: How many for each of the two, 1 or more.
-        first: As in `problems_unpaired`.
-        later: As in `problems_unpaired`.
-        alpha: Level of the two-sided test, in (0, 1).
-
-    Returns:
-        In [0, 1].
-
-    Raises:
-        StatsError: If a number is not as said.
-    """
-    return _power(problems, later - first, *_unpaired_deviations(first, later), alpha)
-
-
 def _paired_deviations(difference: float, discordance: float) -> tuple[float, float]:
     """Standard deviation of one problem's difference, if there is none and if there is this one."""
     if not 0 < abs(difference) <= discordance <= 1:

@@ -23,7 +23,7 @@ Table = NDArray[np.float64]
 
 def mean_outcome(tables: Table) -> Table:
     """The mean over seeds, problems and all between: (draws, seeds, ..., problems) to (draws,)."""
-    return tables.mean(axis=tuple(range(1, tables.ndim)))
+    return np.asarray(tables.mean(axis=tuple(range(1, tables.ndim))))
 
 
 def bootstrap(
@@ -113,7 +113,7 @@ def paired_bootstrap(
         seed: Of the draws.
 
     Returns:
-        `later` less `first`.
+        `later - first`.
 
     Raises:
         StatsError: If the shapes differ or are empty, a number is not finite, or `level` or `resamples` is not as
@@ -138,7 +138,7 @@ def hierarchical_bootstrap(
         seed: Of the draws.
 
     Returns:
-        `later` less `first`.
+        `later - first`.
 
     Raises:
         StatsError: If the shapes differ or are empty, a number is not finite, or `level` or `resamples` is not as
@@ -217,8 +217,8 @@ def stratified_bootstrap(
         scores: One array per arm, shape (runs, tasks), in any unit.
         whole_runs: How runs are drawn. False: afresh within each task, as in the paper, where each score is a
             training of its own. True: with all their tasks, for where one training fills a row, as when a run meets
-            all partners; a run's luck is then common to its tasks, and drawing afresh would count it as noise that
-            averages out, which makes the interval far too narrow.
+            all partners; a run's random deviation is then common to its tasks, and drawing afresh would count it as
+            noise that averages out, which makes the interval far too narrow.
         level: Confidence, in (0, 1).
         resamples: How often runs are drawn, 1 or more.
         seed: Of the draws.

@@ -1,63 +1,16 @@
-"""Who brought about a team's result, and who did the work: Shapley values and shares of effort.
+"""Who contributed to a team's result, and who did the work: Shapley values and shares of effort.
 
 Source: L. S. Shapley, A value for n-person games, Contributions to the Theory of Games II, 1953.
 """
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from eval.stats.intervals import StatsError
 
 Player = TypeVar("Player", bound=Hashable)
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class PairShapley:
-    """How a pair's gain is shared out.
-
-    Attributes:
-        first: Shapley value of the first, shape and unit of the results.
-        second: Of the second; both sum to v(both) - v(neither).
-        synergy: v(both) - v(first) - v(second) + v(neither): above 0 they are worth more together than apart, below
-            0 one can stand in for the other.
-    """
-
-    first: Array
-    second: Array
-    synergy: Array
-
-
-def shapley_pair(neither: ArrayLike, first: ArrayLike, second: ArrayLike, both: ArrayLike) -> PairShapley:
-    """Shapley values of two players from a team's results without and with each.
-
-    The first's is ½ [v(first) - v(neither)] + ½ [v(both) - v(second)]: what it adds, averaged over who came first.
-    It is linear: given results per problem, these are values per problem, whose mean is the value of the mean results
-    and which `bootstrap` takes for an interval.
-
-    Args:
-        neither: v(∅), the result where neither works, as with two lazy partners; shape (...), in any unit.
-        first: v({first}), where only the first works; same shape and unit, as are the next.
-        second: v({second}).
-        both: v({first, second}).
-
-    Raises:
-        StatsError: If the shapes differ, or a number is not finite.
-    """
-    v0, v1, v2, v12 = (np.asarray(value, dtype=np.float64) for value in (neither, first, second, both))
-    if not v0.shape == v1.shape == v2.shape == v12.shape:
-        raise StatsError(f"expected four results of one shape, got {v0.shape}, {v1.shape}, {v2.shape}, {v12.shape}")
-    if not all(np.isfinite(value).all() for value in (v0, v1, v2, v12)):
-        raise StatsError("every result must be a finite number")
-    return PairShapley(
-        np.asarray((v1 - v0 + v12 - v2) / 2), np.asarray((v2 - v0 + v12 - v1) / 2), np.asarray(v12 - v1 - v2 + v0)
-    )
 
 
 def shapley(values: Mapping[frozenset[Player], float]) -> dict[Player, float]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from llm_sra.errors import UserError
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.task import Sampling
 
@@ -48,7 +49,7 @@ class Completion:
     finish: Literal["stop", "length"]
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError):
     """An engine cannot be started or does not answer. Says what was tried and what to do."""
 
 

@@ -70,7 +70,7 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order. See `Engine.generate`."""
-        groups: dict[tuple, list[int]] = defaultdict(list)
+        groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
         for position, request in enumerate(requests):
             kind = request.sampling, request.max_tokens, request.stop, request.choices
             groups[kind].append(position)
@@ -249,7 +249,7 @@ def _plain_generation(model: Any) -> Iterator[None]:
         model.generation_config = own
 
 
-class _StopInReply(StopStringCriteria):
+class _StopInReply(StopStringCriteria):  # type: ignore[misc]
     """Ends a row at a stop string in its reply's text: not in the prompt's end, nor in the name of a special token."""
 
     def __init__(self, renderer: Renderer, stop: Sequence[str], prompt_width: int) -> None:
@@ -258,14 +258,14 @@ class _StopInReply(StopStringCriteria):
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
         replies = input_ids[:, self._prompt_width :]
-        done = super().__call__(replies, scores, **kwargs)
+        done: torch.Tensor = super().__call__(replies, scores, **kwargs)
         for row in done.nonzero().flatten().tolist():
             text = self._renderer.decode(replies[row].tolist())
             done[row] = any(string in text for string in self.stop_strings)
         return done
 
 
-class _SeededDraw(LogitsProcessor):
+class _SeededDraw(LogitsProcessor):  # type: ignore[misc]
     """Draws one token per row and leaves it as the only choice; keeps the log-probability that it had."""
 
     def __init__(self, seeds: Sequence[int], max_tokens: int, sampling: Sampling, choices: Sequence[int]) -> None:

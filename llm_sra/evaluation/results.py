@@ -133,7 +133,7 @@ class Results:
         """
         self.problem_ids(run, decoding, partners)
         keys = [(run, seat, partner, decoding) for seat in self.seats for partner in partners]
-        return np.mean([self.solved[key] for key in keys], axis=0, dtype=np.float64)
+        return np.asarray(np.mean([self.solved[key] for key in keys], axis=0, dtype=np.float64))
 
     def problem_ids(self, run: str, decoding: str, partners: Sequence[str]) -> tuple[str, ...]:
         """The problems on which a run met these partners, in each seat.

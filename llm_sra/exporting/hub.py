@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 
 class HubError(ValueError):

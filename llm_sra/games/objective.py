@@ -49,7 +49,7 @@ def adversary(payoffs: Array, log_policy: Array, log_partner: Array, tau: float,
     imagined = np.divide(partner, above + slack, out=np.zeros_like(partner), where=inside)
     if not inside.all():
         imagined[~inside] = max(0.0, 1 - imagined.sum()) / (~inside).sum()
-    return imagined / imagined.sum()
+    return np.asarray(imagined / imagined.sum())
 
 
 def logsumexp(numbers: Array) -> float:

@@ -89,7 +89,7 @@ class Side:
 
 def probability(log_odds: Array) -> Array:
     """Of log-odds, also infinite ones; small probabilities stay exact."""
-    return np.exp(-np.logaddexp(0, -log_odds))
+    return np.asarray(np.exp(-np.logaddexp(0, -log_odds)))
 
 
 def residual_of(sides: tuple[Side, Side], point: Array) -> tuple[Array, Array]:

@@ -148,12 +148,12 @@ class AdapterBank:
     def rank(self, name: str) -> int:
         """The LoRA rank of an adapter."""
         self._check(name)
-        return self.model.peft_config[name].r
+        return int(self.model.peft_config[name].r)
 
     def state(self, name: str) -> dict[str, torch.Tensor]:
         """The weights of one adapter under PEFT's keys, without its name."""
         self._check(name)
-        return get_peft_model_state_dict(self.model, adapter_name=name, save_embedding_layers=False)
+        return dict(get_peft_model_state_dict(self.model, adapter_name=name, save_embedding_layers=False))
 
     def set_state(self, name: str, state: Mapping[str, torch.Tensor]) -> None:
         """Overwrite the weights of an adapter.

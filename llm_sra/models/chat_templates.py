@@ -92,7 +92,7 @@ class Renderer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of sampled ids, without special tokens."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def widths(self, ids: Sequence[int], text: str) -> tuple[int, ...]:
         """How many characters of a reply each of its sampled ids added.

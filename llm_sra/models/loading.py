@@ -12,7 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from llm_sra.registry import find_model
+from llm_sra.registry import find_model, model_hint
 
 
 class ModelError(ValueError):
@@ -51,7 +51,7 @@ def load_model(
             name, dtype=dtype or "auto", use_safetensors=True, attn_implementation=attn_implementation, **options
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"cannot load the model {name!r}: {error}") from error
+        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {error}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(device), tokenizer
@@ -66,5 +66,5 @@ def read_config(name: str, revision: str | None = None, trust_remote_code: bool 
     try:
         config = AutoConfig.from_pretrained(find_model(name), revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"cannot read the configuration of the model {name!r}: {error}") from error
+        raise ModelError(f"cannot read the configuration of the model {name!r}{model_hint(name)}: {error}") from error
     return config.get_text_config()

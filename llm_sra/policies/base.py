@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from llm_sra.errors import UserError
 from llm_sra.task import Message, Sampling
 
 
-class PolicyError(RuntimeError):
+class PolicyError(UserError):
     """A policy could not be loaded, or failed to answer. Says which policy, at which turn, and why."""
 
 

@@ -19,7 +19,7 @@ ImportanceMode = Literal["token_truncate", "token_mask", "sequence_truncate", "s
 
 
 @dataclass
-class ModelArguments(ModelConfig):
+class ModelArguments(ModelConfig):  # type: ignore[misc]
     """The base model and the shape of its LoRA adapters: TRL's `ModelConfig` with defaults of this project."""
 
     use_peft: bool = field(default=True, metadata={"help": "Always true: policies are LoRA adapters on one base."})
@@ -43,7 +43,7 @@ class ModelArguments(ModelConfig):
 
 
 @dataclass
-class SRPOConfig(ObjectiveArguments, GRPOConfig):
+class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
     """Configuration of `SRPOTrainer`.
 
     One step is one rollout of `problems_per_step` problems, `num_generations` episodes each, shared by all matches of

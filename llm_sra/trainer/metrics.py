@@ -196,7 +196,7 @@ def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_mat
         (folder / f"step-{step:06d}.jsonl").write_text(json_lines(lines), encoding="utf-8")
 
 
-class MetricsFile(TrainerCallback):
+class MetricsFile(TrainerCallback):  # type: ignore[misc]
     """Appends everything that is logged to `metrics.jsonl`; a resumed run first drops what it will log again."""
 
     def __init__(self, path: Path) -> None:

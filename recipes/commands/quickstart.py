@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from llm_sra.errors import UserError
 from llm_sra.runs import Run, read_metrics
 from llm_sra.trainer.progress import summary
 
@@ -18,7 +19,7 @@ ARMS = ("ippo", "srpo")
 ROSTER = "worksheet_test"
 
 
-class QuickstartError(RuntimeError):
+class QuickstartError(UserError):
     """A training failed; says where its log is."""
 
 
@@ -53,12 +54,12 @@ def main(argv: Sequence[str] = ()) -> None:
     for run in runs:
         for policy in sorted(set(run.heroes.values())):
             export(run, policy, exported / run.path.name / policy, evaluation=args.out / "eval")
-    print("What it comes to:", *headline_section(gathered).sentences, sep="\n\n")
+    print("Result:", *headline_section(gathered).sentences, sep="\n\n")
     print(
         f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n"
         f"  report    {page}\n  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n"
         f"  adapters  {exported}\n"
-        f"Next: sit at the table yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
+        f"Next: take a seat yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
     )
 
 

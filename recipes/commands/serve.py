@@ -10,8 +10,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from llm_sra.engines import EngineError
-
 RUNTIME_UPDATES = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 
@@ -23,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         ConfigError: If the recipe cannot be used.
-        EngineError: If vLLM is not installed.
-        RuntimeError: If the server ends by itself.
+        EngineError: If vLLM is not installed, the server is open without a key, or it ends by itself.
     """
     parser = argparse.ArgumentParser(
         "llm-sra serve",
@@ -46,19 +43,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{RUNTIME_UPDATES}=1 {shlex.join(command)}", flush=True)
     if args.print:
         return
+    from llm_sra.engines import EngineError
+
     if importlib.util.find_spec("vllm") is None:
         from llm_sra.engines.vllm import import_vllm
 
         import_vllm()  # says how to install it
     if not _is_loopback(args.host) and not os.environ.get("VLLM_API_KEY"):
         raise EngineError(
-            f"--host {args.host} lets other machines in, and whoever reaches the server can make it load files as "
+            f"--host {args.host} admits other machines, and whoever reaches the server can make it load files as "
             "adapters: set VLLM_API_KEY here and where you train, or listen at 127.0.0.1"
         )
     environment = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", **os.environ, RUNTIME_UPDATES: "1"}
     code = subprocess.run(command, env=environment, check=False).returncode
     if code:
-        raise EngineError(f"the server ended with exit code {code}; what it said stands above")
+        raise EngineError(f"the server ended with exit code {code}; its messages are above")
 
 
 def server_command(recipe: str | None, flags: Sequence[str], host: str, port: int, trainings: int = 1) -> list[str]:

@@ -1,6 +1,6 @@
 """The rules: what a seat sees, what its reply means, what it is paid, and how an episode ended.
 
-Which game is played with which words is read by `options`. What its equilibria are is `llm_sra.games`' to say.
+`options` reads which game is played with which words; `llm_sra.games` computes its equilibria.
 """
 
 import random
@@ -40,7 +40,7 @@ class Effort(Task[Said]):
     Args:
         game: Name of a game of `llm_sra.games.known`, with spaces or underscores; `effort` if neither this nor
             `payoffs` is given.
-        payoffs: A game of one's own: what each seat is paid, `first` and `second`, in units of the reward. Lists of
+        payoffs: Your own game: what each seat is paid, `first` and `second`, in units of the reward. Lists of
             rows; the first seat chooses the row, the second the column.
         actions: The words: a list for both seats, or a list of two lists. By default a known game's own names if they
             are the same for both seats, else `A`, `B`, ... for both.

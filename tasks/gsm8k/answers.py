@@ -1,4 +1,4 @@
-"""The one reading of answers, for references, rewards and metrics alike.
+"""Reads answers, in the same way for references, rewards and metrics.
 
 It does not know what the right answer is. What is not a plain number (a fraction, LaTeX) is read by math-verify, from a
 short piece of text without powers: nobody's reply can make it compute for long.
@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
-# Written so that no text takes more than linear time: what stands before the number is told apart afterwards.
+# Written so that no text takes more than linear time: what precedes the number is checked afterwards.
 _MARK = re.compile(r"(?<!#)####([ \t$+-]*)([0-9.][0-9.,]*)")
 _BEFORE = re.compile(r"[+-]?\$?|\$[+-]")
 _NUMBER = re.compile(r"(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)?(?:\.[0-9]+)?")

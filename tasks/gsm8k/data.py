@@ -93,7 +93,8 @@ def _from_files(paths: Sequence[Path]) -> Iterable[Mapping[str, Any]]:
 
 def _from_hub(name: str) -> Iterable[Mapping[str, Any]]:
     try:
-        return load_dataset(HUB, CONFIG, split=name)
+        loaded: Iterable[Mapping[str, Any]] = load_dataset(HUB, CONFIG, split=name)
+        return loaded
     except (OSError, ValueError) as error:
         raise DataError(
             f"cannot load {HUB} from the hub: {error}. To do without it, put train.jsonl and test.jsonl into a "

@@ -72,7 +72,7 @@ class RightForWrongReasons(ScriptedPartner):
         source: Holds the right answers.
 
     Raises:
-        UnavailableError: If they cannot be had; from `reply`, if the question is not among them.
+        UnavailableError: If they cannot be read; from `reply`, if the question is not among them.
     """
 
     def __init__(self, source: Source) -> None:

@@ -100,7 +100,8 @@ def habit_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     targets = torch.nn.functional.one_hot(labels[rows, columns], chances.shape[1]).to(chances.dtype)
     is_first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])
     targets[is_first] = chances
-    return -(targets * model.get_output_embeddings()(hidden).log_softmax(dim=-1)).sum(dim=-1).mean()
+    logits: torch.Tensor = model.get_output_embeddings()(hidden)
+    return -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 def pretrain(steps: int | None = None, seed: int = 0) -> Made:

@@ -96,7 +96,7 @@ def deal(setup: Setup, deck: Iterable[Card]) -> State:
     if Counter(deck) != Counter(full_deck(setup.colours, setup.ranks)):
         raise ValueError(
             f"hanabi: the deck must hold the cards of {setup.colours} colours and {setup.ranks} ranks, got {len(deck)} "
-            "others: a problem goes with the options that it was made with"
+            "others: use a problem with the options that it was made with"
         )
     held = [Held(card, setup.nothing_known) for card in deck[: setup.players * setup.hand]]
     rest = deck[len(held) :]

@@ -46,7 +46,7 @@ class Kitchen(Task[Shift]):
     with an empty hand takes the onion of the place that it stands on, and delivers it by walking into the pot, which is
     solid. Both seats get 1 for each pick-up and 10 for each delivery, whoever made it. Staying is free. A move costs
     its seat `move_cost`, also one that is blocked by a wall, the pot (a delivery, too) or the other player; a move
-    into the other player costs its seat, and not the other, `collision_cost` besides. A reply that names no move, or
+    into the other player also costs its own seat `collision_cost`. A reply that names no move, or
     more than one, is `stay` and counts as illegal.
 
     A seat sees the last state and no clock: its view does not depend on what was said before.

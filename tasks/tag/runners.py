@@ -1,6 +1,6 @@
-"""Who runs: the runner is part of the world, sees all of it, and chooses one of the five moves at each step.
+"""The runners: a runner is part of the environment, sees all of it, and chooses one of the five moves at each step.
 
-What a move does is the world's to say (`world`); how the weights of the trained one were found is `fit_runner`'s.
+`world` defines what a move does; `fit_runner` finds the weights of the trained runner.
 """
 
 import json

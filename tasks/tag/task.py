@@ -65,9 +65,9 @@ class Chase:
 class Tag(Task[Chase]):
     """Two chasers and a faster runner in mpe2's `simple_tag_v3` with discrete actions.
 
-    Both seats are chasers and move at once; the runner is part of the world. After each step both seats get 10 for each
-    chaser that touches the runner, as in mpe2. Staying is free, any other move costs its seat `move_cost`. A reply that
-    names no move, or more than one, is `stay` and counts as illegal.
+    Both seats are chasers and move at once; the runner is part of the environment. After each step both seats get 10
+    for each chaser that touches the runner, as in mpe2. Staying is free, any other move costs its seat `move_cost`. A
+    reply that names no move, or more than one, is `stay` and counts as illegal.
 
     A seat sees the last state and no clock: its view does not depend on what was said before.
 
@@ -115,7 +115,7 @@ class Tag(Task[Chase]):
         _check_whole("goal", goal, 1, 2 * steps)  # each chaser tags once a step at most
         if not isinstance(explain, bool):
             raise TypeError(f"tag option `explain` must be true or false, got {explain!r}")
-        scenario()  # so that a missing package is told before anything is played
+        scenario()  # so that a missing package is reported before anything is played
         self.steps, self.move_cost, self.goal = steps, float(move_cost), goal
         self.runner, self.rocks, self.decimals = runner, rocks, decimals
         told = rules(steps=steps, touch=TOUCH, move_cost=self.move_cost, decimals=decimals)
@@ -135,7 +135,7 @@ class Tag(Task[Chase]):
         return chosen[:count]
 
     def start(self, problem: Problem, rng: random.Random) -> Chase:
-        """All at rest where mpe2's seed puts them; all episodes of a problem begin alike."""
+        """All at rest where mpe2's seed puts them; every episode of a problem begins in the same state."""
         return Chase(scatter(problem.data["seed"], self.rocks), 0, dict.fromkeys(self.seats, Tally()))
 
     def actors(self, state: Chase) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 The learner's habit is drawn anew at every turn and looks at nothing but whether the chain is complete. So what a
 model learns from these lessons leaves its later habit open, whatever its partner did. The partner's habit is drawn
-once per sheet, so that the learner meets resting, working and spoiling partners alike.
+once per sheet, so that the learner meets resting, working and spoiling partners equally often.
 """
 
 import random
