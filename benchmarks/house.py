@@ -88,7 +88,7 @@ def table(root: Path) -> str:
     """The numbers of a checkout as Markdown."""
     graph, wide = imports(root), widest(root)
     long = [
-        path for folder in (*PACKAGES, "tests", "benchmarks") for path in (root / folder).rglob("*.py") if _long(path)
+        str(path.relative_to(root)) for folder in (*PACKAGES, "tests", "benchmarks") for path in (root / folder).rglob("*.py") if _long(path)
     ]
     rows = [(f"entries of `{name}/`", str(entries(root / name))) for name in PACKAGES]
     rows += [

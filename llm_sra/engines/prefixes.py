@@ -130,7 +130,7 @@ class Layout:
         return cache
 
 
-class _Roomy(DynamicLayer):
+class _Roomy(DynamicLayer):  # type: ignore[misc]
     """A layer's keys and values with room for more tokens: adding a token copies that token alone."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
@@ -175,4 +175,5 @@ def states_of(cache: Cache, row: int, columns: Sequence[slice]) -> torch.Tensor:
         for layer in cache.layers
         for one in (layer.keys, layer.values)
     ]
-    return torch.stack(parts).unflatten(0, (len(cache.layers), 2))
+    stacked = torch.stack(parts)
+    return stacked.view(len(cache.layers), 2, *stacked.shape[1:])

@@ -18,7 +18,7 @@ class ConfigError(ValueError):
     """A recipe or a command line cannot be used; says which key, and what to write instead."""
 
 
-class _Parser(TrlParser):
+class _Parser(TrlParser):  # type: ignore[misc]
     """TRL's parser; raises instead of ending the program."""
 
     def error(self, message: str) -> NoReturn:

@@ -8,7 +8,7 @@ from transformers import ProgressCallback, TrainerControl, TrainerState, Trainin
 from transformers.integrations import TensorBoardCallback
 
 
-class Progress(ProgressCallback):
+class Progress(ProgressCallback):  # type: ignore[misc]
     """transformers' progress bar, followed by a line of numbers instead of a dictionary per step."""
 
     def on_log(
@@ -32,7 +32,7 @@ class Progress(ProgressCallback):
             self.training_bar.set_postfix_str(summary(logs))
 
 
-class TensorBoard(TensorBoardCallback):
+class TensorBoard(TensorBoardCallback):  # type: ignore[misc]
     """transformers' callback, with its files in `logs/` of the run folder; TENSORBOARD_LOGGING_DIR names another.
 
     A resumed training hides what an earlier process logged after the step that it resumes from.

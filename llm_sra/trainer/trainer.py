@@ -48,7 +48,7 @@ from llm_sra.trainer.updates import Updater, check_backend, parameter_groups
 ENGINE = "main"  # name of the engine that plays the policies under training
 
 
-class SRPOTrainer(GRPOTrainer):
+class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """Trains the heroes of a task, and their adversaries.
 
     Args:
@@ -152,7 +152,8 @@ class SRPOTrainer(GRPOTrainer):
     @property
     def tether(self) -> Tether:
         """The adversaries' tether in this step."""
-        return self.args.tether(self._schedule.at(self.state.global_step))
+        tether: Tether = self.args.tether(self._schedule.at(self.state.global_step))
+        return tether
 
     def _reset_adversaries(self) -> None:
         """Make adversaries copies of their partners again, where `adversary_reset_steps` says so."""
@@ -252,7 +253,8 @@ class SRPOTrainer(GRPOTrainer):
         if self.optimizer is None:
             cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = cls(parameter_groups(self.args, self.arm, self.bank, self.critics), **options)
-        return self.optimizer
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Numbers of steps: problems are chosen by the number alone, so that a resumed run plays the same."""
