@@ -1,15 +1,16 @@
 """Numbers in sentences are those of the tables that they are taken from.
 
-A paragraph with a decimal number says in a comment where its numbers stand: `<!-- rows: TABLE > ROW; ... -->` names rows
-of tables, `<!-- only here -->` says that no table has them. `TABLE` is part of the table's heading or of the line above
-it, `ROW` the first word or words of a row (`ROW*`: its beginning); `PAGE: TABLE > ROW` is another page's. A number may be
-rounded.
+A paragraph with a decimal number says in a comment where its numbers stand: `<!-- rows: TABLE > ROW; ... -->` names
+rows of tables, `<!-- only here -->` says that no table has them. `TABLE` is part of a heading above the table or of the
+line right above it, `ROW` the first word or words of a row (`ROW*`: its beginning); `PAGE: TABLE > ROW` is another
+page's. A number may be rounded.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,15 +53,17 @@ def blocks(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
             yield tuple(heads.values()), part
 
 
-def table_rows(text: str) -> list[Row]:
+@cache
+def table_rows(text: str) -> tuple[Row, ...]:
     """All rows of all tables of a page, without their headers."""
-    found, above = [], ""
+    found: list[Row] = []
+    above = ""
     for heads, part in blocks(text):
         if part.startswith("|"):
             cells = [tuple(cell.strip(" *") for cell in line.strip("|").split("|")) for line in part.splitlines()]
             found += [Row((*heads, above), row) for row in cells[2:]]
         above = part.splitlines()[-1]
-    return found
+    return tuple(found)
 
 
 def sentences(page: Path) -> list[str]:
@@ -134,7 +137,10 @@ def test_pages_with_figures_have_sentences_that_are_held_against_tables() -> Non
 
 def test_a_number_that_differs_from_its_table_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    table = "## Arms\n\nSampled:\n\n| arm | ippo | interval |\n|---|---|---|\n| srpo | +0.24 | [-0.19, 0.29] |\n| **fcp** | 2.58 | |\n"
+    table = (
+        "## Arms\n\nSampled:\n\n| arm | ippo | interval |\n|---|---|---|\n"
+        "| srpo | +0.24 | [-0.19, 0.29] |\n| **fcp** | 2.58 | |\n"
+    )
     said = "SRPO is 0.24 ahead (-0.19 to 0.29); fcp says 2.6. <!-- rows: sampled > srpo; sampled > fcp -->"
     page.write_text(f"{table}\n{said}\n")
     assert sentences(page) == [said]
