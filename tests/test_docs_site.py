@@ -1,6 +1,7 @@
 """The pages as a site, their links, and what they say of the code: fields, recipes, messages, numbers."""
 
 import ast
+import fnmatch
 import importlib.util
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 from support import ROOT
 
 from eval.stats import discordance, problems_paired, problems_unpaired
-from llm_sra.registry import shipped_recipes
+from llm_sra.registry import shipped_models, shipped_recipes, shipped_tasks
 from llm_sra.trainer.config import ModelArguments, SRPOConfig
 from llm_sra.trainer.objective import ObjectiveArguments
 
@@ -133,6 +134,23 @@ def test_the_inherited_fields_of_the_table_exist_with_these_defaults() -> None:
 def test_every_recipe_is_in_the_table_once() -> None:
     table = " ".join(row[0] for row in rows("recipes.md", "| recipe | what | runs on |"))
     assert sorted(re.findall(r"`([^`]+)`", table)) == sorted(shipped_recipes())
+
+
+def names_of_what_ships(text: str) -> list[str]:
+    """What stands in backticks and begins with a task's name and a slash: the name of a recipe or a model."""
+    return re.findall(rf"`((?:{'|'.join(shipped_tasks())})/[^`\s]+)`", FENCE.sub("", text))
+
+
+@pytest.mark.parametrize("page", [*MARKDOWN, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_of_recipes_and_models_in_sentences_are_of_what_ships(page: Path) -> None:
+    known = [*shipped_recipes(), *shipped_models()]
+    named = names_of_what_ships(page.read_text(encoding="utf-8"))
+    assert [name for name in named if not fnmatch.filter(known, name)] == []
+
+
+def test_a_name_that_does_not_ship_would_be_found() -> None:
+    assert names_of_what_ships("`worksheet/pupils` and `recipes/worksheet`") == ["worksheet/pupils"]
+    assert len(names_of_what_ships((DOCS / "recipes.md").read_text(encoding="utf-8"))) > 30
 
 
 def test_every_configuration_of_accelerate_is_named_on_the_page_of_engines() -> None:
