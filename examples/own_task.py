@@ -46,10 +46,10 @@ class Proofread(Task[Page]):
         return [Problem(f"page-{number}", number) for number in numbers[:count]]
 
     def start(self, problem: Problem, rng: random.Random) -> Page:
-        rng = random.Random(problem.data)  # not the episode's: all episodes of a problem begin alike
-        words, place, at = rng.sample(WORDS, 3), rng.randrange(3), rng.randrange(1, 4)
-        words[place] = wrong = words[place][:at] + "x" + words[place][at:]
-        return Page(" ".join(words), wrong)
+        own = random.Random(problem.data)  # not the episode's: all episodes of a problem begin alike
+        words, at = own.sample(WORDS, 4), own.randrange(1, 5)
+        words[0] = words[0][:at] + "x" + words[0][at:]
+        return Page(" ".join(own.sample(words, 4)), words[0])
 
     def actors(self, state: Page) -> tuple[str, ...]:
         return self.seats[len(state.said) :][:1]  # one after the other, then nobody: the end
@@ -62,19 +62,18 @@ class Proofread(Task[Page]):
         ((writer, text),) = replies.items()
         state = state._replace(said=(*state.said, text.strip()))
         team = float(not self.actors(state) and self.outcome(state).solved)  # paid once, at the end
-        cost = 0.0 if state.said[-1] == "pass" else self.cost
-        return state, {seat: Reward(team=team, cost=cost if seat == writer else 0.0) for seat in self.seats}
+        costs = {writer: 0.0 if state.said[-1] == "pass" else self.cost}
+        return state, {seat: Reward(team, cost=costs.get(seat, 0.0)) for seat in self.seats}
 
     def outcome(self, state: Page) -> Outcome:
-        named = [text for text in state.said if text != "pass"]
         effort = {seat: float(text != "pass") for seat, text in zip(self.seats, state.said, strict=False)}
-        return Outcome(solved=named[-1:] == [state.misspelt], effort=effort)
+        return Outcome([word for word in state.said if word != "pass"][-1:] == [state.misspelt], effort)
 
 
 if __name__ == "__main__":
     task, rng = Proofread(), random.Random(1)
     state = task.start(task.problems("train")[0], rng)
-    for seat, said in zip(task.seats, (Idle().reply([], rng), state.misspelt), strict=True):
+    for seat, said in zip(task.seats, ("pass", state.misspelt), strict=True):
         print(task.view(state, seat)[0].content)
         state, rewards = task.step(state, {seat: said}, rng)
         print(f"-> {seat}: {said}", {paid: reward.total for paid, reward in rewards.items()})

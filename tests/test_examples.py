@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from support import ROOT, make_engine, make_run, scramble
 from training_support import advantage_of, make_trainer, roll
 
@@ -28,7 +29,7 @@ PUPIL = ROOT / "tasks/worksheet/models/pupil"
 SEATS = ("first", "second")
 ADVERSARIES = ("adversary-of-first", "adversary-of-second")
 GROUP = 4
-RATE, ADVERSARY_RATE = 0.02, 0.05  # so that probabilities move beyond the clipping range in one update
+RATE, ADVERSARY_RATE = 1.0, 2.0  # so that probabilities move beyond the clipping range in one update
 # Plain gradient steps, each adapter's norm clipped: the weights move by the sum of both updates' gradients.
 RECIPE: dict[str, Any] = {
     "arm": "srpo", "tau": 10, "entropy_coef": 0.01, "adversary_entropy_coef": 0.05, "loss_type": "dapo",
@@ -88,7 +89,7 @@ def train_one_step(out: Path) -> Library:
         scramble(bank, name, seed=number)
         with torch.no_grad():  # near to the base model, so that sheets are solved now and then
             for weight in bank.parameters(name):
-                weight.mul_(0.3)
+                weight.mul_(0.5)
         bank.touch(name)
     trainer = make_trainer(out, Worksheet(), engine, **RECIPE)
     before = weights_of(bank.model)
@@ -147,8 +148,6 @@ def batches(library: Library) -> dict[str, Any]:
 
 
 def test_the_constants_are_those_of_the_recipe() -> None:
-    import yaml
-
     recipe = yaml.safe_load((ROOT / "recipes/worksheet/srpo.yaml").read_text())
     same = {
         "tau": srpo.TAU, "entropy_coef": srpo.EPS, "adversary_entropy_coef": srpo.ADVERSARY_EPS,
@@ -169,10 +168,9 @@ def test_advantages_of_heroes_and_adversaries_equal_the_trainers(library: Librar
 
 def test_the_tethers_divergence_equals_the_trainers(library: Library, batches: Mapping[str, Any]) -> None:
     for adversary in ADVERSARIES:
-        assert batches[adversary].kl == pytest.approx(
-            sum(library.nats[adversary]) / len(library.nats[adversary]), abs=1e-4
-        )
-        assert abs(batches[adversary].kl) > 0.1
+        nats = torch.tensor(library.nats[adversary])
+        assert batches[adversary].kl == pytest.approx(nats.mean().item(), abs=1e-4)
+        assert nats.std() > 0.1
     assert [batches[seat].kl for seat in SEATS] == [0, 0]
 
 
@@ -237,15 +235,15 @@ def test_what_a_partner_says_reaches_the_model_and_prompts_are_the_engines(libra
 
 
 def imports_of(path: Path) -> set[str]:
-    """Top-level names of the packages that a file imports; of ours the whole module."""
-    names = set()
+    """What a file imports: of other projects the package, of ours the whole module."""
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        found = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        found += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names |= {
-            name if name.startswith(("llm_sra", "tasks", "recipes", "eval")) else name.split(".")[0] for name in found
-        }
-    return names
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module or "")
+    ours = {name for name in modules if name.startswith(("llm_sra", "tasks", "recipes", "eval"))}
+    return ours | {name.split(".")[0] for name in modules - ours}
 
 
 def test_the_whole_method_is_one_short_file_on_torch_transformers_and_peft() -> None:
@@ -306,7 +304,7 @@ def test_the_own_task_pays_the_team_once_and_charges_who_answers() -> None:
 
 
 def test_the_own_task_runs_as_a_program() -> None:
-    assert run("own_task.py").splitlines()[-1] == "-> second: wixndow {'first': 1.0, 'second': 0.8}"
+    assert run("own_task.py").splitlines()[-1] == "-> second: winxdow {'first': 1.0, 'second': 0.8}"
 
 
 def test_the_own_partner_plays_by_the_roster_that_names_it(tmp_path: Path) -> None:
