@@ -14,12 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Qwen2MoeConfig, Qwen2MoeForCausalLM
 
 from llm_sra.engines import Completion, Request
-from llm_sra.engines import transformers as transformers_engine
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
-from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, can_share
+from llm_sra.models.mixed_adapters import CannotShareError, GatheredAdapters, MixedAdapters
 from llm_sra.task import Sampling
 
 IDS = torch.tensor([[5, 60, 7, 80]])
@@ -54,8 +53,8 @@ def alone(bank: AdapterBank, name: str | None, ids: torch.Tensor = IDS) -> torch
 
 @torch.no_grad()
 def together(bank: AdapterBank, names: Sequence[str | None], ids: torch.Tensor = IDS) -> torch.Tensor:
-    gathered = MixedAdapters(bank.model, [name for name in names if name])
-    with bank.using(None), gathered.rows(names):
+    gathered = MixedAdapters(bank.model).gather([name for name in bank.names if name in names])
+    with gathered.rows(names):
         return bank.base(input_ids=ids.expand(len(names), -1)).logits
 
 
@@ -84,9 +83,8 @@ def one_layer(dtype: torch.dtype = torch.float32) -> Any:
 def test_each_row_is_given_its_adapters_product_times_its_scaling() -> None:
     model = one_layer()
     x = torch.tensor([[3.0, 5.0]]).expand(4, 1, 2)
-    with torch.no_grad(), model.disable_adapter(), MixedAdapters(model, ["twice", "swap"]).rows(
-        ["swap", None, "twice", "swap"]
-    ):  # fmt: skip
+    gathered = MixedAdapters(model).gather(["twice", "swap"])
+    with torch.no_grad(), gathered.rows(["swap", None, "twice", "swap"]):
         result = model(x)
     # swap: (3, 5) + 2/2 (5, 3); twice: (3, 5) + 2/1 (3, 0)
     assert result[:, 0].tolist() == [[8, 8], [3, 5], [9, 5], [8, 8]]
@@ -100,7 +98,7 @@ def test_a_bfloat16_layer_gives_what_it_gives_with_one_adapter(adapter_dtype: to
             parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)).to(adapter_dtype)
     x, names = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(1)).bfloat16(), ["twice", "swap"]
     with torch.no_grad():
-        with model.disable_adapter(), MixedAdapters(model, names).rows(names):
+        with MixedAdapters(model).gather(names).rows(names):
             result = model(x)
         for row, name in enumerate(names):
             model.set_adapter(name)
@@ -130,7 +128,7 @@ KINDS: dict[str, dict[str, LoraConfig]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_adapters_share_a_batch_and_each_row_is_its_own_adapters(kind: str) -> None:
     bank = bank_of(KINDS[kind])
-    assert all(can_share(bank.model, name) for name in bank.names)
+    assert not MixedAdapters(bank.model).apart
     rows = [*bank.names, None, *reversed(bank.names)]
     results = together(bank, rows)
     for name, result in zip(rows, results, strict=True):
@@ -155,7 +153,7 @@ def test_layers_with_transposed_weights_share_too() -> None:
 
 def test_the_layers_are_as_they_were_after_the_block_also_after_an_error() -> None:
     bank = bank_of(KINDS["alike"])
-    with pytest.raises(ZeroDivisionError), MixedAdapters(bank.model, bank.names).rows(["left"]):
+    with pytest.raises(ZeroDivisionError), MixedAdapters(bank.model).gather(bank.names).rows(["left"]):
         _ = 1 / 0
     assert not any("forward" in vars(module) for module in bank.model.modules())
 
@@ -194,7 +192,7 @@ def test_what_cannot_share_has_a_batch_of_its_own_and_changes_no_other_row(kind:
     for name, parameter in bank.model.named_parameters():
         if kind in wrapped and wrapped[kind] in name:
             parameter.data += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
-    assert [can_share(bank.model, name) for name in bank.names] == [False, True, True]
+    assert MixedAdapters(bank.model).apart == {"other"}
     bank.activate("other")
     engine = engine_of(bank)
     requests = [ask(seed, adapter) for seed in range(3) for adapter in ("left", "other", None, "right")]
@@ -250,7 +248,7 @@ def test_a_layer_that_sees_tokens_without_their_rows_makes_each_adapter_run_alon
 def test_stacks_of_experts_do_not_share() -> None:
     stacked = {"target_modules": ATTENTION, "target_parameters": ["mlp.experts.down_proj"]}
     bank = bank_of(configs(left=stacked, right={"target_modules": ATTENTION}), experts())
-    assert [can_share(bank.model, name) for name in bank.names] == [False, True]
+    assert MixedAdapters(bank.model).apart == {"left"}
     agree(engine_of(bank), [ask(seed, adapter) for seed in range(2) for adapter in ("left", None, "right")])
 
 
@@ -271,13 +269,13 @@ def test_an_adapter_with_weights_that_are_not_finite_spoils_no_other_row() -> No
 
 def test_matrices_are_gathered_once_a_batch_and_follow_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Sequence[str]] = []
+    inner = MixedAdapters.gather
 
-    class Counted(MixedAdapters):
-        def __init__(self, model: Any, names: Sequence[str]) -> None:
-            made.append(names)
-            super().__init__(model, names)
+    def counted(self: MixedAdapters, names: Sequence[str]) -> GatheredAdapters:
+        made.append(names)
+        return inner(self, names)
 
-    monkeypatch.setattr(transformers_engine, "MixedAdapters", Counted)
+    monkeypatch.setattr(MixedAdapters, "gather", counted)
     engine = make_engine(qwen2_folder())
     requests = [ask(seed, adapter, 8) for seed in range(2) for adapter in ("right", "left", None)]
     before = engine.generate(requests)
@@ -313,6 +311,25 @@ def test_a_token_step_of_four_adapters_takes_two_operations_a_layer_more_than_of
             totals.append(seen.counts.total())
         return totals[1] - totals[0]
 
+    step(4)  # the model is looked through once
     one = step(1)
     assert step(4) - one == 2 * 14  # a view and zeros in 7 layers of 2 blocks
     assert step(2) == step(4)
+
+
+def test_adapters_that_come_later_are_seen() -> None:
+    engine = make_engine(qwen2_folder())
+    engine.generate([ask(0, "left")])
+    for name, config in configs(plain={}, dora={"use_dora": True}).items():
+        engine.bank.add(name, config)
+        scramble(engine.bank, name, seed=7)
+    replies = agree(engine, [ask(1, name) for name in engine.bank.names])
+    assert len({reply.token_ids for reply in replies}) == 4
+
+
+def test_a_merged_adapter_is_not_mixed_with_others() -> None:
+    bank = bank_of(KINDS["alike"])
+    gathered = MixedAdapters(bank.model).gather(["right"])
+    bank.model.merge_adapter(["left"])
+    with pytest.raises(CannotShareError, match="an adapter is merged into the base model"), gathered.rows(["right"]):
+        pass

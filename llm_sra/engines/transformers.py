@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from peft import PeftModel
 from transformers import (
     Cache,
     DynamicCache,
@@ -29,7 +30,7 @@ from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeate
 from llm_sra.engines.replies import completion, end_of_turn_ids
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
-from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows, can_share
+from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
 from llm_sra.task import Sampling
 
 SCORED = 32  # replies in one forward pass of `logprobs`
@@ -41,7 +42,7 @@ Runs = Callable[[Rows], AbstractContextManager[None]]  # inside the block, each 
 class TransformersEngine:
     """Generates with `model.generate`, one batch per kind of sampling.
 
-    Adapters share a batch, except those that cannot (see `can_share`): each of these has batches of its own.
+    Adapters share a batch, except those that cannot (`MixedAdapters.apart`): each of these has batches of its own.
 
     Args:
         bank: The model and its adapters.
@@ -62,6 +63,7 @@ class TransformersEngine:
         self._ends = end_of_turn_ids(bank, renderer.tokenizer)
         self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
         self._stops: dict[tuple[str, ...], _StopInReply] = {}
+        self._mixed: MixedAdapters | None = None
 
     def sync(self) -> None:
         """Nothing to do: these are the weights that are trained."""
@@ -238,24 +240,27 @@ class TransformersEngine:
     def _owner(self, adapter: str | None) -> Owner:
         return ("", 0) if adapter is None else (adapter, self.bank.revision(adapter))
 
-    def _apart(self, requests: Sequence[Request]) -> set[str]:
+    def _apart(self, requests: Sequence[Request]) -> set[str | None]:
         """The adapters that cannot share a batch."""
-        names = {request.adapter for request in requests if request.adapter is not None}
-        for name in names:
-            self.bank.revision(name)  # says which adapters there are, if this one is not
-        return {name for name in names if not can_share(self.bank.model, name)}
+        names = {request.adapter for request in requests}
+        for name in names - {None}:
+            self.bank.revision(str(name))  # says which adapters there are, if this one is not
+        if not isinstance(self.bank.model, PeftModel):
+            return set()
+        if self._mixed is None or not self._mixed.describes(self.bank.model):
+            self._mixed = MixedAdapters(self.bank.model)
+        return names & self._mixed.apart
 
     @contextmanager
     def _adapters(self, requests: Sequence[Request]) -> Iterator[Runs]:
         """Make ready the adapters of a batch, which are gathered once; gives what runs rows with them."""
         names = [name for name in self.bank.names if any(name == request.adapter for request in requests)]
         with _plain_generation(self.bank.base):
-            if not names or self._apart(requests):
+            if self._apart(requests) or self._mixed is None or not names:
                 with self.bank.using(requests[0].adapter):
                     yield lambda rows: nullcontext()
             else:
-                with self.bank.using(None):
-                    yield MixedAdapters(self.bank.model, names).rows
+                yield self._mixed.gather(names).rows
 
 
 def _unread(requests: Sequence[Request]) -> Layout:

@@ -5,17 +5,19 @@ all adapters stand side by side, gathered once a batch: one product with every A
 adapters, one product with every B, which holds the scaling. Zeros add nothing, so a row's result is that of its own
 adapter. The copies are as large as the adapters, however many rows there are.
 
-Only for inference, and only for plain LoRA on linear layers: `can_share` says which adapters these are.
+Only for inference, and only for plain LoRA on linear layers: `MixedAdapters.apart` names the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora.layer import Linear, LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
@@ -43,83 +45,115 @@ class _Gathered:
     up: torch.Tensor
 
 
-def can_share(model: PeftModel, name: str) -> bool:
-    """Whether an adapter can run in one batch with others.
-
-    It can if all that it has is plain LoRA on linear layers: no DoRA or other variant, no biases, no embeddings,
-    convolutions, stacks of experts (`target_parameters`) or quantised layers, no modules or tokens trained whole.
-
-    Args:
-        model: With the adapter on it.
-        name: Of the adapter.
-    """
-    if model.peft_config[name].bias != "none":
-        return False
-    for module in model.modules():
-        if isinstance(module, AuxiliaryTrainingWrapper):
-            if name in module._get_available_adapters():
-                return False
-        elif isinstance(module, LoraLayer) and (name in module.lora_A or name in module.lora_embedding_A):
-            if type(module) is not Linear or module.merged or name in module.lora_variant or module.lora_bias[name]:
-                return False
-            parts = module.lora_A[name].weight, module.lora_B[name].weight
-            if any(type(part.data) is not torch.Tensor or not part.numel() for part in parts):
-                return False  # another process has parts of it
-    return True
-
-
 class MixedAdapters:
-    """The gathered matrices of some adapters on a model; weights that change later are not seen.
+    """The adapters of a model as they can run together; the model is looked through once.
+
+    Attributes:
+        apart: The adapters that cannot share a batch. One can if all that it has is plain LoRA on linear layers: no
+            DoRA or other variant, no biases, no embeddings, convolutions, stacks of experts (`target_parameters`) or
+            quantised layers, no modules or tokens trained whole, and no part in another process.
 
     Args:
-        model: With the adapters on it.
-        names: Of the adapters; `can_share` must hold for all of them.
+        model: With adapters on it.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        self._model, self._configs = model, list(model.peft_config.values())
+        self._tuned = [one for one in model.modules() if isinstance(one, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
+        self.apart = frozenset(name for name in model.peft_config if not self._can_share(name))
+
+    def describes(self, model: PeftModel) -> bool:
+        """Whether this is the model, with the adapters that it had."""
+        now = list(model.peft_config.values())
+        return model is self._model and len(now) == len(self._configs) and all(map(is_, now, self._configs))
+
+    def gather(self, names: Sequence[str]) -> "GatheredAdapters":
+        """Copy the present weights of adapters, none of which may be `apart`."""
+        return GatheredAdapters(self._tuned, names)
+
+    def _can_share(self, name: str) -> bool:
+        return self._model.peft_config[name].bias == "none" and all(_shares(one, name) for one in self._tuned)
+
+
+def _shares(module: Any, name: str) -> bool:
+    """Whether a module has nothing of an adapter, or plain LoRA."""
+    if isinstance(module, AuxiliaryTrainingWrapper):
+        return name not in module._get_available_adapters()
+    if not isinstance(module, LoraLayer):  # in a wrapper
+        return True
+    if name not in module.lora_A and name not in module.lora_embedding_A:
+        return True
+    if type(module) is not Linear or name in module.lora_variant or module.lora_bias[name]:
+        return False
+    weights = module.lora_A[name].weight, module.lora_B[name].weight
+    return all(type(weight) is nn.Parameter and weight.numel() for weight in weights)
+
+
+class GatheredAdapters:
+    """The matrices of some adapters side by side; what their weights become later is not seen.
+
+    Args:
+        tuned: All modules of a model that have adapters.
+        names: The adapters.
     """
 
     @torch.no_grad()
-    def __init__(self, model: PeftModel, names: Sequence[str]) -> None:
-        self._places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-        layers = [module for module in model.modules() if isinstance(module, Linear)]
-        self._layers = [one for layer in layers if (one := self._gather(layer))]
+    def __init__(self, tuned: Sequence[nn.Module], names: Sequence[str]) -> None:
+        self._places = {name: place for place, name in enumerate(names)}
+        mine = [one for one in tuned if isinstance(one, Linear) and any(name in one.lora_A for name in names)]
+        self._layers = [self._gather(layer) for layer in mine]
+        self._others = [one for one in tuned if all(one is not layer for layer in mine)]
 
-    def _gather(self, layer: Linear) -> _Gathered | None:
+    def _gather(self, layer: Linear) -> _Gathered:
         mine = [name for name in self._places if name in layer.lora_A]
-        if not mine:
-            return None
         down = torch.cat([layer.lora_A[name].weight for name in mine]).t()
         up = torch.cat([layer.lora_B[name].weight * layer.scaling[name] for name in mine], dim=1).t()
         ranks = tuple(layer.r[name] if name in mine else 0 for name in self._places)
         return _Gathered(layer, ranks, down, up)
 
+    def _merged(self) -> bool:
+        layers = [*self._others, *(one.layer for one in self._layers)]
+        return any(isinstance(layer, LoraLayer) and layer.merged for layer in layers)
+
     @contextmanager
     def rows(self, names: Rows) -> Iterator[None]:
         """Inside the block, row i of every batch runs with adapter `names[i]`, or with the base alone for None.
 
-        The model's own adapters must be off (`AdapterBank.using(None)`), as what is not gathered here runs as it is.
+        Which adapter the model has active makes no difference.
 
         Raises:
-            CannotShareError: If the matrices of one adapter hold numbers that are not finite and would spoil the rows
-                of others; or, inside the block, if a layer is not given (rows, tokens, inputs).
+            CannotShareError: If an adapter holds numbers that are not finite, which would spoil the rows of others, or
+                is merged into the base; or, inside the block, if a layer is not given (rows, tokens, inputs).
         """
         places = [-1 if name is None else self._places[name] for name in names]
         alone = len(self._places) == 1 and -1 not in places
         if not alone and not torch.isfinite(nn.utils.get_total_norm([one.up for one in self._layers])):
             raise CannotShareError("an adapter has weights that are not finite")
+        if self._merged():
+            raise CannotShareError("an adapter is merged into the base model: unmerge it")
         masks: dict[tuple[Any, ...], torch.Tensor] = {}
-        before = [one.layer.__dict__.get("forward") for one in self._layers]
-        try:
+        with ExitStack() as stack:
             for one in self._layers:
                 key = one.ranks, one.down.device
                 if not alone and key not in masks:
                     masks[key] = _others(places, *key)
-                one.layer.forward = _forward(one, masks.get(key))
+                stack.enter_context(_set(one.layer, "forward", _forward(one, masks.get(key))))
+            for other in self._others:
+                stack.enter_context(_set(other, "_disable_adapters", True))
             yield
-        finally:
-            for one, forward in zip(self._layers, before, strict=True):
-                if forward is None:
-                    one.layer.__dict__.pop("forward", None)
-                else:
-                    one.layer.forward = forward
+
+
+@contextmanager
+def _set(module: nn.Module, name: str, value: Any) -> Iterator[None]:
+    """Give a module another attribute of its own inside the block."""
+    own = vars(module)
+    before = {name: own[name]} if name in own else {}
+    own[name] = value
+    try:
+        yield
+    finally:
+        del own[name]
+        own.update(before)
 
 
 def _others(places: Sequence[int], ranks: Sequence[int], device: torch.device) -> torch.Tensor:
