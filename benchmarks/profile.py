@@ -60,11 +60,16 @@ class Parts(Steps):
         self.operations = Operations() if count else None
         self._open: list[str] = []
         self._since = 0.0
+
+    @classmethod
+    def watching(cls, count: bool) -> "Parts":
+        """Watch both trainers; for a process of its own, as their classes are changed."""
+        parts = cls(count)
         for owner, methods in ((SRPOTrainer, OURS), (GRPOTrainer, THEIRS)):
             for method, part in methods.items():
-                if method in vars(owner) or owner is SRPOTrainer:
-                    self.watch(owner, method, part)
-        self.watch(torch.optim.AdamW, "step", "train")
+                parts.watch(owner, method, part)
+        parts.watch(torch.optim.AdamW, "step", "train")
+        return parts
 
     def end(self) -> None:
         super().end()
@@ -213,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1].startswith("{"):  # a process that is measured
         settings = asked()
-        watching = partial(Parts, settings["count"])
+        watching = partial(Parts.watching, settings["count"])
         programs: dict[str, Callable[[dict[str, Any]], Result]] = {"ways": token_steps}
         programs |= {"ours": partial(ours, watching=watching), "trl": partial(trl, watching=watching)}
         answer(programs[settings["who"]](settings))

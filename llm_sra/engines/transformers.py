@@ -232,10 +232,12 @@ class TransformersEngine:
         assert self._prefixes is not None
         read = cache.get_seq_length() - layout.width  # of the replies: the last token was never an input
         for row, (request, done) in enumerate(zip(requests, completions, strict=True)):
-            said = done.token_ids[:read]
+            said, owner = done.token_ids[:read], self._owner(request.adapter)
+            if (owner, request.prompt_ids + said) in self._prefixes:  # equal prompts, the same word
+                continue
             known, rest = layout.spans(row)
             states = states_of(cache, row, [known, slice(rest.start, rest.stop + len(said))])
-            self._prefixes.keep(self._owner(request.adapter), request.prompt_ids + said, states)
+            self._prefixes.keep(owner, request.prompt_ids + said, states)
 
     def _owner(self, adapter: str | None) -> Owner:
         return ("", 0) if adapter is None else (adapter, self.bank.revision(adapter))
