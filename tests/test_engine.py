@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import llama_folder, make_bank, make_engine, qwen2_folder
+from transformers import StopStringCriteria
 
 from llm_sra.engines import Completion, Request
 from llm_sra.engines.transformers import TransformersEngine
@@ -221,6 +222,26 @@ def test_stop_strings_end_a_reply_with_the_token_that_completes_them(folder: typ
             assert reply.finish == "stop"
             ended += 1
     assert 0 < ended < 60
+
+
+def test_stop_strings_are_compared_with_the_vocabulary_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[str, ...]] = []
+    inner = StopStringCriteria.__init__
+
+    def counted(self: StopStringCriteria, tokenizer: object, stop: list[str]) -> None:
+        compared.append(tuple(stop))
+        inner(self, tokenizer, stop)
+
+    monkeypatch.setattr(StopStringCriteria, "__init__", counted)
+    engine = make_engine(qwen2_folder())
+    short, long = prompts(engine)[0], prompts(engine)[2]
+    for prompt in (short, long, short):  # what counts as the reply moves with the prompt's length
+        free = engine.generate([ask(engine, seed, prompt=prompt) for seed in range(40)])
+        stopped = engine.generate([ask(engine, seed, prompt=prompt, stop=("e", "s")) for seed in range(40)])
+        for without, reply in zip(free, stopped, strict=True):
+            assert reply.token_ids == without.token_ids[: cut_at(engine, without.token_ids, ("e", "s"))[1]]
+    engine.generate([ask(engine, max_tokens=1, stop=("a",))])  # one token: there is nothing to stop
+    assert compared == [("e", "s")]
 
 
 def test_what_the_prompt_ends_with_is_no_part_of_a_stop_string(engine: TransformersEngine) -> None:

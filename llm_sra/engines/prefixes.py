@@ -11,6 +11,7 @@ from bisect import bisect, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -33,6 +34,9 @@ class Prefixes:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._kept
 
     def clear(self) -> None:
         """Forget everything."""
@@ -99,16 +103,13 @@ class Layout:
 
     def tensors(self, pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, width) token ids, and the mask of those that are no padding."""
-        ids = torch.full((len(self.prompts), self.width), pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
+        ids = np.full((len(self.prompts), self.width), pad, dtype=np.int64)
+        mask = np.zeros_like(ids)
         for row, prompt in enumerate(self.prompts):
             known, rest = self.spans(row)
-            ids[row, known], ids[row, rest] = (
-                torch.tensor(prompt[: self.known[row]], dtype=torch.long),
-                torch.tensor(prompt[self.known[row] :], dtype=torch.long),
-            )
+            ids[row, known], ids[row, rest] = prompt[: self.known[row]], prompt[self.known[row] :]
             mask[row, known] = mask[row, rest] = 1
-        return ids.to(device), mask.to(device)
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
     def cache(self, states: Sequence[torch.Tensor | None], room: int) -> Cache | None:
         """A cache that holds what is known; None if that is nothing.
