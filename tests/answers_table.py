@@ -407,6 +407,8 @@ WRITINGS: dict[str, list[tuple[str, str | None]]] = {
     "cut at the token limit": [
         ("so she makes 9 * 2", None),
         ("so she has 20 - 2", None),
+        ("so she makes 9*2", None),
+        ("so she makes $9+$9.", None),
         ("#### 18,", "18"),
         ("The total is 18, so \\boxed{1", "18"),
         ("\\boxed{18}. Check: \\boxed{1", "18"),

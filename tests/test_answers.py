@@ -1,13 +1,18 @@
 """How an answer may be written, and that no text takes long to read."""
 
+import json
 import random
+import re
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from answers_table import WRITINGS
+from support import ROOT
 
 from tasks.gsm8k.answers import final_answer
+from tasks.gsm8k.answers_report import main, reports
 
 ROWS = [
     pytest.param(text, answer, id=f"{kind}: {text!a}"[:70]) for kind, rows in WRITINGS.items() for text, answer in rows
@@ -90,8 +95,9 @@ def test_a_number_means_the_same_strictly_and_leniently_where_it_is_read_strictl
 HOSTILE = (
     "1", " ", "#", "#### ", "#### 1 ", "#### x1 ", "#### 3 * 6 = ", "(", "{", "}", "\\boxed{", "\\boxed{1}", "\\frac{",
     "\\frac{1}{2}", "answer: 1 ", "answer is x 1 2\n", "answer\n", "A: 1 or 2\n", "a ", "a. ", ".", "1.", "1,",
-    "1 000 ",    "-", "--1", "$", "<", "<<1", "*", "**1", "~~", "`", "_", "1/", "^", "\n", "\n\n1", "=", "1=", "\\text{", "\\",
-    "\\,",    "Step 1: ", "1. a\n", "#### 1. a\n", "e.g. #### 1 ", "wait 1 ", "no, 1", "1 or ", "1 a b c d ", "not 1 ", "\u0664",
+    "1 000 ", "-", "--1", "$", "<", "<<1", "*", "**1", "~~", "`", "_", "1/", "^", "\n", "\n\n1", "=", "1=", "\\text{",
+    "\\", "\\,", "Step 1: ", "1. a\n", "#### 1. a\n", "e.g. #### 1 ", "wait 1 ", "no, 1", "1 or ", "1 a b c d ", "not 1 ",
+    "\u0664",
     "\u00bd", "\u2212", "\u2009", "<answer>", "1 million ", "1e99", "Rs. ", "2x=", "answer - ", "| 1 ", "- 1\n",
     "\u2014",
 )  # fmt: skip
@@ -139,3 +145,56 @@ def test_ten_times_the_text_takes_about_ten_times_as_long(piece: str) -> None:
     final_answer("#### 3 * 6")
     short, long = (seconds(piece * (length // len(piece)), strict=False) for length in (40_000, 400_000))
     assert long < 30 * short + 0.01  # 100 times, were it quadratic
+
+
+def test_a_report_counts_agreement_and_replies_without_an_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"question": "a", "ground_truth": "A: 18", "m": {"solution": "A: 18", "is_correct": True}},
+        {"question": "b", "ground_truth": "A: 18", "m": {"solution": "A: 20", "is_correct": True}},
+        {"question": "c", "ground_truth": "A: 18", "m": {"solution": "no idea", "is_correct": False}},
+    ]
+    path = tmp_path / "solutions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [report] = reports(path)
+    assert (report.model, report.replies, report.agree, report.none, report.right) == ("m", 3, 2, 1, 1)
+    main([str(path)])
+    assert "m" in capsys.readouterr().out.splitlines()[-1].split()
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "line 1 is not JSON"), ('{"question": "a"}', "line 1: expected")])
+def test_a_report_on_another_file_says_what_was_expected(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "solutions.jsonl"
+    with pytest.raises(SystemExit, match=f"cannot read .*{path.name}"):
+        main([str(path)])
+    path.write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        main([str(path)])
+
+
+def test_reader_and_file_agree_on_every_recorded_reply(gsm8k_folder: Path) -> None:
+    path = gsm8k_folder / "example_model_solutions.jsonl"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    assert {r.model: (r.replies, r.agree, r.none, r.right) for r in reports(path)} == {
+        "6b_finetuning": (1319, 1319, 3, 286),
+        "6b_verification": (1319, 1319, 0, 515),
+        "175b_finetuning": (1319, 1319, 4, 458),
+        "175b_verification": (1319, 1319, 0, 742),
+    }
+
+
+def table_of_the_page() -> list[tuple[str, str, str]]:
+    """Writing and what is read, of every row of the page's tables; `⏎` there is a new line."""
+    page = (ROOT / "docs" / "tasks" / "gsm8k-answers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `` (.+?) `` \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    return [(text.replace("⏎", "\n").replace("\\|", "|"), lenient, strict) for text, lenient, strict in rows]
+
+
+def test_the_page_says_what_is_read() -> None:
+    rows = table_of_the_page()
+    assert len(rows) > 40
+    for text, *said in rows:
+        read = [final_answer(text), final_answer(text, strict=True)]
+        assert said == ["none" if value is None else str(value) for value in read], text

@@ -48,7 +48,8 @@ _LAST = re.compile(
     r"|(?<![0-9A-Za-z.,'/_^\-+*])(?<![0-9]:)-?[$€£¥₹]?-?\.?[0-9]+(?:[.,'_][0-9]+)*+(?:[ ][0-9]{3}(?![0-9]))*+"
     r"(?:[ ]?/[ ]?[0-9]+|[ ][0-9]+/[0-9]+)?"
 )
-_OPERAND = re.compile(r"[0-9)%](?:[ ]?[A-Za-z]{1,20}){0,3}[ ]?[-+*/][ (]?$")
+_UNFINISHED = re.compile(r"[ ]?[-+*/^][ ]?[$(]*[0-9]")
+_OPERAND = re.compile(r"[0-9)%}](?:[ ]?[A-Za-z]{1,20}){0,3}[ ]?[-+*/][ (]?$")
 
 
 def final_answer(text: str, strict: bool = False) -> Fraction | None:
@@ -160,7 +161,7 @@ def _last_number(text: str) -> Stated | None:
     last = next(iter(deque(_LAST.finditer(text), maxlen=1)), None)
     if last is None:
         return None
-    if _OPERAND.search(text[max(0, last.start() - 60) : last.start()]):
+    if _UNFINISHED.match(text, last.end()) or _OPERAND.search(text[max(0, last.start() - 60) : last.start()]):
         return UNCLEAR  # a calculation that was not finished
     return statement(_line(text, last.start(), len(text)))
 

@@ -53,7 +53,7 @@ class Debate:
         again: Prompt of later rounds; `{peer}` stands for what the others said.
         strict: Read only `#### number` as an answer.
 
-    What a reply quotes word for word from its prompt (the question, the instruction) is not read: an echo earns nothing.
+    What a reply quotes word for word from its prompt (question, instruction) is not read: an echo earns nothing.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class Debate:
     def outcome(self, state: Rounds) -> Outcome:
         """Whether all are right in the last round. A seat's effort is what it wrote, in hundreds of characters.
 
-        For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer), `answered/R/SEAT`,
+        Answers are read as they are for rewards: with `strict`, a reply without `#### number` is neither right nor
+        answered. For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer), `answered/R/SEAT`,
         `repetition/R/SEAT` (share of the reply's 4-grams of words that it had said before). From round 1 on
         `flips/R/SEAT` (its answer is another than in the round before) and, only where they can be told,
         `recovered/R/SEAT` (right now, of those that were wrong in the round before) and `corrupted/R/SEAT` (wrong now,
