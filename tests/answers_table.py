@@ -1,6 +1,6 @@
 r"""Ways of writing an answer and what the lenient reader makes of each: a number as a string, or None.
 
-By kind, so that a kind can be read at a glance. The page docs/tasks/gsm8k-answers.md shows some of each.
+By kind, so that a kind can be read at a glance. The page docs/gsm8k-answers.md shows some of each.
 """
 
 WRITINGS: dict[str, list[tuple[str, str | None]]] = {

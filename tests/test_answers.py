@@ -96,7 +96,8 @@ HOSTILE = (
     "1", " ", "#", "#### ", "#### 1 ", "#### x1 ", "#### 3 * 6 = ", "(", "{", "}", "\\boxed{", "\\boxed{1}", "\\frac{",
     "\\frac{1}{2}", "answer: 1 ", "answer is x 1 2\n", "answer\n", "A: 1 or 2\n", "a ", "a. ", ".", "1.", "1,",
     "1 000 ", "-", "--1", "$", "<", "<<1", "*", "**1", "~~", "`", "_", "1/", "^", "\n", "\n\n1", "=", "1=", "\\text{",
-    "\\", "\\,", "Step 1: ", "1. a\n", "#### 1. a\n", "e.g. #### 1 ", "wait 1 ", "no, 1", "1 or ", "1 a b c d ", "not 1 ",
+    "\\", "\\,", "Step 1: ", "1. a\n", "#### 1. a\n", "e.g. #### 1 ", "wait 1 ", "no, 1", "1 or ", "1 a b c d ",
+    "not 1 ",
     "\u0664",
     "\u00bd", "\u2212", "\u2009", "<answer>", "1 million ", "1e99", "Rs. ", "2x=", "answer - ", "| 1 ", "- 1\n",
     "\u2014",
@@ -180,14 +181,14 @@ def test_reader_and_file_agree_on_every_recorded_reply(gsm8k_folder: Path) -> No
     assert {r.model: (r.replies, r.agree, r.none, r.right) for r in reports(path)} == {
         "6b_finetuning": (1319, 1319, 3, 286),
         "6b_verification": (1319, 1319, 0, 515),
-        "175b_finetuning": (1319, 1319, 4, 458),
+        "175b_finetuning": (1319, 1319, 5, 458),
         "175b_verification": (1319, 1319, 0, 742),
     }
 
 
 def table_of_the_page() -> list[tuple[str, str, str]]:
     """Writing and what is read, of every row of the page's tables; `⏎` there is a new line."""
-    page = (ROOT / "docs" / "tasks" / "gsm8k-answers.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "gsm8k-answers.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `` (.+?) `` \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
     return [(text.replace("⏎", "\n").replace("\\|", "|"), lenient, strict) for text, lenient, strict in rows]
 

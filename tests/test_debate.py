@@ -285,7 +285,7 @@ def test_generated_tokens_cost_their_writer() -> None:
 
 def test_crediting_rounds_has_a_quarter_of_the_variance_of_crediting_episodes() -> None:
     # A toy debate of three rounds, in each of which a seat is right with probability 1/2, independently; one logit for
-    # all. The score of round r is s_r = x_r - 1/2, its reward x_r. Summed over the rounds, the gradient of an episode is
+    # all. The score of round r is s_r = x_r - 1/2, its reward x_r. Summed over rounds, the gradient of an episode is
     #   crediting episodes: sum_r s_r * sum_j (x_j - 1/2) = S^2, with S = s_0 + s_1 + s_2: 9/4 in 2 of 8, else 1/4;
     #   crediting rounds:   sum_r s_r * sum_{j >= r} (x_j - 1/2) = (S^2 + 3/4) / 2.
     # Both have the mean 3/4; the variances are 3/4 and 3/16.

@@ -1,6 +1,6 @@
 r"""The one reading of answers, for references, rewards and metrics alike: where a reply states its answer.
 
-The rules in words, with a table of what is read: docs/tasks/gsm8k-answers.md. This module finds the places (`####`,
+The rules in words, with a table of what is read: docs/gsm8k-answers.md. This module finds the places (`####`,
 `\boxed`, "the answer is", the last number); what stands there is read by `pieces`. It does not know what the right
 answer is. Every pass is linear: nobody's reply can make it compute for long.
 """
@@ -49,7 +49,7 @@ _LAST = re.compile(
     r"(?:[ ]?/[ ]?[0-9]+|[ ][0-9]+/[0-9]+)?"
 )
 _UNFINISHED = re.compile(r"[ ]?[-+*/^][ ]?[$(]*[0-9]")
-_OPERAND = re.compile(r"[0-9)%}](?:[ ]?[A-Za-z]{1,20}){0,3}[ ]?[-+*/][ (]?$")
+_OPERAND = re.compile(r"[0-9)%}](?:[ ]?[A-Za-z]{1,20}){0,3}[ ]?[-+*/][ ($€£¥₹]{0,3}$")
 
 
 def final_answer(text: str, strict: bool = False) -> Fraction | None:

@@ -93,9 +93,9 @@ class Debate:
         """Whether all are right in the last round. A seat's effort is what it wrote, in hundreds of characters.
 
         Answers are read as they are for rewards: with `strict`, a reply without `#### number` is neither right nor
-        answered. For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer), `answered/R/SEAT`,
-        `repetition/R/SEAT` (share of the reply's 4-grams of words that it had said before). From round 1 on
-        `flips/R/SEAT` (its answer is another than in the round before) and, only where they can be told,
+        answered. For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer),
+        `answered/R/SEAT`, `repetition/R/SEAT` (share of the reply's 4-grams of words that it had said before). From
+        round 1 on `flips/R/SEAT` (its answer is another than in the round before) and, only where they can be told,
         `recovered/R/SEAT` (right now, of those that were wrong in the round before) and `corrupted/R/SEAT` (wrong now,
         of those that were right). From the first round to the last: `recovered/SEAT`, `corrupted/SEAT`.
         """
