@@ -21,6 +21,8 @@ _EXAMPLE = re.compile(r"(?:\bfor example|\be\.g\.|\bsuch as)[^\n#]{0,60}$", re.I
 _LISTED_HEADING = re.compile(r"(?m)^[ \t]*#{1,6}[ \t]*([0-9]{1,2})[.)][ \t]+(?=[A-Za-z])")
 _LISTED = re.compile(r"[ \t]*([0-9]{1,2})[.)][ \t]+[A-Za-z]")
 
+_DENIED = re.compile(r"[ \t]*(?:is |are )?(?:not|isn't|aren't|neither)\b", re.IGNORECASE)
+
 _BRACE = re.compile(r"\\[{}]|(\\f?boxed[ \t]*\{|\\fbox[ \t]*\{)|[{}]")
 _BARE_BOX = re.compile(r"\\boxed[ \t]+([^\s{}]+)")
 
@@ -100,6 +102,8 @@ def _marked(text: str, strict: bool) -> Stated | None:
 
 
 def _of_mark(piece: str) -> Stated | None:
+    if _DENIED.match(piece):
+        return UNCLEAR
     label = _LABEL.search(piece)
     return statement(piece[label.end() :], sentence=True) if label else statement(piece)
 

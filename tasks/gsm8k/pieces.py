@@ -38,7 +38,7 @@ _FRACTION = re.compile(r"[ \t]*/[ \t]*([0-9]{1,20})(?![0-9.,]*[0-9])")
 _MIXED = re.compile(r"(?:[ \t]+|[ \t]+and[ \t]+)([0-9]{1,20})[ \t]*/[ \t]*([0-9]{1,20})(?![0-9.,]*[0-9])")
 # What follows a number and makes it part of something else, after a unit of up to four words or none.
 _WORD = r"(?>[A-Za-z](?:[A-Za-z']|[.-](?=[A-Za-z])){0,30}(?:/[A-Za-z]{1,30})?(?:\^?[23](?![0-9.]))?)"
-_UNIT = rf"(?:[ \t]*+[%°])?+(?:[ \t]*+{_WORD}(?:[ \t]++{_WORD}){{0,3}}?)??"
+_UNIT = rf"(?:[ \t]*+[%°])?+(?:[ \t]*+/[ \t]*+{_WORD})?+(?:[ \t]*+{_WORD}(?:[ \t]++{_WORD}){{0,3}}?)??"
 _VALUE = r"[ \t(\[]*+[-+]?[ \t]*+[$€£¥₹]?[0-9.]*[0-9]"
 _GOES_ON = re.compile(rf"{_UNIT}[ \t]*+\)?[ \t]*+(?:[-+*/^=<>≤≥±&]|\\pm)++{_VALUE}")
 _WORDED = "x|times|plus|minus|divided by|multiplied by|over|to|or|and|through|out of"
