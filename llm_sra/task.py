@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 State = TypeVar("State")
 Role = Literal["system", "user", "assistant"]
+OPEN_THOUGHT, CLOSE_THOUGHT = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,13 @@ class ScriptedPartner(ABC):
             messages: What the seat sees, as `{"role": ..., "content": ...}`.
             rng: Seeded for this turn; the only source of chance.
         """
+
+
+def without_thoughts(text: str) -> str:
+    """A reply without what its model thought: up to the last `</think>`, and from a `<think>` that does not end."""
+    if OPEN_THOUGHT not in text and CLOSE_THOUGHT not in text:
+        return text
+    return text.rpartition(CLOSE_THOUGHT)[2].partition(OPEN_THOUGHT)[0].lstrip()
 
 
 def merge_roles(messages: Sequence[Message]) -> tuple[Message, ...]:
