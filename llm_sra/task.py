@@ -194,6 +194,8 @@ class Task(ABC, Generic[State]):
         choices: If given, a model's reply is one of these words, each a single token of its tokenizer: sampling,
             log-probabilities and entropy are those of the distribution over them alone. Partners that speak text may
             say anything.
+        show_thinking: Whether `step` is told what a model thought (`<think>...</think>`), too. By default a thought is
+            taken out of a reply before the task sees it, and one that never ends leaves nothing behind it.
         headline: Name of one of the outcome's metrics, a share in [0, 1] that all episodes have, by which evaluations
             compare agents; empty: the share of problems solved.
         partners: Scripted partners that ship with the task, by the name that rosters use.
@@ -206,6 +208,7 @@ class Task(ABC, Generic[State]):
     max_reply_chars: int = 8192
     cost_per_token: float = 0.0
     choices: tuple[str, ...] = ()
+    show_thinking: bool = False
     headline: str = ""
     partners: Mapping[str, Callable[[], "ScriptedPartner"]] = {}
     idle: str | None = None
@@ -238,7 +241,7 @@ class Task(ABC, Generic[State]):
 
         Args:
             state: Where the episode stands.
-            replies: Untrusted text of each seat that `actors` named, at most `max_reply_chars` long.
+            replies: Untrusted text of each seat that `actors` named, at most `max_reply_chars` long, without thoughts.
             rng: The only source of chance.
 
         Returns:

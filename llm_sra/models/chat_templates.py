@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from llm_sra.models.encoding import Encoder
 from llm_sra.models.layouts import Layout, Span, lay_out
 from llm_sra.models.templates import DAY, ChatTemplate, TemplateError
-from llm_sra.models.turn_ends import TurnEnds, opened_thought, turn_ends
+from llm_sra.models.thoughts import ThoughtTags, opened_thought
+from llm_sra.models.turn_ends import TurnEnds, turn_ends
 from llm_sra.task import Message
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.encoder = Encoder(tokenizer)
         self.encode_text = self.encoder.plain
+        self._thoughts = ThoughtTags(self.encoder)
         self._drops_thoughts = False
         self._layout = lru_cache(maxsize=1024)(self._layout_uncached)
         self._encode = lru_cache(maxsize=2048)(self._encode_uncached)
@@ -104,9 +106,8 @@ class Renderer:
         return tuple(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, without special tokens and without the token that ended the reply."""
-        ids = list(ids[:-1] if ids and ids[-1] in self.ends.ids else ids)
-        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        """The text of sampled ids: no special tokens, nor the one that ended the reply; thoughts in `<think>` tags."""
+        return self._thoughts.decode(ids[:-1] if ids and ids[-1] in self.ends.ids else ids)
 
     def widths(self, ids: Sequence[int], text: str) -> tuple[int, ...]:
         """How many characters of a reply each of its sampled ids added.

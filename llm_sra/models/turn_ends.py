@@ -1,10 +1,10 @@
-"""What a template ends a turn with, and whether it begins a reply's thought itself: found out by asking it."""
+"""What a template ends a turn with: found out by asking it."""
 
 from dataclasses import dataclass
 
 from llm_sra.models.encoding import Encoder
 from llm_sra.models.templates import ChatTemplate, TemplateError
-from llm_sra.task import CLOSE_THOUGHT, OPEN_THOUGHT, Message
+from llm_sra.task import Message
 
 _SLOT = "\ue000"  # private-use: no template writes it
 
@@ -43,13 +43,6 @@ def turn_ends(template: ChatTemplate, encoder: Encoder) -> TurnEnds:
     word = next((i for i, line in enumerate(lines) if line.strip()), None)
     strings = () if word is None else ("".join(lines[: word + 1]).rstrip(),)
     return TurnEnds(first[:1], strings)
-
-
-def opened_thought(template: ChatTemplate) -> str:
-    """The beginning of a thought that stands in the prompt, as R1's and Qwen3-Thinking's templates write it."""
-    prompt = template.text([Message("user", _SLOT)]).rpartition(_SLOT)[2]
-    _, opening, rest = prompt.rpartition(OPEN_THOUGHT)
-    return opening + rest if opening and CLOSE_THOUGHT not in rest else ""
 
 
 def _between(template: ChatTemplate, messages: list[Message]) -> str:
