@@ -63,6 +63,24 @@ class Renderer:
         self.ends: TurnEnds = turn_ends(self.template, self.encoder)
         self.opened = opened_thought(self.template)
 
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", config: Mapping[str, Any]) -> "Renderer":
+        """As a run's configuration, or a roster's entry, asks: by its `chat_template_kwargs` and `template_date`."""
+        return cls(tokenizer, config.get("chat_template_kwargs"), str(config.get("template_date") or DAY))
+
+    def asks_as(self, config: Mapping[str, Any]) -> bool:
+        """Whether it asks as a configuration does, where that says how."""
+        arguments = config.get("chat_template_kwargs") or self.template.given
+        return self.template.given == arguments and self.template.day == str(
+            config.get("template_date") or self.template.day
+        )
+
+    @property
+    def identity(self) -> list[Any]:
+        """All that prompts depend on besides messages and the tokenizer's words."""
+        day = [self.template.day] if self.template.depends_on_day else []
+        return [self.template.source, self.template.given or None, len(self.tokenizer), *day]
+
     def _adapt(self) -> None:
         """Find out what the template takes, and change it where there is one usual way."""
         user, assistant, system = (Message("user", "word"), Message("assistant", "word"), Message("system", "word"))

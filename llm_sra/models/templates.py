@@ -61,6 +61,12 @@ class ChatTemplate:
         arguments: Further arguments of the template, such as `enable_thinking`.
         day: Today's date, for templates that ask for it: YYYY-MM-DD.
 
+    Attributes:
+        source: What the template says, as it is asked.
+        adapted: What was changed, in words.
+        given: The arguments that it was made with.
+        arguments: All that it is asked with.
+
     Raises:
         TemplateError: If there is no template, it does not use an argument, or the day is none.
     """
@@ -71,20 +77,27 @@ class ChatTemplate:
         self.name = str(tokenizer.name_or_path)
         self._tokenizer = tokenizer
         self.source = _source(tokenizer)
-        self.arguments = dict(arguments or {})
+        self.given = dict(arguments or {})
+        self.arguments = dict(self.given)
         self.adapted: tuple[str, ...] = ()
-        self._day = _day(day)
+        self.day, self._date = day, read_day(day)
         self._check_arguments()
         asks_for_string = re.search(r"\bdate_string\b", self.source) and not re.search(
             r"\bset\s+date_string\b", self.source
         )
         if asks_for_string and "date_string" not in self.arguments:
-            self.arguments["date_string"] = self._day.strftime(DATE_STRING)
+            self.arguments["date_string"] = self._date.strftime(DATE_STRING)
 
     @property
     def depends_on_day(self) -> bool:
         """Whether it asks for today's date."""
         return "strftime_now" in self.source or "date_string" in self.arguments
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What somebody must know who asks the model elsewhere, in words; nothing for most models."""
+        given = [f"{name} is {json.dumps(value)}" for name, value in self.given.items()]
+        return (*self.adapted, *given, *([f"today's date is {self.day}"] if self.depends_on_day else []))
 
     def put_system_first(self) -> None:
         """From now on, move a system text into the first user message."""
@@ -109,7 +122,7 @@ class ChatTemplate:
         """
         arguments = dict(self.arguments)
         if "strftime_now" in self.source:  # else transformers gives it a clock
-            arguments["strftime_now"] = self._day.strftime
+            arguments["strftime_now"] = self._date.strftime
         try:
             return str(
                 self._tokenizer.apply_chat_template(
@@ -129,7 +142,7 @@ class ChatTemplate:
 
     def alone(self) -> str:
         """A template that needs nothing else: its arguments and its day stand in it. So any chat API asks alike."""
-        source = _CALL.sub(lambda call: repr(self._day.strftime(call[2])), self.source)
+        source = _CALL.sub(lambda call: repr(self._date.strftime(call[2])), self.source)
         if not self.arguments:
             return source
         lines = (
@@ -170,8 +183,13 @@ def _source(tokenizer: "PreTrainedTokenizerBase") -> str:
         ) from error
 
 
-def _day(day: str) -> date:
+def read_day(day: str) -> date:
+    """The date that a text names.
+
+    Raises:
+        TemplateError: If it is none.
+    """
     try:
         return date.fromisoformat(day)
     except (TypeError, ValueError):
-        raise TemplateError(f"the day that chat templates are told must be a date, YYYY-MM-DD, got {day!r}") from None
+        raise TemplateError(f"template_date must be a date, YYYY-MM-DD, got {day!r}") from None

@@ -8,6 +8,7 @@ from typing import Any
 from trl import GRPOConfig, ModelConfig
 
 from llm_sra.engines import ENGINES
+from llm_sra.models.templates import DAY, read_day
 from llm_sra.objectives.tau_schedule import SCHEDULES
 from llm_sra.registry import task_options
 from llm_sra.trainer.arms import ARMS
@@ -67,6 +68,13 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
         metadata={
             "help": "Folder through which adapters reach vLLM; None: in memory. Servers on other machines need a "
             "shared one, under the same path."
+        },
+    )
+    template_date: str = field(
+        default=DAY,
+        metadata={
+            "help": "YYYY-MM-DD: what chat templates that ask for today's date are told, so that a run's prompts are "
+            "the same on every day."
         },
     )
     rollout_batch_size: int = field(
@@ -155,6 +163,8 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):
             value = getattr(self, key)
             if not (isinstance(value, int | float) and value >= least):  # so that NaN is refused too
                 raise ValueError(f"{key} must be {least} or more, got {value!r}")
+        self.template_date = str(self.template_date)  # YAML makes a date of it
+        read_day(self.template_date)
         check_objective(self)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0 (greedy replies teach nothing), got {self.temperature}")
