@@ -87,9 +87,8 @@ def strict_errors(root: Path) -> int:
 def table(root: Path) -> str:
     """The numbers of a checkout as Markdown."""
     graph, wide = imports(root), widest(root)
-    long = [
-        str(path.relative_to(root)) for folder in (*PACKAGES, "tests", "benchmarks") for path in (root / folder).rglob("*.py") if _long(path)
-    ]
+    files = (path for folder in (*PACKAGES, "tests", "benchmarks") for path in (root / folder).rglob("*.py"))
+    long = [str(path.relative_to(root)) for path in files if _long(path)]
     rows = [(f"entries of `{name}/`", str(entries(root / name))) for name in PACKAGES]
     rows += [
         ("import circles", "; ".join(" and ".join(group) for group in circles(graph)) or "0"),

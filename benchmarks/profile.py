@@ -36,11 +36,11 @@ PROMPT, SHORT, LONG = 20, 8, 40  # tokens; a token step is the difference of a l
 ALONE, LOOP, MIXED, ONE = "1 adapter, PEFT", "4 adapters, PEFT's loop", "4 adapters, ours", "1 adapter, ours"
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts tensor operations by part, and those of them that are no views."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.part = ""
         self.all: Counter[str] = Counter()
         self.launched: Counter[str] = Counter()

@@ -206,7 +206,7 @@ def update(model: PeftModel, optimizer: torch.optim.Optimizer, batches: Mapping[
             logprobs, entropies = score(model, adapter, batch.turns)
             eps = ADVERSARY_EPS if adapter.startswith(OF) else EPS
             value = loss(logprobs, entropies, batch.old, batch.advantages, eps)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             losses[adapter] = value.item()
         for one in optimizer.param_groups:  # a norm for each adapter: one over all would couple the agents
             torch.nn.utils.clip_grad_norm_(one["params"], MAX_GRAD_NORM)

@@ -80,7 +80,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     bank = AdapterBank.create(base, roles.adapters, get_peft_config(model_args), args.seed, critics)
     for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)
-    engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer(tokenizer, args.chat_template_kwargs))
+    engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer.of(tokenizer, vars(args)))
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
     loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)

@@ -11,17 +11,18 @@ from statistics import fmean, pvariance
 
 import pytest
 import torch
-from support import ROOT, make_engine, qwen2_folder
+from support import ROOT, Says, make_engine, qwen2_folder
 
 from llm_sra.objectives.turns import returns_to_go
 from llm_sra.playing import EpisodeSpec
 from llm_sra.playing import play as play_specs
-from llm_sra.policies import EnginePolicy, Match
+from llm_sra.policies import EnginePolicy, Match, Scripted
 from llm_sra.task import Message, Outcome, Problem, Reward
 from tasks.gsm8k import GSM8K
 from tasks.gsm8k.answers import final_answer
 from tasks.gsm8k.data import DataError
 from tasks.gsm8k.repetition import repetition
+from tasks.gsm8k.task import read_prompt
 
 RNG = random.Random(0)
 PENS = Problem("pens", {"question": "Ada has 3 boxes with 14 pens each. How many pens?", "answer": "42"})
@@ -262,12 +263,22 @@ def test_options_that_cannot_be_used_are_refused(options: dict[str, object], err
     ],
 )
 def test_what_was_thought_stays_private(text: str, shown: str) -> None:
-    task = GSM8K()
-    state, _ = task.step(task.start(PENS, RNG), {"first": text, "second": "#### 1"}, RNG)
-    assert state.said[0]["first"] == shown
-    open_task = GSM8K(show_thinking=True)
-    state, _ = open_task.step(open_task.start(PENS, RNG), {"first": text, "second": "#### 1"}, RNG)
-    assert state.said[0]["first"] == text
+    policies = {"first": Scripted("thinks", Says(text)), "second": Scripted("says", Says("#### 1"))}
+    for task, expected in ((GSM8K(rounds=2), shown), (GSM8K(rounds=2, show_thinking=True), text)):
+        [episode] = play_specs(task, [EpisodeSpec(PENS, Match("m", policies))], {}, seed=0)
+        seen = episode.turns_of("second")[1].view[-1].content
+        assert seen == read_prompt(None, "debate_again.txt").replace("{peer}", expected)
+        assert episode.total("first") == 2 * (final_answer(expected) == 42)
+
+
+@pytest.mark.parametrize("protocol", ["debate", "relay"])
+def test_a_thought_without_an_end_pays_nobody_in_any_protocol(protocol: str) -> None:
+    policies = {seat: Scripted("thinks", Says("<think>\nSo it is\n#### 42")) for seat in GSM8K.seats}
+    task = GSM8K(protocol=protocol, turns=2, rounds=1)
+    [episode] = play_specs(task, [EpisodeSpec(PENS, Match("m", policies))], {}, seed=0)
+    assert not episode.outcome.solved
+    assert [episode.total(seat) for seat in task.seats] == [0, 0]
+    assert episode.outcome.effort == {"first": 0, "second": 0}
 
 
 def test_generated_tokens_cost_their_writer() -> None:

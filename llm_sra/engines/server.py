@@ -21,7 +21,7 @@ import httpx
 import torch
 
 from llm_sra.engines.base import Completion, EngineError, Request
-from llm_sra.engines.replies import completion, end_of_turn_ids
+from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.engines.vllm import LOGPROBS, sampling_options
 from llm_sra.models.adapters import AdapterBank
@@ -79,7 +79,7 @@ class ServerEngine:
     ) -> None:
         self.bank = bank
         self.renderer = renderer
-        self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+        self._ends = end_of_turn_ids(bank, renderer)
         self._timeout = timeout
         self._versions = Versions(bank, adapter_dir)
         self._servers = [_Server(url, timeout) for url in urls]
@@ -109,6 +109,7 @@ class ServerEngine:
             for adapter in dict.fromkeys(request.adapter for request in requests):
                 self._bring(adapter)
         self._answered = time.monotonic()
+        requests = ended_by_template(self.renderer, requests)
         futures = [self._pool.submit(self._complete, request) for request in requests]
         try:
             return [future.result() for future in futures]

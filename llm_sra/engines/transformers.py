@@ -27,7 +27,7 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
-from llm_sra.engines.replies import completion, end_of_turn_ids
+from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
@@ -60,7 +60,7 @@ class TransformersEngine:
         self.renderer = renderer
         self.batch_size = batch_size
         self.context_length: int = bank.base.config.get_text_config().max_position_embeddings
-        self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+        self._ends = end_of_turn_ids(bank, renderer)
         self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
         self._stops: dict[tuple[str, ...], _StopInReply] = {}
         self._mixed: MixedAdapters | None = None
@@ -78,6 +78,7 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order. See `Engine.generate`."""
+        requests = ended_by_template(self.renderer, requests)
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
         apart = self._apart(requests)
         for position, request in enumerate(requests):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from llm_sra.engines.base import Completion, EngineError, Request
-from llm_sra.engines.replies import completion, end_of_turn_ids
+from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
@@ -59,7 +59,7 @@ class VllmEngine:
         self.renderer = renderer
         own: int = bank.base.config.get_text_config().max_position_embeddings
         self.context_length = min(own, max_model_length or own)
-        self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+        self._ends = end_of_turn_ids(bank, renderer)
         self._versions = Versions(bank, adapter_dir)
         self._sleep = sleep
         self._asleep = False
@@ -87,6 +87,7 @@ class VllmEngine:
         """One completion per request, in order. See `Engine.generate`."""
         if not requests:
             return []
+        requests = ended_by_template(self.renderer, requests)
         llm = self._awake()
         if self.bank.names:
             for adapter in dict.fromkeys(request.adapter for request in requests):

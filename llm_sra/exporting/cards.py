@@ -46,6 +46,7 @@ class Exported:
         merged: Whether it is a plain model.
         where: How others name the export: a repository of the hub, or a folder.
         evaluation: What an evaluation says about the run; None if it has none.
+        asked: How its prompts differ from what the base's own chat template writes.
     """
 
     run: Run
@@ -54,6 +55,7 @@ class Exported:
     merged: bool
     where: str
     evaluation: Summary | None
+    asked: tuple[str, ...] = ()
 
     @property
     def base(self) -> str:
@@ -149,6 +151,7 @@ def model_card(exported: Exported) -> ModelCard:
         _table(_about(exported)),
         f"## Results\n\n{_results(exported)}",
         f"## Use\n\n{_use(exported)}",
+        _asked(exported),
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),
         "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "
@@ -267,6 +270,17 @@ def _use(exported: Exported) -> str:
         f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={where}\n```\n\n"
         f"vLLM's server then answers requests for the model `{name}`. Other agents on the same base are further "
         "`name=folder` behind `--lora-modules`."
+    )
+
+
+def _asked(exported: Exported) -> str:
+    """How the agent is asked, where that is not as its base is."""
+    if not exported.asked:
+        return ""
+    notes = "; ".join(_cell(note) for note in exported.asked)
+    return (
+        f"The chat template in this folder asks as the training did. It differs from the base model's own: {notes}. "
+        "vLLM takes it with `--chat-template chat_template.jinja`."
     )
 
 

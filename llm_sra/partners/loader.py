@@ -16,10 +16,11 @@ import torch
 from llm_sra.engines import Engine, EngineOptions, make_engine
 from llm_sra.errors import NoFileError
 from llm_sra.models.adapters import AdapterBank, AdapterError, fingerprint, read_card, read_config
-from llm_sra.models.chat_templates import Renderer, TemplateError
+from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import ModelError, load_model
+from llm_sra.models.templates import DAY, TemplateError
 from llm_sra.partners.identity import Facts, describe, digest
-from llm_sra.partners.rosters import Entry, RosterError
+from llm_sra.partners.rosters import ASKED, Entry, RosterError
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted, UnavailableError
 from llm_sra.registry import load_partner
 from llm_sra.runs import Run
@@ -167,7 +168,7 @@ class PolicyLoader:
         """Engine for a saved adapter: one whose base has the weights it was trained on, else one of its own base."""
         trained_on = read_card(folder).get("base_fingerprint")
         for name, bank in self._banks.items():
-            if fingerprint(bank.base) == trained_on:
+            if fingerprint(bank.base) == trained_on and self.engines[name].renderer.asks_as(options):
                 return name
         return self._engine(str(options.get("base") or read_config(folder).base_model_name_or_path), options)
 
@@ -181,7 +182,9 @@ class PolicyLoader:
 
     def _engine(self, base: str, config: Mapping[str, Any], options: EngineOptions = EngineOptions()) -> str:
         """Name of the engine for a base model, loaded once for each way of loading it."""
-        how = {key: config[key] for key in ("dtype", "model_revision", "chat_template_kwargs") if config.get(key)}
+        how = {key: config[key] for key in ("dtype", "model_revision", *ASKED) if config.get(key)}
+        if how.get("template_date") == DAY:
+            del how["template_date"]
         name = f"{base} {json.dumps(how, sort_keys=True)}"
         if name not in self.engines:
             generates_here = options.kind == "transformers"
@@ -192,14 +195,14 @@ class PolicyLoader:
                 trust_remote_code=bool(config.get("trust_remote_code")),
                 device="cuda" if generates_here and torch.cuda.is_available() else "cpu",
             )
-            bank, renderer = AdapterBank(model), Renderer(tokenizer, config.get("chat_template_kwargs"))
+            bank, renderer = AdapterBank(model), Renderer.of(tokenizer, config)
             if generates_here:
                 options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
             self.engines[name], self._banks[name] = make_engine(options, bank, renderer), bank
             self._facts[name] = {
                 "base": fingerprint(bank.base),
                 "dtype": str(bank.base.dtype),
-                "template": [tokenizer.chat_template, config.get("chat_template_kwargs"), len(tokenizer)],
+                "template": renderer.identity,
                 "engine": options.kind,
                 "context": self.engines[name].context_length,
             }

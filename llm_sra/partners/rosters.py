@@ -4,6 +4,7 @@
       - {name: lazy, kind: scripted, policy: lazy}                # of the task, path/to/file.py:Class or module:Class
       - {name: other-run, kind: adapter, policy: ./agents/{seat}} # an adapter of any base; {seat}: one per seat
       - {name: stranger, kind: model, policy: ../models/other}    # a Hugging Face model, own tokenizer and template
+      - {name: quick, kind: model, policy: Qwen/Qwen3-0.6B, chat_template_kwargs: {enable_thinking: false}}
       - name: hosted                                              # a model on any OpenAI-compatible server
         kind: endpoint
         policy: qwen/qwen3-4b                                     # as the server calls it
@@ -22,6 +23,7 @@ Paths are relative to the roster. `loader` turns entries into policies.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,6 +86,21 @@ def _is_url(value: Any) -> bool:
         return False
 
 
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    return value is None or isinstance(value, str | bool) or _is_number(value)
+
+
+def _is_day(value: Any) -> bool:
+    try:
+        return bool(date.fromisoformat(str(value)))
+    except ValueError:
+        return False
+
+
 def _are_patterns(value: Any) -> bool:
     if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
         return False
@@ -100,12 +117,20 @@ NAMED = _Key(TEXT.expected, TEXT.fits, required=True)
 FLAG = _Key("true or false", lambda value: isinstance(value, bool))
 WHOLE = _Key("a whole number", lambda value: type(value) is int)
 COUNT = _Key("a whole number of 1 or more", lambda value: type(value) is int and value >= 1)
+ARGUMENTS = _Key(
+    "a mapping of names to plain values, such as {enable_thinking: false} or {date_string: 26 Jul 2024}",
+    lambda value: (
+        isinstance(value, dict) and all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    ),
+)
+DAY = _Key("a date, YYYY-MM-DD", _is_day)
+ASKED = {"chat_template_kwargs": ARGUMENTS, "template_date": DAY}
 POSITIVE = _Key("a number above 0", lambda value: _is_number(value) and value > 0)
 
 KINDS: Mapping[str, Mapping[str, _Key]] = {
     "scripted": {},
-    "adapter": {"base": TEXT},
-    "model": {"dtype": TEXT, "trust_remote_code": FLAG},
+    "adapter": {"base": TEXT, **ASKED},
+    "model": {"dtype": TEXT, "trust_remote_code": FLAG, **ASKED},
     "endpoint": {
         "base_url": _Key("http(s)://host..., without a name or password in it", _is_url, required=True),
         "key_env": _Key("an environment variable's name", lambda v: isinstance(v, str) and v.isidentifier()),
@@ -177,6 +202,8 @@ def _entry(item: Any, path: Path) -> Entry:
     _check(options, kind, where, always)
     if "base" in options:
         options["base"] = _model(path.parent, options["base"])
+    if "template_date" in options:
+        options["template_date"] = str(options["template_date"])  # YAML makes a date of it
     if "cache" in options:
         options["cache"] = str((path.parent / options["cache"]).resolve())
     if perturbed:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from trl import GRPOConfig, ModelConfig
 
 from llm_sra.engines import EngineKind
+from llm_sra.models.templates import DAY, read_day
 from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
 from llm_sra.trainer.choices import check_choices
@@ -74,6 +75,13 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
             "folder, under the same path."
         },
     )
+    template_date: str = field(
+        default=DAY,
+        metadata={
+            "help": "YYYY-MM-DD: what chat templates that ask for today's date are told, so that a run's prompts are "
+            "the same on every day."
+        },
+    )
     rollout_batch_size: int = field(
         default=256, metadata={"help": "Most replies in one forward pass of the engine `transformers`."}
     )
@@ -117,6 +125,8 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         self.task_args = task_options(self.task_args)
+        self.template_date = str(self.template_date)  # YAML makes a date of it
+        read_day(self.template_date)
         check_choices(self)
         check_rules(self)
         # TRL asks for batches of whole groups; how many episodes are played is decided here, in training and on the
