@@ -19,7 +19,7 @@ from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.templates import TemplateError
-from llm_sra.partners.loader import CANNOT_BE_HAD, PolicyLoader
+from llm_sra.partners.loader import UNAVAILABLE, PolicyLoader
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match
@@ -89,7 +89,7 @@ def test_a_partner_that_cannot_be_asked_is_missing_when_it_is_loaded(tmp_path: P
     model = qwen2(tokenizer)
     tokenizer.chat_template = template
     folder = save_model(model, tokenizer, tmp_path / "model")
-    with pytest.raises(CANNOT_BE_HAD, match=complaint) as error:
+    with pytest.raises(UNAVAILABLE, match=complaint) as error:
         PolicyLoader(Worksheet()).partner(Entry("x", "model", str(folder)))
     assert "Set another `chat_template`" in str(error.value) or "set another `chat_template`" in str(error.value)
 
