@@ -6,7 +6,7 @@ The same prompts, reply lengths, LoRA shape, optimizer and micro-batches for all
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -114,11 +114,13 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def watch_model(steps: Steps) -> None:
+def watching_model() -> Steps:
     """Count TRL's calls of the model: log-probabilities come out of its forward pass."""
+    steps = Steps()
     steps.watch(GenerationMixin, "generate", "generation")
     steps.watch(GRPOTrainer, "_get_per_token_logps_and_entropies", "forward")
     steps.watch(torch.Tensor, "backward", "backward")
+    return steps
 
 
 def make_bank(job: dict[str, Any]) -> tuple[Any, Any, AdapterBank, Renderer]:
@@ -129,7 +131,7 @@ def make_bank(job: dict[str, Any]) -> tuple[Any, Any, AdapterBank, Renderer]:
     return arm, tokenizer, bank, Renderer(tokenizer)
 
 
-def ours(job: dict[str, Any]) -> Result:
+def ours(job: dict[str, Any], watching: Callable[[], Steps] = watching_model) -> Result:
     """SRPO: two heroes and two adversaries, the tether in the reward."""
     arm, tokenizer, bank, renderer = make_bank(job)
     overrides = {
@@ -143,8 +145,7 @@ def ours(job: dict[str, Any]) -> Result:
         "max_steps": job["steps"],
     }
     _, args = parse(None, overrides=overrides)
-    steps = Steps()
-    watch_model(steps)
+    steps = watching()
     steps.watch(type(bank.base), "forward", "generation")  # prompts are read before `generate`
 
     class Counted(SRPOTrainer):
@@ -161,7 +162,7 @@ def ours(job: dict[str, Any]) -> Result:
     return steps.result(adapter_mib=4 * one / 2**20)  # weights, gradients, and AdamW's two moments
 
 
-def trl(job: dict[str, Any]) -> Result:
+def trl(job: dict[str, Any], watching: Callable[[], Steps] = watching_model) -> Result:
     """TRL's GRPOTrainer with one adapter: as many replies as ours, all to one agent; one update a step, as ours."""
     base, tokenizer = load_model(job["model"])
     replies = 2 * job["problems"] * job["generations"]
@@ -176,8 +177,7 @@ def trl(job: dict[str, Any]) -> Result:
         max_steps=job["steps"],
         scale_rewards="none",
     )
-    steps = Steps()
-    watch_model(steps)
+    steps = watching()
 
     class Counted(GRPOTrainer):  # type: ignore[misc]
         def _generate_and_score_completions(self, inputs: Any) -> Any:

@@ -87,7 +87,7 @@ def strict_errors(root: Path) -> int:
 def table(root: Path) -> str:
     """The numbers of a checkout as Markdown."""
     graph, wide = imports(root), widest(root)
-    files = [path for folder in (*PACKAGES, "tests", "benchmarks") for path in (root / folder).rglob("*.py")]
+    files = (path for folder in (*PACKAGES, "tests", "benchmarks") for path in (root / folder).rglob("*.py"))
     long = sorted(str(path.relative_to(root)) for path in files if _long(path))
     rows = [(f"entries of `{name}/`", str(entries(root / name))) for name in PACKAGES]
     rows += [

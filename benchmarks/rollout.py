@@ -2,7 +2,7 @@
 
 Each engine plays in a process of its own, one after the other, in rounds, so that a noisy machine hits all of them
 alike. Within a process the ways to play alternate, the same number of episodes each; figures are medians, the first
-time left out. transformers always runs one adapter after the other: for it the last ratio is about 1 by construction.
+time left out.
 """
 
 import argparse

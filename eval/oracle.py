@@ -124,7 +124,7 @@ def trained_policies(run: Run, task: Effort) -> tuple[dict[str, Array], dict[str
     """Exact probabilities of a run's choices: by seat its hero's, and those of its hero's adversary."""
     config = run.config
     base, tokenizer = load_model(str(config["model_name_or_path"]), dtype=config.get("dtype"))
-    bank, renderer = AdapterBank(base), Renderer(tokenizer, config.get("chat_template_kwargs"))
+    bank, renderer = AdapterBank(base), Renderer.of(tokenizer, config)
     roles = assign_roles(str(config["arm"]), task.seats, str(config["sharing"]), float(config["tau"]))
     for name in roles.adapters:
         bank.load(run.adapters / name, name)

@@ -1,7 +1,7 @@
 """Plays a batch of episodes in lock-step.
 
 All seats' pending turns of all matches go to an engine as one batch, and so do those of a partner that answers many at
-a time; other partners answer one by one. This module knows neither rewards' use nor training. It draws no global random
+a time; other partners answer one by one. This module knows neither credit nor training. It draws no global random
 number: each reply's seed is a hash of (run seed, step, problem, episode, match, seat, turn), so an episode does not
 depend on what is played beside it.
 """
@@ -23,7 +23,16 @@ from llm_sra.policies.base import (
     Wrapper,
     speaker,
 )
-from llm_sra.task import Episode, Message, Problem, Reply, Reward, Task, Turn
+from llm_sra.task import (
+    Episode,
+    Message,
+    Problem,
+    Reply,
+    Reward,
+    Task,
+    Turn,
+    without_thoughts,
+)
 
 
 class ContextError(ValueError):
@@ -53,9 +62,9 @@ class _Seat:
     own: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(eq=False)  # each one is itself alone
 class _Running:
-    """An episode that is being played."""
+    """An episode in play."""
 
     spec: EpisodeSpec
     start: Any
@@ -101,7 +110,7 @@ def play(
             None raises the error.
 
     Returns:
-        The episodes, in the order of the specs; those in which a lost policy sat are left out.
+        The episodes, in the order of the specs; those with a lost policy are left out.
 
     Raises:
         ContextError: If what a seat sees of a problem, before anything is said, does not fit into its model's
@@ -126,19 +135,19 @@ def play(
                 on_lost(policy, error)
             running = [e for e in running if not any(p in error.seated for p in e.spec.match.seats.values())]
             continue
-        by_episode: dict[int, dict[str, Reply]] = {}
+        by_episode: dict[_Running, dict[str, Reply]] = {}
         for waiting, turn in zip(pending, turns, strict=True):
             waiting.running.turns.append(turn)
             seat = waiting.running.seats[turn.seat]
             seat.turns += 1
             seat.own.append((turn.reply.text, turn.reply.token_ids))
-            by_episode.setdefault(id(waiting.running), {})[turn.seat] = turn.reply
+            by_episode.setdefault(waiting.running, {})[turn.seat] = turn.reply
             if on_turn:
                 on_turn(turn)
         for episode in running:
-            if replies := by_episode.get(id(episode)):
+            if replies := by_episode.get(episode):
                 rng = random.Random(reply_seed(seed, step, episode.spec, "", len(episode.rewards)))
-                texts = {seat: reply.text for seat, reply in replies.items()}
+                texts = {seat: heard(task, reply.text) for seat, reply in replies.items()}
                 episode.state, rewards = task.step(episode.state, texts, rng)
                 episode.rewards.append(_with_token_cost(task.cost_per_token, replies, rewards))
 
@@ -147,6 +156,11 @@ def reply_seed(seed: int, step: int, spec: EpisodeSpec, seat: str, turn: int) ->
     """Seed of one reply, in [0, 2**63)."""
     key = "\x1f".join(map(str, (seed, step, spec.problem.id, spec.index, spec.match.name, seat, turn)))
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def heard(task: Task, text: str) -> str:
+    """What the task is told of a reply: what its writer thought stays private, unless the task shows it."""
+    return clean_text(text if task.show_thinking else without_thoughts(text), task.max_reply_chars)
 
 
 def clean_text(text: str, limit: int) -> str:
@@ -214,9 +228,11 @@ def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engin
     for name, batch in batches.items():
         completions = engines[name].generate([request for _, request in batch])
         for (i, request), done in zip(batch, completions, strict=True):
-            finish = "stop" if request.choices else done.finish  # a choice is whole
-            said[i] = request.prompt_ids, Reply(done.text, done.token_ids, done.logprobs, finish)
-    return [_turn(waiting, *said[i], task.max_reply_chars) for i, waiting in enumerate(pending)]
+            # A choice is whole, and no part of a thought, whatever the prompt began.
+            finish = "stop" if request.choices else done.finish
+            text = engines[name].renderer.decode(done.token_ids) if request.choices else done.text
+            said[i] = request.prompt_ids, Reply(text, done.token_ids, done.logprobs, finish)
+    return [_turn(waiting, *said[i], task) for i, waiting in enumerate(pending)]
 
 
 def _texts(pending: Sequence[_Pending], speakers: Sequence[EnginePolicy | TextPolicy]) -> dict[int, str]:
@@ -265,11 +281,12 @@ def _prompt(
     return prompt, room
 
 
-def _turn(waiting: _Pending, prompt_ids: tuple[int, ...], reply: Reply, max_chars: int) -> Turn:
-    reply = _cut(reply, max_chars)
+def _turn(waiting: _Pending, prompt_ids: tuple[int, ...], reply: Reply, task: Task) -> Turn:
+    reply = _cut(reply, task)
     if isinstance(waiting.policy, Wrapper):
-        text = clean_text(waiting.policy.perturb(reply.text, waiting.view, waiting.seed), max_chars)
-        if text != reply.text:  # then nobody sampled it
+        said = heard(task, reply.text)
+        text = clean_text(waiting.policy.perturb(said, waiting.view, waiting.seed), task.max_reply_chars)
+        if text != said:  # then nobody sampled it
             reply = Reply(text, finish=reply.finish)
     return Turn(
         seat=waiting.seat,
@@ -281,9 +298,13 @@ def _turn(waiting: _Pending, prompt_ids: tuple[int, ...], reply: Reply, max_char
     )
 
 
-def _cut(reply: Reply, limit: int) -> Reply:
-    text = clean_text(reply.text, limit)
-    finish = "length" if len(reply.text) > limit else reply.finish
+def _cut(reply: Reply, task: Task) -> Reply:
+    """A reply within the task's limit, which is for what the task is told: generated thoughts may be longer."""
+    limit = task.max_reply_chars
+    said = reply.text if task.show_thinking else without_thoughts(reply.text)
+    whole = len(reply.text) <= limit or (len(said) <= limit and reply.token_ids)
+    text = clean_text(reply.text, len(reply.text)) if whole else clean_text(said, limit)
+    finish = "length" if len(said) > limit else reply.finish
     return Reply(text, reply.token_ids, reply.logprobs, finish)
 
 

@@ -1,4 +1,4 @@
-"""The run folder: everything that one training made.
+"""The run folder: everything that one training writes.
 
 `config.yaml` (resolved), `adapters/<policy>/`, `checkpoints/`, `metrics.jsonl`, `episodes/`, `environment.json`,
 `logs/` (TensorBoard's), `report/`. This module reads and writes the folder; it knows no model.
@@ -23,7 +23,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "v
 
 
 class RunError(ValueError):
-    """A folder is not a run, or a run is not what is asked of it."""
+    """A folder is not a run, or a run cannot be used as asked."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Run:
         path: The folder.
         config: The resolved configuration.
         heroes: Adapter of each seat.
-        checkpoint: A checkpoint's name, whose adapters are meant; None: those at the end of training.
+        checkpoint: Name of the checkpoint whose adapters to use; None: those at the end of training.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """How the run is called in results: its folder and the one above it, and the checkpoint if one is meant."""
+        """The run's name in results: its folder and the one above it, and the checkpoint if there is one."""
         name = "/".join(self.path.resolve().parts[-2:])
         return f"{name}@{self.checkpoint}" if self.checkpoint else name
 
@@ -75,7 +75,9 @@ class Run:
             loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
             arguments, heroes = loaded["arguments"], loaded["heroes"]
         except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise RunError(f"{config} is not what a training writes: expected `arguments` and `heroes`") from error
+            raise RunError(
+                f"{config} was not written by a training: expected `arguments` and `heroes` in it"
+            ) from error
         if checkpoint == "best":
             checkpoint = _best_checkpoint(path, arguments)
         run = cls(path, arguments, heroes, checkpoint or None)
@@ -89,7 +91,7 @@ def open_runs(paths: Sequence[str]) -> list[Run]:
     """Open run folders.
 
     Raises:
-        RunError: If a folder is not a run, or two are called the same in results.
+        RunError: If a folder is not a run, or two have the same name in results.
     """
     runs: dict[str, Run] = {}
     for path in paths:
@@ -116,7 +118,10 @@ def check_free(path: Path, overwrite: bool, resume: bool) -> None:
         if not overwrite or not is_run:
             raise RunError(
                 f"{path} already holds {'a run' if is_run else 'other files'}: choose another --output_dir"
-                + (", go on with --resume_from_checkpoint true, or delete it with --overwrite_output_dir true" * is_run)
+                + (
+                    ", resume with --resume_from_checkpoint true, or delete it with --overwrite_output_dir true"
+                    * is_run
+                )
             )
 
 
@@ -136,7 +141,7 @@ def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, 
     """Write `config.yaml` and `environment.json`."""
     plain = json.loads(json.dumps(arguments, default=str))
     text = yaml.safe_dump({"heroes": dict(heroes), "arguments": plain}, sort_keys=True, allow_unicode=True)
-    write_whole(path / "config.yaml", text)  # whole for whoever is watching
+    write_whole(path / "config.yaml", text)  # complete at any time for `llm-sra watch`
     facts = {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -155,7 +160,7 @@ def read_environment(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; one that a kill cut off is left out."""
+    """The lines of a run's `metrics.jsonl`; a torn line of a killed process is left out."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     read = []
     for line in lines:

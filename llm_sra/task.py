@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 else:
     State = TypeVar("State")
 Role = Literal["system", "user", "assistant"]
+OPEN_THOUGHT, CLOSE_THOUGHT = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,8 @@ class Task(ABC, Generic[State]):
         choices: If given, a model's reply is one of these words, each a single token of its tokenizer: sampling,
             log-probabilities and entropy are those of the distribution over them alone. Partners that speak text may
             say anything.
+        show_thinking: Whether `step` is told what a model thought (`<think>...</think>`), too. By default a thought is
+            taken out of a reply before the task sees it, and one that never ends leaves nothing behind it.
         headline: Name of one of the outcome's metrics, a share in [0, 1] that all episodes have, by which evaluations
             compare agents; empty: the share of problems solved.
         partners: Scripted partners that ship with the task, by the name that rosters use.
@@ -211,6 +214,7 @@ class Task(ABC, Generic[State]):
     max_reply_chars: int = 8192
     cost_per_token: float = 0.0
     choices: tuple[str, ...] = ()
+    show_thinking: bool = False
     headline: str = ""
     partners: Mapping[str, Callable[[], "ScriptedPartner"]] = {}
     idle: str | None = None
@@ -243,7 +247,7 @@ class Task(ABC, Generic[State]):
 
         Args:
             state: Where the episode stands.
-            replies: Untrusted text of each seat that `actors` named, at most `max_reply_chars` long.
+            replies: Untrusted text of each seat that `actors` named, at most `max_reply_chars` long, without thoughts.
             rng: The only source of chance.
 
         Returns:
@@ -269,6 +273,13 @@ class ScriptedPartner(ABC):
             messages: What the seat sees, as `{"role": ..., "content": ...}`.
             rng: Seeded for this turn; the only source of chance.
         """
+
+
+def without_thoughts(text: str) -> str:
+    """A reply without what its model thought: up to the last `</think>`, and from a `<think>` that does not end."""
+    if OPEN_THOUGHT not in text and CLOSE_THOUGHT not in text:
+        return text
+    return text.rpartition(CLOSE_THOUGHT)[2].partition(OPEN_THOUGHT)[0].lstrip()
 
 
 def merge_roles(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -1,4 +1,4 @@
-"""`train`: a configuration to a run folder."""
+"""`train`: from a configuration to a finished run folder."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from trl import get_peft_config
 
 from llm_sra import runs
 from llm_sra.engines import EngineOptions, make_engine
-from llm_sra.evaluation.runner import DevEvaluation
+from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
@@ -36,16 +36,16 @@ def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallba
     """Train the agents of a task.
 
     Args:
-        recipe: YAML file; see `recipes/`.
+        recipe: YAML file, or the name of a shipped recipe such as `worksheet/srpo`.
         callbacks: transformers callbacks.
-        **overrides: Values that replace the recipe's, under the same keys; of `task_args`, the options that are named.
+        **overrides: Values that replace the recipe's, under the same keys; of `task_args`, only the options named.
 
     Returns:
         The finished run.
 
     Raises:
         ConfigError: If a key is unknown or a value cannot be used.
-        RunError: If the run folder is taken.
+        RunError: If the run folder is in use.
     """
     return run_training(*parse(recipe, overrides=overrides), callbacks=callbacks)
 
@@ -55,7 +55,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != args.world_size:
         raise RunError(
-            f"{launched} processes were launched, but this one counts {args.world_size}: each would train alone. On a "
+            f"{launched} processes were launched, but this one sees {args.world_size}: each would train alone. On a "
             "machine without a GPU set `use_cpu: true`"
         )
     assert not isinstance(args.task_args, str)
@@ -76,15 +76,15 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         trust_remote_code=args.trust_remote_code,
         attn_implementation=model_args.attn_implementation,
     )
-    critics = [critic_of(adapter) for adapter in roles.adapters] if args.algorithm == "ppo" else []
+    critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
     bank = AdapterBank.create(base, roles.adapters, get_peft_config(model_args), args.seed, critics)
     for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)
-    engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer(tokenizer, args.chat_template_kwargs))
+    engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer.of(tokenizer, vars(args)))
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
     loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)
-    loader.lend(ENGINE, engine, bank)
+    loader.add_engine(ENGINE, engine, bank)
     try:
         seated = None if partners is None else _seat_partners(loader, partners, sampling)
         arm = _arm(args, task, seated)
@@ -94,8 +94,8 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
             on_dev = DevEvaluation(
                 task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
             )
-        args.run_name = args.run_name or "/".join(args.run_dir.resolve().parts[-2:])  # as results call it
-        if args.process_index == 0:  # only now, so that an input that cannot be used costs nobody an earlier run
+        args.run_name = args.run_name or "/".join(args.run_dir.resolve().parts[-2:])  # its name in results
+        if args.process_index == 0:  # only now: unusable input must not delete an earlier run
             runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
             runs.write_config(args.run_dir, {**vars(model_args), **args.to_dict()}, arm.heroes)
         trainer = SRPOTrainer(
@@ -126,7 +126,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
 
 
 def _seat_partners(loader: PolicyLoader, entries: Sequence[Entry], sampling: Sampling) -> Partners:
-    """The policies of a roster, with their tokens drawn as those of the agents that are trained."""
+    """The policies of a roster, whose tokens are sampled like those of the agents under training."""
     return {
         entry.name: {seat: decoded(policy, sampling) for seat, policy in loader.partner(entry).items()}
         for entry in entries

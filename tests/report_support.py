@@ -1,18 +1,20 @@
-"""What the tests of reports build on: runs and evaluations that are made up, and a page as a parser sees it."""
+"""What tests of the report share: made-up runs and evaluations, and a page as a parser of HTML sees it."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
-from support import SEATS
-
 from eval.report import gather, write_report
 from eval.stats import wilson
-from llm_sra.evaluation.runner import Record, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
+from llm_sra.evaluation.results import write_results
 from llm_sra.runs import Run
 
+SEATS = ("first", "second")
 PARTNERS = ("lazy", "diligent")
 HOSTILE = "</script><img src=x onerror=alert(1)>"
+CHROMIUM = shutil.which("chromium")
 
 
 def run_folder(path: Path, arm: str, seed: int = 1, metrics: bool = True, **config) -> Run:
@@ -52,18 +54,8 @@ def evaluated(
                 rest = {"own_return": 0.5, "effort": dict(zip(SEATS, effort, strict=True))}
                 said = [[SEATS[0], text], [SEATS[1], "pass"]]
                 lines += [{**key, "problem": f"p{i}", "solved": i < count, **rest, "said": said} for i in range(n)]
-    write_results(folder, records, lines, {"split": "test", "seed": 0})
-
-
-def two_arms(folder: Path) -> list[Run]:
-    """IPPO solves 8 of 32 with strangers, and one seat does all; SRPO solves 24 and shares the work evenly."""
-    made = []
-    for arm, solved, effort in (("ippo", 8, (2.0, 0.0)), ("srpo", 24, (1.5, 1.5))):
-        for seed in (1, 2):
-            run = run_folder(folder / "q" / f"{arm}-seed{seed}", arm, seed, tau=10 if arm == "srpo" else 10.0)
-            evaluated(run.path / "report", run, solved, n=32, effort=effort)
-            made.append(run)
-    return made
+    summary = Summary(tuple(records), {"split": "test", "seed": 0})
+    write_results(folder, summary, map(EvaluatedEpisode.read, lines))
 
 
 class Tags(HTMLParser):
@@ -85,3 +77,14 @@ class Tags(HTMLParser):
 def report(folder: Path, runs: list[Run], **choices) -> tuple[str, str]:
     write_report(gather(runs, **choices), folder)
     return (folder / "report.html").read_text(), (folder / "report.md").read_text()
+
+
+def four_runs(tmp_path: Path) -> list[Run]:
+    """IPPO solves 8 of 32 with strangers, and one seat does all; SRPO solves 24 and shares the work evenly."""
+    made = []
+    for arm, solved, effort in (("ippo", 8, (2.0, 0.0)), ("srpo", 24, (1.5, 1.5))):
+        for seed in (1, 2):
+            run = run_folder(tmp_path / "q" / f"{arm}-seed{seed}", arm, seed, tau=10 if arm == "srpo" else 10.0)
+            evaluated(run.path / "report", run, solved, n=32, effort=effort)
+            made.append(run)
+    return made

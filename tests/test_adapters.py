@@ -233,7 +233,7 @@ def no_lora(folder: Path) -> Path:
 
 
 MISFITS = {
-    of_another_base: r"was trained on .*/base'.*those of .*/qwen2' are others",
+    of_another_base: r"was trained on .*/base', whose weights then differ from those of .*/qwen2' now",
     of_another_rank: "has r 2, but adapter 'left' has 4",
     of_another_alpha: "has lora_alpha 32, but adapter 'left' has 8",
     of_fewer_layers: "24 tensors differ.*other target modules",

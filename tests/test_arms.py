@@ -11,13 +11,15 @@ import pytest
 import torch
 from training_support import advantage_of
 
-from llm_sra.objectives import tethered_return
+from llm_sra.objectives import Tether, tethered_return
 from llm_sra.playing import EpisodeSpec, reply_seed
 from llm_sra.policies import EnginePolicy
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
-from llm_sra.trainer import crediting
 from llm_sra.trainer.arms import Arm, Player, build_arm, tether_strength
+from llm_sra.trainer.estimators import EstimatorInputs, EstimatorOptions, find_estimator
 from llm_sra.trainer.metrics import play_metrics
+from llm_sra.trainer.player_episodes import player_episodes
+from llm_sra.trainer.player_episodes import player_returns as returns_of
 from llm_sra.trainer.rollout import Rollout, check_divides, collect, episode_specs, group_sizes, problem_order
 
 SEATS = ("first", "second")
@@ -30,15 +32,15 @@ def arm_of(name: str, *, seats: Sequence[str] = SEATS, sharing: str = "seat", ta
 
 
 def player_returns(rollout: Rollout, tau: float, tether_in_reward: bool) -> dict[tuple[str, str], torch.Tensor]:
-    return crediting.player_returns(crediting.parts_of(rollout), tau, tether_in_reward)
+    return returns_of(player_episodes(rollout), Tether(tau, tether_in_reward))
 
 
-def assign_advantages(
-    rollout: Rollout, tau: float, tether_in_reward: bool, group: int, scale: str = "none", std: Any = None
-) -> None:
-    parts = crediting.parts_of(rollout)
-    returns = crediting.player_returns(parts, tau, tether_in_reward)
-    crediting.credit_groups(rollout, parts, returns, {m.match.name: group for m in rollout.matches}, scale, "mean", std)
+def assign_advantages(rollout: Rollout, tau: float, tether_in_reward: bool, group: int, scale: Any = "none") -> None:
+    episodes, tether = player_episodes(rollout), Tether(tau, tether_in_reward)
+    sizes = {m.match.name: group for m in rollout.matches}
+    options = EstimatorOptions(scale_rewards=scale)
+    inputs = EstimatorInputs(rollout, episodes, returns_of(episodes, tether), sizes, tether, options)
+    find_estimator("grpo", "episode").function(inputs)
 
 
 def seated(arm: Arm) -> dict[str, dict[str, str]]:
@@ -305,11 +307,12 @@ def test_a_shared_adversary_pays_for_all_that_it_said_in_every_seat_that_it_fill
 
 
 def test_batch_scaling_uses_the_number_of_the_rows_own_policy() -> None:
-    rollout = played(arm_of("ippo"), [(1.0, 1.0), (0.0, 0.0)])
-    assign_advantages(rollout, 0, True, 2, "batch", {"first": 1.0, "second": 0.25})
+    rollout = played(arm_of("ippo"), [(1.0, 1.0), (0.0, 0.5)])
+    assign_advantages(rollout, 0, True, 2, "batch")
     by_seat = {(s.row.episode, s.row.seat): advantage_of(s) for s in rollout.samples}
-    assert by_seat[0, "first"] == pytest.approx(0.5 / 1.0001)
-    assert by_seat[0, "second"] == pytest.approx(0.5 / 0.2501)
+    # Sample standard deviations: sqrt(0.5² + 0.5²) of 1 and 0, and half of that of 1 and 0.5; plus 1e-4.
+    assert by_seat[0, "first"] == pytest.approx(0.5 / (0.5**0.5 + 1e-4))
+    assert by_seat[0, "second"] == pytest.approx(0.25 / (0.125**0.5 + 1e-4))
 
 
 def test_groups_without_variance_are_counted_for_each_policy() -> None:

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import growth, rollout, step
 from benchmarks.fixed import Fixed
@@ -131,3 +132,30 @@ def test_growth_beyond_linear_is_named_and_explained():
 def test_the_embedded_model_itself_is_left_as_it_is(tiny):
     assert json.loads((PUPIL / "config.json").read_text())["eos_token_id"] == 2
     assert json.loads((tiny / "config.json").read_text())["eos_token_id"] == 190
+
+
+def test_operations_are_counted_by_part_and_with_the_innermost():
+    from benchmarks.profile import Parts
+
+    steps = Parts(count=True)
+    x = torch.ones(2, 3)
+    with steps.within("train"):
+        _ = x + x
+        with steps.within("generate"):
+            _ = (x * x).view(6)
+            _ = x.t()
+        _ = x - x
+    _ = x + x  # of no part
+    assert steps.operations is not None
+    assert dict(steps.operations.all) == {"train": 2, "generate": 3}
+    assert dict(steps.operations.launched) == {"train": 2, "generate": 1}
+
+
+def test_a_steps_operations_are_those_of_its_parts_and_take_no_time_from_others(tiny):
+    for who, trained in (("ours", 32), ("trl", 32)):
+        done = run(Job("benchmarks.profile", {**SHAPE, "model": str(tiny), "who": who, "count": True}))
+        assert done.trained == trained
+        assert all(
+            0 < done.numbers[f"{part}, no views"] < done.numbers[part] for part in ("generate", "score", "train")
+        )
+        assert 0 < sum(done.parts.values()) < sum(done.seconds)

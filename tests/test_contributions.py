@@ -7,9 +7,8 @@ import pytest
 from support import PUPIL, make_run
 
 from eval.contributions import contribution_grids, contributions
-from llm_sra.evaluation.records import TeamRecord
+from llm_sra.evaluation.records import Record, TeamRecord
 from llm_sra.evaluation.results import Results, read_results
-from llm_sra.evaluation.runner import Record
 from llm_sra.registry import load_task
 from llm_sra.task import Task
 from recipes.commands import eval as eval_command

@@ -9,11 +9,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_sra.objectives import explained_variance, gae, group_advantages, returns_to_go, risk, turn_rewards, value_loss
+from llm_sra.objectives import (
+    Tether,
+    explained_variance,
+    gae,
+    group_advantages,
+    returns_to_go,
+    turn_rewards,
+    value_loss,
+)
+from llm_sra.objectives.risk.cvar import cvar
+from llm_sra.objectives.risk.entropic import entropic
+from llm_sra.objectives.risk.expectation import expectation
+from llm_sra.objectives.risk.worst_case import worst_case
+from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
-from llm_sra.trainer import crediting
 from llm_sra.trainer.arms import Arm, build_arm
+from llm_sra.trainer.credit import weigh_partners
+from llm_sra.trainer.critic_credit import whiten
+from llm_sra.trainer.estimators import EstimatorInputs, EstimatorOptions, find_estimator
+from llm_sra.trainer.player_episodes import player_episodes, player_returns
 from llm_sra.trainer.rollout import Rollout, collect
 
 SEATS = ("first", "second")
@@ -125,17 +141,18 @@ def played(
     return rollout
 
 
+def estimate(rollout: Rollout, algorithm: str, level: str, tau: float = 2.0, **options: Any) -> None:
+    """Fill in advantages by an estimator; all episodes are one group."""
+    episodes, tether = player_episodes(rollout), Tether(tau)
+    sizes = {training.match.name: len(rollout.episodes) for training in rollout.matches}
+    returns = player_returns(episodes, tether)
+    inputs = EstimatorInputs(rollout, episodes, returns, sizes, tether, EstimatorOptions(**options))
+    find_estimator(algorithm, level).function(inputs)
+
+
 def credited(rollout: Rollout, how: str, tau: float = 2.0, **options: Any) -> dict[tuple[int, str], list[float]]:
     """Advantages of all that was said, by episode and seat; between replies they must be 0."""
-    parts = crediting.parts_of(rollout)
-    returns = crediting.player_returns(parts, tau, True)
-    sizes = {training.match.name: len(rollout.episodes) for training in rollout.matches}
-    if how == "episode":
-        crediting.credit_groups(rollout, parts, returns, sizes, **options)
-    elif how == "turn":
-        crediting.credit_turns(rollout, parts, returns, sizes, tau, True, **options)
-    else:
-        crediting.credit_with_critic(rollout, parts, tau, True, level=how, **options)
+    estimate(rollout, "ppo" if how == "token" else "grpo", how, tau, **options)
     found: dict[tuple[int, str], list[float]] = {}
     for sample in rollout.samples:
         said = torch.tensor(sample.row.turns) >= 0
@@ -178,7 +195,7 @@ def test_an_episode_may_end_before_a_seat_is_asked(how: str) -> None:
         sample.values = torch.zeros(len(sample.row.completion_ids))
     # With a critic that expects nothing an advantage is what came after; else it is less the mean of both episodes.
     [early, late] = {"episode": ([0.5], [1.0]), "turn": ([0.5], [0.0]), "token": ([1.0], [3.0])}[how]
-    options = {"gamma": 1.0, "lam": 1.0} if how == "token" else {}
+    options = {"gamma": 1.0, "gae_lambda": 1.0} if how == "token" else {}
     found = credited(rollout, how, **options)
     assert found[0, "first"] == 2 * early and found[1, "second"] == 2 * late
     assert (0, "second") not in found
@@ -187,7 +204,7 @@ def test_an_episode_may_end_before_a_seat_is_asked(how: str) -> None:
 def test_turn_level_leave_one_out_is_no_constant_factor_of_the_mean_where_groups_differ_in_size() -> None:
     three = [TWO[0], TWO[1], TWO[1][:2]]
     mean = credited(played(arm_of("ippo"), three), "turn")[0, "first"]
-    others = credited(played(arm_of("ippo"), three), "turn", baseline="leave_one_out")[0, "first"]
+    others = credited(played(arm_of("ippo"), three), "turn", advantage_baseline="leave_one_out")[0, "first"]
     # To go at turn 1: 1, 2, 0, and 1 less the mean of the others is 0; at turn 2: 0 and 2, factors 3/2 and 2.
     assert mean == [0.0, 0.0, -1.0, -1.0] and others == [0.0, 0.0, -2.0, -2.0]
 
@@ -209,7 +226,7 @@ def with_values(rollout: Rollout, value: float) -> Rollout:
 @pytest.mark.parametrize("appended", [True, False])
 def test_a_critics_advantages_run_over_tokens_and_turns(appended: bool) -> None:
     rollout = with_values(played(arm_of("ippo"), TWO[:1], appended=appended), 0.25)
-    found = credited(rollout, "token", gamma=0.5, lam=1.0)
+    found = credited(rollout, "token", gamma=0.5, gae_lambda=1.0)
     # Tokens of the first seat: two, reward 1 at the second; two more, nothing. With λ = 1 the discounted return less V.
     assert found[0, "first"] == [0.25, 0.75, -0.25, -0.25]
     # The second's reward comes at its last token: 0.125, 0.25, 0.5, 1 less 0.25
@@ -218,7 +235,7 @@ def test_a_critics_advantages_run_over_tokens_and_turns(appended: bool) -> None:
 
 def test_a_critic_is_fitted_to_advantage_plus_value_where_something_was_said() -> None:
     rollout = with_values(played(arm_of("ippo"), TWO[:1]), 0.25)
-    credited(rollout, "token", gamma=0.5, lam=1.0)
+    credited(rollout, "token", gamma=0.5, gae_lambda=1.0)
     (first, _) = rollout.samples
     said = torch.tensor(first.row.turns) >= 0
     assert first.targets is not None and first.targets[~said].isnan().all()
@@ -227,8 +244,7 @@ def test_a_critic_is_fitted_to_advantage_plus_value_where_something_was_said() -
 
 def test_turns_as_decisions_give_all_tokens_of_a_turn_one_advantage_and_fit_its_first_value() -> None:
     rollout = with_values(played(arm_of("ippo"), TWO[:1]), 0.25)
-    parts = crediting.parts_of(rollout)
-    crediting.credit_with_critic(rollout, parts, 2.0, True, gamma=0.5, lam=1.0, level="turn")
+    estimate(rollout, "ppo", "turn", gamma=0.5, gae_lambda=1.0)
     (_, second) = rollout.samples
     said = torch.tensor(second.row.turns) >= 0
     assert close(second.advantages[said], [0.25, 0.25, 0.75, 0.75])  # 0.5 and 1 less 0.25
@@ -238,14 +254,14 @@ def test_turns_as_decisions_give_all_tokens_of_a_turn_one_advantage_and_fit_its_
 def test_with_a_critic_the_tether_is_paid_at_the_token_that_it_belongs_to() -> None:
     kl = [[0.2, 0.4, 0.0, 0.6]]
     rollout = with_values(played(arm_of("srpo"), TWO[:1], kl), 0.0)
-    found = credited(rollout, "token", tau=2.0, gamma=1.0, lam=0.0)
+    found = credited(rollout, "token", tau=2.0, gamma=1.0, gae_lambda=0.0)
     assert found[0, "second"] == [-0.1, -0.2, 0.0, -0.3]  # λ = 0 and V = 0: the token's own reward
 
 
 def test_whitening_makes_a_policys_advantages_zero_on_average_and_one_in_deviation() -> None:
     rollout = with_values(played(arm_of("ippo"), TWO), 0.25)
-    credited(rollout, "token", gamma=1.0, lam=1.0)
-    crediting.whiten(rollout)
+    credited(rollout, "token", gamma=1.0, gae_lambda=1.0)
+    whiten(rollout)
     for adapter in SEATS:
         mine = [s for s in rollout.samples if s.adapter == adapter]
         own = torch.cat([s.advantages[torch.tensor(s.row.own).bool()] for s in mine])
@@ -275,28 +291,29 @@ def sampled(means: Sequence[float]) -> tuple[Arm, Rollout]:
 
 def weighed(means: Sequence[float], measure: Any, smoothed: Any = None) -> tuple[list[float], Rollout]:
     arm, rollout = sampled(means)
-    parts = crediting.parts_of(rollout)
-    returns = crediting.player_returns(parts, 1.0, True)
-    crediting.credit_groups(rollout, parts, returns, {t.match.name: 2 for t in arm.matches})
-    crediting.weigh_partners(rollout, arm, parts, returns, measure, smoothed or {})
+    episodes, tether = player_episodes(rollout), Tether(1.0)
+    returns, sizes = player_returns(episodes, tether), {t.match.name: 2 for t in arm.matches}
+    inputs = EstimatorInputs(rollout, episodes, returns, sizes, tether, EstimatorOptions())
+    find_estimator("grpo", "episode").function(inputs)
+    weigh_partners(rollout, arm, episodes, returns, measure, smoothed or {})
     return [sample.advantages.item() for sample in rollout.samples], rollout
 
 
 def test_a_hero_learns_most_from_the_partners_that_its_risk_measure_weighs_most() -> None:
     # Entropic at τ = log 3: w ∝ (1/3, 1), that is (1/4, 3/4); relative to the two partners' equal parts 1/2 and 3/2.
-    advantages, rollout = weighed([1.0, 0.0], lambda returns: risk.entropic(returns, math.log(3)))
+    advantages, rollout = weighed([1.0, 0.0], lambda returns: entropic(returns, math.log(3)))
     assert advantages == pytest.approx([0.25, -0.25, 0.75, -0.75])
     assert rollout.notes["risk/first/z0/weight"] == pytest.approx(0.25)
     assert rollout.notes["risk/first/z1/return"] == pytest.approx(0.0)
 
 
 def test_the_expectation_leaves_advantages_as_they_are_and_the_worst_case_only_those_with_the_worst() -> None:
-    assert weighed([1.0, 0.0], risk.expectation)[0] == pytest.approx([0.5, -0.5, 0.5, -0.5])
-    assert weighed([1.0, 0.0], risk.worst_case)[0] == pytest.approx([0.0, 0.0, 1.0, -1.0])
+    assert weighed([1.0, 0.0], expectation)[0] == pytest.approx([0.5, -0.5, 0.5, -0.5])
+    assert weighed([1.0, 0.0], worst_case)[0] == pytest.approx([0.0, 0.0, 1.0, -1.0])
 
 
 def test_the_risk_measures_differ_and_not_by_a_factor() -> None:
-    measures = (risk.expectation, risk.worst_case, lambda r: risk.entropic(r, 2.0), lambda r: risk.cvar(r, 0.5))
+    measures = (expectation, worst_case, lambda r: entropic(r, 2.0), lambda r: cvar(r, 0.5))
     found = [torch.tensor(weighed([1.0, 0.4, 0.0], measure)[0]) for measure in measures]
     for i, one in enumerate(found):
         for other in found[i + 1 :]:
@@ -304,9 +321,9 @@ def test_the_risk_measures_differ_and_not_by_a_factor() -> None:
 
 
 def test_smoothed_weights_are_the_average_over_steps() -> None:
-    smoothed = {"first": risk.SmoothedWeights(0.5)}
-    weighed([1.0, 0.0], risk.worst_case, smoothed)  # (0, 1)
-    _, rollout = weighed([0.0, 1.0], risk.worst_case, smoothed)  # (1, 0): (0.5 * 0 + 1) / 1.5
+    smoothed = {"first": SmoothedWeights(0.5)}
+    weighed([1.0, 0.0], worst_case, smoothed)  # (0, 1)
+    _, rollout = weighed([0.0, 1.0], worst_case, smoothed)  # (1, 0): (0.5 * 0 + 1) / 1.5
     assert rollout.notes["risk/first/z0/weight"] == pytest.approx(2 / 3)
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation_support import said
 from support import ROOT, make_run, scramble
 
-import llm_sra.evaluation.missing
+import llm_sra.evaluation.play_missing
 from eval.report import gather, write_report
 from eval.summary import write_summary
 from llm_sra import evaluate
-from llm_sra.evaluation.results import read_results
+from llm_sra.evaluation.results import read_episodes, read_results
 from llm_sra.evaluation.store import StoreError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model
@@ -61,7 +62,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         matches.update(spec.match.name for spec in specs)
         return play(task, specs, *args, **kwargs)
 
-    monkeypatch.setattr(llm_sra.evaluation.missing, "play", counted)
+    monkeypatch.setattr(llm_sra.evaluation.play_missing, "play", counted)
     return matches
 
 
@@ -138,8 +139,9 @@ def test_an_adapter_that_changed_is_played_anew_and_one_that_moved_is_not(
 def test_results_do_not_depend_on_the_chunk(runs: list[Run], roster: Path, tmp_path: Path) -> None:
     for chunk in (1, 7, 1000):
         evaluate(runs[:2], roster, tmp_path / str(chunk), problems=3, cross_play=True, chunk=chunk)
-    texts = {(tmp_path / str(chunk) / "episodes.jsonl").read_text() for chunk in (1, 7, 1000)}
-    assert len({json.dumps([[d["said"], d["solved"]] for d in map(json.loads, t.splitlines())]) for t in texts}) == 1
+    played = {chunk: [line.episode for line in read_episodes(tmp_path / str(chunk))] for chunk in (1, 7, 1000)}
+    told = {chunk: [(said(episode), episode.solved) for episode in episodes] for chunk, episodes in played.items()}
+    assert told[1] == told[7] == told[1000]
     assert len({numbers(tmp_path / str(chunk)) for chunk in (1, 7, 1000)}) == 1
 
 
@@ -156,7 +158,7 @@ def test_a_partner_that_is_lost_on_the_way_keeps_what_it_played(
     records = evaluate(runs[:1], path, tmp_path / "out", chunk=1, **GREEDY)
     assert {record.partner for record in records} == {"self-play"}
     # 9 replies are three episodes of three; the tenth ends a fourth, and no further one is begun.
-    assert Counter("poor" in line["players"].values() for line in stored(tmp_path / "out")) == {False: 3, True: 3}
+    assert Counter("poor" in line["policies"].values() for line in stored(tmp_path / "out")) == {False: 3, True: 3}
     assert played.total() == 3 + 4
     played.clear()
     records = evaluate(runs[:1], path, tmp_path / "out", chunk=1, **GREEDY)  # its file is read anew: it has 9 again
@@ -191,7 +193,7 @@ def test_every_agent_meets_the_agents_of_every_other_run_in_both_seatings(runs: 
     assert pairs == {(a, seat, b) for a in names for b in names for seat in ("first", "second") if a != b}
     assert len(results.cross_play) == 12 and {r.partner for r in results.records} == {"self-play"}
     # Each of the 9 ordered pairs is one match, stored once: an agent's record with another is that one's with it.
-    seated = Counter(tuple(line["players"].values()) for line in stored(crossed))
+    seated = Counter(tuple(line["policies"].values()) for line in stored(crossed))
     assert len(seated) == 9 and set(seated.values()) == {4}
     for a, b in ((a, b) for a in names for b in names):
         one, other = results.between(a, "first", b, "sampled"), results.between(b, "second", a, "sampled")
@@ -201,10 +203,9 @@ def test_every_agent_meets_the_agents_of_every_other_run_in_both_seatings(runs: 
 
 def test_the_agents_sit_where_the_record_says(runs: list[Run], crossed: Path) -> None:
     alone = {}
-    for line in map(json.loads, (crossed / "episodes.jsonl").read_text().splitlines()):
-        opening = line["said"][0]
-        agent = line["run"] if line["seat"] == "first" or line["partner"] == "self-play" else line["partner"]
-        alone.setdefault((agent, line["problem"]), set()).add(opening[1])
+    for line in read_episodes(crossed):
+        agent = line.run if line.seat == "first" or line.partner == "self-play" else line.partner
+        alone.setdefault((agent, line.episode.problem), set()).add(line.episode.turns[0].text)
     # The first line depends on who sits first, not on the other one.
     assert all(len(openings) == 1 for openings in alone.values()) and len(alone) == 3 * 4
     assert len({tuple(sorted(o)) for o in alone.values()}) > 4
@@ -221,7 +222,7 @@ def test_with_more_than_two_seats_the_other_run_fills_all_others(tmp_path: Path)
     ]
     records = evaluate(made, None, tmp_path / "out", problems=2, decodings=["greedy"], cross_play=True)
     assert len(records) == 2 * 3 + 2 * 3
-    seatings = {tuple(name.split(":")[0] for name in line["players"].values()) for line in stored(tmp_path / "out")}
+    seatings = {tuple(name.split(":")[0] for name in line["policies"].values()) for line in stored(tmp_path / "out")}
     a, b = "s/a", "s/b"
     assert seatings == {(a, a, a), (b, b, b), (a, b, b), (b, a, b), (b, b, a), (b, a, a), (a, b, a), (a, a, b)}
 

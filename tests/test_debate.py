@@ -2,21 +2,27 @@
 
 import json
 import random
+import re
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
+from statistics import fmean, pvariance
 
 import pytest
-from support import ROOT, make_engine, qwen2_folder
+import torch
+from support import ROOT, Says, make_engine, qwen2_folder
 
+from llm_sra.objectives.turns import returns_to_go
 from llm_sra.playing import EpisodeSpec
 from llm_sra.playing import play as play_specs
-from llm_sra.policies import EnginePolicy, Match
+from llm_sra.policies import EnginePolicy, Match, Scripted
 from llm_sra.task import Message, Outcome, Problem, Reward
 from tasks.gsm8k import GSM8K
 from tasks.gsm8k.answers import final_answer
 from tasks.gsm8k.data import DataError
 from tasks.gsm8k.repetition import repetition
+from tasks.gsm8k.task import read_prompt
 
 RNG = random.Random(0)
 PENS = Problem("pens", {"question": "Ada has 3 boxes with 14 pens each. How many pens?", "answer": "42"})
@@ -137,6 +143,44 @@ def test_a_strict_debate_wants_hashes() -> None:
     assert debate(GSM8K(rounds=1, strict=True), ("#### 42", "#### 42"))[0].solved
 
 
+def test_reward_and_metrics_of_a_strict_debate_use_one_reader() -> None:
+    outcome, [paid] = debate(GSM8K(rounds=1, strict=True), ("The answer is 42.", "#### 42"))
+    assert (paid["first"], paid["second"]) == (Reward(), Reward(own=1))
+    assert [outcome.metrics[f"{name}/0/first"] for name in ("accuracy", "answered")] == [0, 0]
+    assert [outcome.metrics[f"{name}/0/second"] for name in ("accuracy", "answered")] == [1, 1]
+    outcome, [paid] = debate(GSM8K(rounds=1), ("The answer is 42.", "#### 42"))
+    assert paid["first"] == paid["second"] == Reward(own=1) and outcome.solved
+
+
+def echo_of(task: GSM8K) -> tuple[str, str]:
+    """What a seat is asked in the first round and in the next one, whole."""
+    state = task.start(PENS, RNG)
+    [first] = task.view(state, "first")
+    state, _ = task.step(state, {"first": "a", "second": "b"}, RNG)
+    return first.content, task.view(state, "first")[2].content
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_quoted_prompt_is_no_answer_and_hides_none(strict: bool) -> None:
+    task = GSM8K(rounds=1, strict=strict)
+    for echo in echo_of(GSM8K()):
+        example = re.search(r"#### ([0-9.]+)", echo)
+        assert example is not None and Fraction(example[1]).denominator > 1  # it is no reference, in whatever form
+        parts = (echo, echo.replace(PENS.data["question"], ""), echo.splitlines()[-2], echo.splitlines()[-1])
+        for part in parts:
+            outcome, _ = debate(task, (part, f"{part}\n#### 42"))
+            assert outcome.metrics["answered/0/first"] == 0, part
+            assert outcome.metrics["accuracy/0/second"] == 1, part
+            outcome, _ = debate(task, (f"#### 42\n{part}", ""))
+            assert outcome.metrics["accuracy/0/first"] == 1, part
+
+
+def test_a_quoted_question_is_no_answer() -> None:
+    outcome, _ = debate(GSM8K(rounds=1), (PENS.data["question"], f"{PENS.data['question']} That is 42."))
+    assert [outcome.metrics[f"answered/0/{seat}"] for seat in ("first", "second")] == [0, 1]
+    assert outcome.metrics["accuracy/0/second"] == 1
+
+
 def test_a_seat_sees_its_own_last_reply_and_its_peers() -> None:
     task = GSM8K()
     state = task.start(PENS, RNG)
@@ -219,12 +263,22 @@ def test_options_that_cannot_be_used_are_refused(options: dict[str, object], err
     ],
 )
 def test_what_was_thought_stays_private(text: str, shown: str) -> None:
-    task = GSM8K()
-    state, _ = task.step(task.start(PENS, RNG), {"first": text, "second": "#### 1"}, RNG)
-    assert state.said[0]["first"] == shown
-    open_task = GSM8K(show_thinking=True)
-    state, _ = open_task.step(open_task.start(PENS, RNG), {"first": text, "second": "#### 1"}, RNG)
-    assert state.said[0]["first"] == text
+    policies = {"first": Scripted("thinks", Says(text)), "second": Scripted("says", Says("#### 1"))}
+    for task, expected in ((GSM8K(rounds=2), shown), (GSM8K(rounds=2, show_thinking=True), text)):
+        [episode] = play_specs(task, [EpisodeSpec(PENS, Match("m", policies))], {}, seed=0)
+        seen = episode.turns_of("second")[1].view[-1].content
+        assert seen == read_prompt(None, "debate_again.txt").replace("{peer}", expected)
+        assert episode.total("first") == 2 * (final_answer(expected) == 42)
+
+
+@pytest.mark.parametrize("protocol", ["debate", "relay"])
+def test_a_thought_without_an_end_pays_nobody_in_any_protocol(protocol: str) -> None:
+    policies = {seat: Scripted("thinks", Says("<think>\nSo it is\n#### 42")) for seat in GSM8K.seats}
+    task = GSM8K(protocol=protocol, turns=2, rounds=1)
+    [episode] = play_specs(task, [EpisodeSpec(PENS, Match("m", policies))], {}, seed=0)
+    assert not episode.outcome.solved
+    assert [episode.total(seat) for seat in task.seats] == [0, 0]
+    assert episode.outcome.effort == {"first": 0, "second": 0}
 
 
 def test_generated_tokens_cost_their_writer() -> None:
@@ -238,6 +292,21 @@ def test_generated_tokens_cost_their_writer() -> None:
         tokens = sum(len(turn.reply.token_ids) for turn in paid.turns_of(seat))
         assert paid.cost(seat) == pytest.approx(0.01 * tokens) and tokens
         assert free.cost(seat) == 0
+
+
+def test_crediting_rounds_has_a_quarter_of_the_variance_of_crediting_episodes() -> None:
+    # A toy debate of three rounds, in each of which a seat is right with probability 1/2, independently; one logit for
+    # all. The score of round r is s_r = x_r - 1/2, its reward x_r. Summed over rounds, the gradient of an episode is
+    #   crediting episodes: sum_r s_r * sum_j (x_j - 1/2) = S^2, with S = s_0 + s_1 + s_2: 9/4 in 2 of 8, else 1/4;
+    #   crediting rounds:   sum_r s_r * sum_{j >= r} (x_j - 1/2) = (S^2 + 3/4) / 2.
+    # Both have the mean 3/4; the variances are 3/4 and 3/16.
+    by_episode, by_round = [], []
+    for right in product((0.0, 1.0), repeat=3):
+        centred = torch.tensor(right) - 0.5
+        by_episode.append(float((centred * centred.sum()).sum()))
+        by_round.append(float((centred * returns_to_go(centred)).sum()))
+    assert fmean(by_episode) == fmean(by_round) == 0.75
+    assert (pvariance(by_episode), pvariance(by_round)) == (0.75, 0.1875)
 
 
 def test_repetition_is_the_share_of_4_grams_that_stood_there_before() -> None:

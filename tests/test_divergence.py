@@ -1,4 +1,4 @@
-"""How far a partner is from the usual one: sums by hand, and real models against plain transformers."""
+"""How far a partner is from the training partner: sums by hand, and real models against plain transformers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ from llm_sra import evaluate
 from llm_sra.engines import EngineError
 from llm_sra.engines import transformers as transformers_engine
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.evaluation.divergence import Usual, comparable, divergences, usual_partners
+from llm_sra.evaluation.divergence import TrainingPartners, comparable, divergences, training_partners
 from llm_sra.evaluation.matches import cells, seated
-from llm_sra.partners.loader import Agents
+from llm_sra.partners.loader import Team
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Perturbed, Policy, Scripted
 from llm_sra.task import Episode, Outcome, Problem, Reply, Task, Turn
@@ -88,7 +88,7 @@ def test_it_is_the_sum_over_all_that_the_partner_said_and_over_nothing_else() ->
 
 
 def test_its_mean_over_episodes_is_the_kl_divergence() -> None:
-    # A partner that says A in 3 of 4 episodes and B in 1, the usual one each in half of them:
+    # A partner that says A in 3 of 4 episodes and B in 1, the training partner each in half of them:
     # KL = 3/4 ln(3/4 : 1/2) + 1/4 ln(1/4 : 1/2) = 0.1308 nats. The other way round it would be 0.1438.
     said = [episode(("right", (math.log(3 / 4),)))] * 3 + [episode(("right", (math.log(1 / 4),)))]
     found = divergences(Toy(), said, [{"right": RIGHT}] * 4, {"main": Known(math.log(1 / 2))})
@@ -149,17 +149,15 @@ def test_only_partners_that_draw_tokens_from_the_same_model_compare() -> None:
 
 
 def test_greedy_play_and_self_play_are_not_compared_and_each_seat_is_compared_with_its_own_agent() -> None:
-    team = Agents("run", "ippo", {"left": "left", "right": "right"}, "main")
+    team = Team("run", "ippo", {"left": "left", "right": "right"}, "main")
     own = seated(team)
     partners: Mapping[str, Mapping[str, Policy]] = {
         "swapped": {"left": own["right"], "right": own["left"]},
         "says": dict.fromkeys(own, Scripted("says", Says("pass"))),
     }
     made = cells(Toy(), team, partners, ["greedy", "sampled"])
-    found = usual_partners(made)
-    whom: dict[tuple[str, str], Usual] = {
-        (cell.seat, cell.partner): found[id(cell.match)] for cell in made if id(cell.match) in found
-    }
+    found = [(cell, others) for cell in made if (others := training_partners(cell)) is not None]
+    whom: dict[tuple[str, str], TrainingPartners] = {(cell.seat, cell.partner): others for cell, others in found}
     assert whom == {
         ("left", "swapped"): {"right": own["right"]},
         ("right", "swapped"): {"left": own["left"]},

@@ -7,7 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
+from llm_sra import __version__
 from llm_sra.partners.rosters import read_roster
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Scripted
@@ -18,6 +20,7 @@ from llm_sra.trainer.parse import parse
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+TASK_PAGES = sorted((DOCS / "tasks").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MARKS = re.compile(r"`([^`]+)`")
@@ -68,7 +71,11 @@ RECIPES = [block for block in blocks("yaml") if not block[1].startswith("partner
 TASKS = [block for block in blocks("python") if "(Task):" in block[1]]
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES, *TASK_PAGES],
+    ids=lambda page: page.name,
+)
 def test_relative_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
     links = [link for link in LINK.findall(prose(page)) if "://" not in link]
     assert links
@@ -109,13 +116,13 @@ def test_own_keys_of_the_objective_are_all_in_the_tables() -> None:
     elsewhere = {  # on the run, the task, the engine; not on the objective
         "task", "task_args", "engine", "engine_adapter_dir", "rollout_batch_size", "dev_roster", "dev_problems",
         "log_episodes", "overwrite_output_dir", "allow_untested_backend", "max_completion_length", "output_dir",
-        "num_generations_eval", "steps_per_generation", "logging_steps", "logging_nan_inf_filter",
+        "logging_steps", "logging_nan_inf_filter",
         "metric_for_best_model", "greater_is_better", "vllm_server_host",
     }  # fmt: skip
     assert ours - elsewhere - set(key_columns(DOCS / "objectives.md")) == set()
 
 
-@pytest.mark.parametrize("page", sorted((DOCS / "tasks").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", TASK_PAGES, ids=lambda page: page.stem)
 def test_a_tasks_page_names_all_of_its_options(page: Path) -> None:
     task = type(load_task(page.stem))
     assert set(key_columns(page, "option")) == set(inspect.signature(task).parameters)
@@ -141,5 +148,32 @@ def test_tasks_are_played_to_their_end_whatever_is_said(text: str, tmp_path: Pat
         assert all(episode.turns_of(seat) for seat in task.seats)
 
 
-def test_the_readmes_task_is_the_one_of_the_page() -> None:
-    assert dict(blocks("python"))["your-task-1"] in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_readme_is_short_and_shows_a_picture_that_loads_quickly() -> None:
+    readme = ROOT / "README.md"
+    assert readme.stat().st_size <= 6_000
+    [picture] = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", readme.read_text(encoding="utf-8"))
+    assert (ROOT / picture).stat().st_size <= 150_000
+
+
+def test_every_room_of_the_code_is_on_the_page_of_the_house_once() -> None:
+    rooms = key_columns(DOCS / "house.md", "room")
+    library = [path for path in (ROOT / "llm_sra").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    names = {f"{path.name}/" if path.is_dir() else path.name for path in library} - {"__init__.py"}
+    assert sorted(room for room in rooms if "/" not in room.rstrip("/") and "NAME" not in room) == sorted(names)
+    packages = key_columns(DOCS / "house.md", "package")
+    assert {"tasks/", "eval/", "recipes/"} <= set(packages)
+
+
+def test_places_that_the_page_of_the_house_names_exist() -> None:
+    places = key_columns(DOCS / "house.md", "place")
+    assert len(places) > 8
+    assert [place for place in places if not (ROOT / place.replace("NAME", "worksheet")).exists()] == []
+
+
+def test_the_citation_names_the_software_its_version_and_the_paper() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["title"], cited["type"], cited["version"]) == ("llm-sra", "software", __version__)
+    [paper] = cited["references"]
+    assert paper["url"].endswith("2602.21515") and [author["family-names"] for author in paper["authors"]] == [
+        "Qu", "Zhang", "Lanzetti", "Mazumdar"
+    ]  # fmt: skip

@@ -25,15 +25,20 @@ from support import ROOT
 from transformers.utils.logging import disable_progress_bar
 
 import llm_sra
+from llm_sra import registry
 from llm_sra.trainer.parse import parse
 from recipes.cli import main
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"(?:^|\s)#.*\b(needs|takes) \w+")
 PROGRAMS = r"(?:\S*/)?(?:llm-sra|make|accelerate|pip|python[\d.]*|pre-commit|pytest|mkdocs|vllm|export)"
 INDENTED = re.compile(rf"^(?: {{4}}|\t)\$? ?{PROGRAMS} +[\w./-]", re.MULTILINE)
 INLINE = re.compile(rf"`({PROGRAMS} [^`]+)`")
+LISTED = re.compile(r"\$\(llm-sra list (\w+) --path (\S+)\)")
 FILE_OF_A_BLOCK = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
 BESIDE = ("recipes", "eval", "tasks", "accelerate_configs", "requirements")  # what commands find from the checkout
 LITTLE = {"max_steps": 1, "problems_per_step": 4, "dev_problems": 1, "eval_steps": 1, "save_steps": 1}
@@ -64,10 +69,15 @@ class Parsed(Exception):
     """The program took the command line; nothing is run."""
 
 
+def listed(call: re.Match[str]) -> str:
+    """What the shell puts in the place of `$(llm-sra list KIND --path NAME)`."""
+    return str(getattr(registry, f"shipped_{call[1]}")()[call[2]])
+
+
 def commands(block: str) -> list[Command]:
     """The commands of a block; a mark stands in a command's own line, or in the one above."""
     found, above = [], False
-    for line in block.replace("\\\n", " ").splitlines():
+    for line in LISTED.sub(listed, block.replace("\\\n", " ")).splitlines():
         words, here = shlex.split(line, comments=True), bool(MARK.search(line))
         if words:
             found.append(Command((Path(words[0]).name, *words[1:]), here or above))
@@ -78,7 +88,7 @@ def commands(block: str) -> list[Command]:
 def little(flags: Sequence[str]) -> list[str]:
     """What makes a training short, beside what its command says."""
     recipe = flags[flags.index("--config") + 1] if "--config" in flags else None
-    values = yaml.safe_load(Path(recipe).read_text()) if recipe else {}
+    values = yaml.safe_load(registry.find_recipe(recipe).read_text()) if recipe else {}
     group = {"num_generations": 2 * MATCHES if values.get("partners") else 2}
     resumes = {} if "--resume_from_checkpoint" in flags else {"overwrite_output_dir": "true"}
     said = {**LITTLE, **group, **resumes, "disable_tqdm": "true"}

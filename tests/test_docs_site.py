@@ -1,6 +1,7 @@
 """The pages as a site, their links, and what they say of the code: fields, recipes, messages, numbers."""
 
 import ast
+import fnmatch
 import importlib.util
 import os
 import re
@@ -16,11 +17,15 @@ import pytest
 from support import ROOT
 
 from eval.stats import discordance, problems_paired, problems_unpaired
+from llm_sra.registry import shipped_models, shipped_recipes, shipped_tasks
 from llm_sra.trainer.config import ModelArguments, SRPOConfig
 from llm_sra.trainer.objective import ObjectiveArguments
 
 DOCS = ROOT / "docs"
-MARKDOWN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "benchmarks").glob("*.md"))]
+MARKDOWN = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+]
 PAGES = sorted(DOCS.rglob("*.md"))
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -115,7 +120,8 @@ def test_every_field_of_ours_is_in_the_tables_with_its_default_and_its_words() -
         for cls, known in ((ObjectiveArguments, of_config), (SRPOConfig, of_config), (ModelArguments, of_model))
         for name in cls.__annotations__
     ]
-    assert rows("recipes.md", "| field | default | meaning |") == wanted
+    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in wanted]
+    assert rows("recipes.md", "| field | default | meaning |") == wanted, "the rows should be:\n" + "\n".join(lines)
 
 
 def test_the_inherited_fields_of_the_table_exist_with_these_defaults() -> None:
@@ -127,8 +133,24 @@ def test_the_inherited_fields_of_the_table_exist_with_these_defaults() -> None:
 
 def test_every_recipe_is_in_the_table_once() -> None:
     table = " ".join(row[0] for row in rows("recipes.md", "| recipe | what | runs on |"))
-    recipes = [path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name != "partners"]
-    assert sorted(re.findall(r"`([^`]+)`", table)) == sorted(str(path.relative_to(ROOT)) for path in recipes)
+    assert sorted(re.findall(r"`([^`]+)`", table)) == sorted(shipped_recipes())
+
+
+def names_of_what_ships(text: str) -> list[str]:
+    """What stands in backticks and begins with a task's name and a slash: the name of a recipe or a model."""
+    return re.findall(rf"`((?:{'|'.join(shipped_tasks())})/[^`\s]+)`", FENCE.sub("", text))
+
+
+@pytest.mark.parametrize("page", [*MARKDOWN, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_of_recipes_and_models_in_sentences_are_of_what_ships(page: Path) -> None:
+    known = [*shipped_recipes(), *shipped_models()]
+    named = names_of_what_ships(page.read_text(encoding="utf-8"))
+    assert [name for name in named if not fnmatch.filter(known, name)] == []
+
+
+def test_a_name_that_does_not_ship_would_be_found() -> None:
+    assert names_of_what_ships("`worksheet/pupils` and `recipes/worksheet`") == ["worksheet/pupils"]
+    assert len(names_of_what_ships((DOCS / "recipes.md").read_text(encoding="utf-8"))) > 30
 
 
 def test_every_configuration_of_accelerate_is_named_on_the_page_of_engines() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import llama_folder, make_bank, make_engine, qwen2_folder
+from transformers import StopStringCriteria
 
 from llm_sra.engines import Completion, Request
 from llm_sra.engines.transformers import TransformersEngine
@@ -223,6 +224,26 @@ def test_stop_strings_end_a_reply_with_the_token_that_completes_them(folder: typ
     assert 0 < ended < 60
 
 
+def test_stop_strings_are_compared_with_the_vocabulary_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[str, ...]] = []
+    inner = StopStringCriteria.__init__
+
+    def counted(self: StopStringCriteria, tokenizer: object, stop: list[str]) -> None:
+        compared.append(tuple(stop))
+        inner(self, tokenizer, stop)
+
+    monkeypatch.setattr(StopStringCriteria, "__init__", counted)
+    engine = make_engine(qwen2_folder())
+    short, long = prompts(engine)[0], prompts(engine)[2]
+    for prompt in (short, long, short):  # what counts as the reply moves with the prompt's length
+        free = engine.generate([ask(engine, seed, prompt=prompt) for seed in range(40)])
+        stopped = engine.generate([ask(engine, seed, prompt=prompt, stop=("e", "s")) for seed in range(40)])
+        for without, reply in zip(free, stopped, strict=True):
+            assert reply.token_ids == without.token_ids[: cut_at(engine, without.token_ids, ("e", "s"))[1]]
+    engine.generate([ask(engine, max_tokens=1, stop=("a",))])  # one token: there is nothing to stop
+    assert compared == [("e", "s")]
+
+
 def test_what_the_prompt_ends_with_is_no_part_of_a_stop_string(engine: TransformersEngine) -> None:
     assert engine.renderer.decode(prompts(engine)[1]).endswith("assistant\n")
     newline = engine.renderer.encode_text("\n")
@@ -249,7 +270,7 @@ def test_a_reply_ends_with_its_end_of_turn_token_and_no_padding(folder: type) ->
         replies = short.generate([ask(engine, seed) for seed in range(40)])
     finishes = set()
     for without, reply in zip(free, replies, strict=True):
-        end = next((i for i, index in enumerate(without.token_ids) if index in several), None)
+        end = next((i for i, index in enumerate(without.token_ids) if index in {*several, *other_turn(engine)}), None)
         length = 8 if end is None else end + 1
         assert reply.token_ids == without.token_ids[:length] and len(reply.logprobs) == length
         assert reply.text == engine.renderer.decode(without.token_ids[:end])
@@ -262,8 +283,15 @@ def test_the_tokenizers_end_of_turn_counts_beside_the_models(engine: Transformer
     end = engine.renderer.tokenizer.eos_token_id
     with ends(engine, [200, 201]) as other:
         replies = [reply.token_ids for reply in other.generate([ask(engine, seed) for seed in range(300)])]
-    assert {ids[-1] for ids in replies if len(ids) < 8} == {end, 200, 201}
-    assert not any({end, 200, 201} & set(ids[:-1]) for ids in replies)
+    expected = {end, 200, 201, *other_turn(engine)}
+    assert {ids[-1] for ids in replies if len(ids) < 8} == expected
+    assert not any(expected & set(ids[:-1]) for ids in replies)
+
+
+def other_turn(engine: TransformersEngine) -> set[int]:
+    """What begins somebody else's turn, and so ends a reply as well."""
+    added = engine.renderer.tokenizer.added_tokens_decoder
+    return {index for index, token in added.items() if token.content in ("<|im_start|>", "<|start_header_id|>")}
 
 
 def test_choices_are_drawn_from_alone_with_the_probabilities_that_they_have_among_themselves(
@@ -325,10 +353,13 @@ def test_a_batch_size_below_one_is_refused(engine: TransformersEngine) -> None:
 
 def test_a_model_without_an_end_of_turn_token_is_refused() -> None:
     engine = make_engine(qwen2_folder())
-    engine.renderer.tokenizer.eos_token = None
+    tokenizer = engine.renderer.tokenizer
+    tokenizer.eos_token = None
     engine.bank.base.generation_config.eos_token_id = None
+    TransformersEngine(engine.bank, engine.renderer)  # its template has one
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
     with pytest.raises(ValueError, match="replies would never end"):
-        TransformersEngine(engine.bank, engine.renderer)
+        TransformersEngine(engine.bank, Renderer(tokenizer))
 
 
 def test_the_context_is_the_models(engine: TransformersEngine) -> None:

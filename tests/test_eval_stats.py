@@ -16,8 +16,8 @@ from eval.stats import (
     summarise,
     wilson,
 )
-from llm_sra.evaluation.results import Results, ResultsError, labels, merge, read_results
-from llm_sra.evaluation.runner import Record, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
+from llm_sra.evaluation.results import Results, ResultsError, labels, merge, read_results, write_results
 
 PROBLEMS = ("1+2+3", "4+5+6", "7+8+9", "1+1+1")
 
@@ -237,21 +237,22 @@ def test_results_are_merged_once_and_only_with_their_like():
         merge([a, results({("r/b", "first", "half"): "1100"})])
 
 
-def written(rates: dict[str, list[bool]]) -> tuple[list[Record], list[dict[str, object]]]:
+def written(rates: dict[str, list[bool]]) -> tuple[tuple[Record, ...], list[EvaluatedEpisode]]:
     records = [record(partner=name, solve_rate=sum(solved) / 4) for name, solved in rates.items()]
     lines = [
         {"run": "r/a", "seat": "first", "partner": name, "decoding": "sampled", "problem": problem, "solved": flag}
+        | {"turns": []}
         for name, solved in rates.items()
         for problem, flag in zip(PROBLEMS, solved, strict=True)
     ]
-    return records, lines
+    return tuple(records), list(map(EvaluatedEpisode.read, lines))
 
 
 def test_results_are_read_as_they_were_written(tmp_path):
     records, lines = written({"self-play": [True, True, False, True], "lazy": [False, False, True, False]})
-    write_results(tmp_path, records, lines, {"seed": 5})
+    write_results(tmp_path, Summary(records, {"seed": 5}), lines)
     got = read_results(tmp_path)
-    assert (got.records, got.settings) == (tuple(records), {"seed": 5})
+    assert (got.records, got.settings) == (records, {"seed": 5})
     assert (got.runs, got.seats, got.partners, got.decodings) == (("r/a",), ("first",), ("lazy",), ("sampled",))
     assert got.problem_ids("r/a", "sampled", ["lazy"]) == PROBLEMS
     assert got.per_problem("r/a", "sampled", ["lazy"]).tolist() == [0.0, 0.0, 1.0, 0.0]
@@ -260,7 +261,7 @@ def test_results_are_read_as_they_were_written(tmp_path):
 def test_files_of_two_evaluations_are_not_read_as_one(tmp_path):
     records, _ = written({"self-play": [True, True, False, True]})
     _, lines = written({"self-play": [True, True, False, False]})
-    write_results(tmp_path, records, lines, {})
+    write_results(tmp_path, Summary(records, {}), lines)
     with pytest.raises(ResultsError, match="not of one evaluation"):
         read_results(tmp_path)
 

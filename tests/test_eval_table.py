@@ -17,9 +17,9 @@ from eval import plots
 from eval.plots import effort_curves, quickstart_figure, running_mean, study_figure
 from eval.stats import wilson
 from eval.table import Grid, grids, markdown, print_tables
-from llm_sra.evaluation.missing import CHUNK
-from llm_sra.evaluation.results import Results, ResultsError, read_results
-from llm_sra.evaluation.runner import Record, write_results
+from llm_sra.evaluation.options import CHUNK
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
+from llm_sra.evaluation.results import Results, ResultsError, read_results, write_results
 from llm_sra.partners.rosters import RosterError, read_roster
 from llm_sra.registry import find_roster
 from llm_sra.runs import Run, RunError, open_runs
@@ -46,8 +46,13 @@ def evaluation(runs: dict[str, str], decodings=("greedy", "sampled"), partners=P
     return records, lines
 
 
+def write(folder: Path, records: list[Record], lines: list[dict], settings: dict) -> None:
+    episodes = [EvaluatedEpisode.read({**line, "turns": []}) for line in lines]
+    write_results(folder, Summary(tuple(records), settings), episodes)
+
+
 def results(folder: Path, runs: dict[str, str], **choices) -> Results:
-    write_results(folder, *evaluation(runs, **choices), {"idle": "lazy"})
+    write(folder, *evaluation(runs, **choices), {"idle": "lazy"})
     return read_results(folder)
 
 
@@ -210,7 +215,7 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
 
     def evaluate(opened, roster, out, **options):
         asked.update(options, runs=[run.name for run in opened], roster=roster)
-        write_results(Path(out), *evaluation({run.name: run.config["arm"] for run in opened}), {})
+        write(Path(out), *evaluation({run.name: run.config["arm"] for run in opened}), {})
 
     monkeypatch.setattr(eval_command, "evaluate", evaluate)
     named = [part for run in runs for part in ("--run", str(run.path))]
@@ -278,7 +283,7 @@ def test_a_tasks_own_headline_stands_in_the_place_of_the_share_solved(tmp_path: 
     for line in lines:
         at = 0.25 if int(line["problem"]) < 32 else 0.75
         line["metrics"] = {"share of the full score": at if line["arm"] == "ippo" else 0.6}
-    write_results(tmp_path, records, lines, {"headline": "share of the full score"})
+    write(tmp_path, records, lines, {"headline": "share of the full score"})
     shown = read_results(tmp_path)
     found = shown.record("study/a", "first", "self-play", "sampled")
     assert found.solve_rate == 0.5

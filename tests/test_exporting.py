@@ -119,7 +119,7 @@ def test_settings_that_the_arm_does_not_use_are_left_out(run: Run) -> None:
 
 RECORD = {
     "run": "study/ippo", "partner": "lazy", "decoding": "greedy", "solve_rate_ci95": [0.1, 0.5], "n": 32,
-    "effort_own": 1.5,
+    "effort_own": 1.5, "arm": "ippo", "team_reward": 0.5, "effort_partner": 0.0,
 }  # fmt: skip
 RECORDS = [
     {**RECORD, "seat": "first", "solve_rate": 0.25, "own_return": 0.05},

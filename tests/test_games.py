@@ -28,7 +28,7 @@ from llm_sra.games.known import (
 )
 from llm_sra.games.nash import extreme_nash
 from llm_sra.games.objective import adversary, value
-from llm_sra.objectives.risk import entropic
+from llm_sra.objectives.risk.entropic import entropic
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,13 @@ def test_both_seats_see_the_same_opening_then_the_steps(task: GSM8K) -> None:
     )
 
 
+def test_a_relay_is_not_ended_by_its_quoted_instructions(task: GSM8K) -> None:
+    opening = task.view(task.start(PENS, RNG), "first")[0].content
+    assert "#### 7.5" in opening
+    outcome, _ = play(task, [opening, opening.split("\n\nProblem")[0], "3 * 14 = 42", "#### 42"])
+    assert outcome.solved and outcome.metrics["finished/second"] == 1
+
+
 def test_the_instructions_favour_no_seat_and_no_arm(task: GSM8K) -> None:
     opening = task.view(task.start(PENS, RNG), "first")[0].content.lower()
     for word in ("partner", "collaborat", "cooperat", "together", "team", "help", "first", "second", "reward"):

@@ -102,3 +102,10 @@ def test_the_arms_of_a_model_differ_in_nothing_but_the_objective() -> None:
     for folder in {recipe.parent for recipe in RECIPES}:
         ippo, srpo = (yaml.safe_load((folder / f"{arm}.yaml").read_text()) for arm in ("ippo", "srpo"))
         assert {key for key in ippo.keys() | srpo.keys() if ippo.get(key) != srpo.get(key)} == {"arm", "output_dir"}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_recipe_of_the_paper_is_strict_and_credits_rounds(recipe: Path) -> None:
+    settings = yaml.safe_load(recipe.read_text())
+    assert settings["task_args"] == {"protocol": "debate", "rounds": 3, "gamma": 1.0, "strict": True}
+    assert settings["advantage_level"] == "turn"

@@ -1,6 +1,5 @@
 """Hanabi's recipes: those for the embedded model in small, those for real models with a random one of their kind."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from support import ROOT, published_shape, qwen2_tokenizer, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from llm_sra import evaluate, train
-from llm_sra.evaluation.results import read_results
+from llm_sra.evaluation.results import read_episodes, read_results
 from llm_sra.runs import Run, read_metrics
 from tasks.hanabi import Hanabi
 
@@ -82,11 +81,10 @@ def test_strangers_fill_all_seats_but_one_and_agents_are_compared_by_score(tmp_p
     assert {(r.seat, r.partner) for r in records} == {
         (seat, partner) for seat in SEATS for partner in ("self-play", "careful", "discarder", "gambler")
     }
-    lines = [json.loads(line) for line in (tmp_path / "eval" / "episodes.jsonl").read_text().splitlines()]
-    gambled = [line for line in lines if line["partner"] == "gambler"]
-    assert {line["seat"] for line in gambled} == set(SEATS)
+    gambled = [line for line in read_episodes(tmp_path / "eval") if line.partner == "gambler"]
+    assert {line.seat for line in gambled} == set(SEATS)
     for line in gambled:
-        assert all(text.startswith("play ") for seat, text in line["said"] if seat != line["seat"])
+        assert all(turn.text.startswith("play ") for turn in line.episode.turns if turn.seat != line.seat)
     found = read_results(tmp_path / "eval")
     assert found.measure == "share of the full score"
     for record in records:

@@ -23,8 +23,8 @@ MAY_IMPORT = {
     "llm_sra.policies": ("task", "errors", "files"),
     "llm_sra.partners": ("task", "errors", "registry", "runs", "models", "engines", "policies"),
     "llm_sra.playing": ("task", "engines", "policies"),
-    "llm_sra.episodes": (),
-    "llm_sra.objectives": (),
+    "llm_sra.episodes": ("task", "files"),
+    "llm_sra.objectives": ("errors",),
     "llm_sra.games": (),
     "llm_sra.trainer": (
         "task", "errors", "files", "registry", "models", "engines", "policies", "playing", "episodes", "objectives",
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "llm_sra.training": (
         "task", "registry", "runs", "models", "engines", "policies", "partners", "trainer", "evaluation",
     ),
-    "llm_sra.exporting": ("errors", "engines", "models", "runs"),
+    "llm_sra.exporting": ("errors", "engines", "models", "runs", "evaluation"),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports
 }  # fmt: skip
 MAY_IMPORT = {room: tuple(f"llm_sra.{other}" for other in others) for room, others in MAY_IMPORT.items()}

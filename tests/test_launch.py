@@ -17,7 +17,7 @@ from training_support import Initial, train_tiny, vectors
 from transformers import TrainerCallback
 
 from llm_sra.runs import read_metrics
-from llm_sra.trainer import trainer as trainer_module
+from llm_sra.trainer import updates
 
 # Rows that differ in number from rank to rank: a reply that ends at a stop string makes a second row of its episode.
 UNEVEN: dict[str, Any] = {
@@ -56,23 +56,23 @@ class Report(TrainerCallback):
 
 def count_rows(report: Report) -> None:
     """Let the trainer tell of how many rows each of its updates is made on this process."""
-    original = trainer_module.Share.of.__func__
+    original = updates.Share.of.__func__
 
     def counting(cls: type, samples: Sequence[Any], *args: Any) -> Any:
         report.rows.append(len(samples))
         return original(cls, samples, *args)
 
-    trainer_module.Share.of = classmethod(counting)
+    updates.Share.of = classmethod(counting)
 
 
 def main(out: Path, model: str, server: str) -> None:
     """All runs, one after the other; one with a server; and one that is broken off after its first step and resumed."""
-    original = trainer_module.Share.of
+    original = updates.Share.of
     for name, flags in RUNS.items():
         report = Report(out / "reports" / name)
         count_rows(report)
         train_tiny(out / name, [report], model_name_or_path=model, **flags)
-        trainer_module.Share.of = original
+        updates.Share.of = original
     remote = {**RUNS["tokens"], "engine": "server", "vllm_server_base_url": server}
     train_tiny(out / "server", [Report(out / "reports" / "server")], model_name_or_path=model, **remote)
     saving = {**RUNS["adam"], "save_strategy": "steps", "save_steps": 1}

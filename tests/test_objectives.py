@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support import make_engine, qwen2_folder
-from training_support import Letters, make_trainer, roll, train_tiny, vectors
+from training_support import Letters, accumulate, make_trainer, roll, score, train_tiny, vectors
 
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import RosterError
@@ -54,13 +54,13 @@ def test_replies_are_choices_and_the_trainer_gives_them_the_probabilities_that_t
     assert all(turn.reply.finish == "stop" and len(turn.reply.token_ids) == 1 for turn in turns)
     for sample in rollout.samples:
         own = torch.tensor(sample.row.own).bool()
-        scored = trainer._logprobs([sample], sample.adapter)[0, : len(own)][own]
+        scored = trainer.scorer.logprobs([sample], sample.adapter)[0, : len(own)][own]
         assert torch.allclose(scored, torch.tensor(sample.row.logprobs)[own], atol=1e-5)
-    assert trainer._entropies is not None
+    assert trainer.forward.entropies is not None
     trainer.create_optimizer()
     losses = trainer._update(trainer.bank.model, rollout)
     assert all(abs(loss) < 10 for loss in losses.values())
-    means = trainer._means.reduce()
+    means = trainer.means.reduce()
     assert all(0 < value <= 1.0987 for name, value in means.items() if name.endswith("/entropy"))  # at most log 3
 
 
@@ -134,7 +134,7 @@ def prepared(trainer: SRPOTrainer, step: Rollout) -> Rollout:
     """The step's episodes with this trainer's credit."""
     samples = [Sample(s.row, s.adapter, s.tether) for s in step.samples]
     rollout = Rollout(step.episodes, step.matches, samples)
-    trainer._score(rollout, trainer._reused)
+    score(trainer, rollout)
     if trainer.critics:  # a critic that knows something
         for sample in samples:
             sample.values = torch.linspace(0, 0.5, len(sample.row.completion_ids))
@@ -149,7 +149,7 @@ def gradient_of_left(trainer: SRPOTrainer, rollout: Rollout) -> torch.Tensor:
     trainer.bank.model.zero_grad(set_to_none=True)
     for part in (mine[: len(mine) // 3], mine[len(mine) // 3 :]):
         share = Share(len(mine), tokens, len(mine), processes=1, local=sum(s.row.own_tokens for s in part))
-        trainer._accumulate(trainer.bank.model, "left", part, share)
+        accumulate(trainer, "left", part, share)
     return torch.cat([parameter.grad.flatten() for parameter in trainer.bank.parameters("left")])
 
 
@@ -169,7 +169,7 @@ def critic_gradient(trainer: Any, rollout: Rollout, adapter: str, size: int) -> 
     trainer.bank.model.zero_grad(set_to_none=True)
     trainer.critics.heads.zero_grad(set_to_none=True)
     samples = by_length([s for s in rollout.samples if s.adapter == adapter])
-    trainer._fit_critic(trainer.critics, adapter, samples, Share.of(samples, trainer.accelerator))
+    trainer.updater.accumulate_critic(trainer.critics, adapter, samples, Share.of(samples, trainer.accelerator))
     return torch.cat([p.grad.flatten() for p in trainer.critics.parameters(adapter)])
 
 
@@ -194,7 +194,7 @@ def test_a_critic_learns_to_foresee_returns(tmp_path: Path) -> None:
     for _ in range(30):
         critic_gradient(trainer, rollout, "left", 64)
         optimizer.step()
-        losses.append(next(iter(trainer._means.reduce().values())))
+        losses.append(next(iter(trainer.means.reduce().values())))
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -208,7 +208,7 @@ def test_ppo_trains_saves_its_critics_and_keeps_them_from_engines(tmp_path: Path
         for name in heroes:
             assert f"policy/{name}/explained_variance" in line and line[f"policy/{name}/value_loss"] >= 0
     trainer = make_trainer(tmp_path / "other", **PPO)
-    assert set(trainer.bank.speakers) == heroes
+    assert set(trainer.bank.served) == heroes
 
 
 # -- what goes on exactly --------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_fcp_learns_from_the_agents_of_earlier_runs_and_leaves_them_as_they_are(
 def test_a_live_partner_is_there_only_while_agents_are_trained() -> None:
     from llm_sra.partners.rosters import Entry
 
-    with pytest.raises(RosterError, match="trained beside"):
+    with pytest.raises(RosterError, match="needs the partner from training"):
         PolicyLoader(Letters()).partner(Entry("own", "live", ""))
 
 
@@ -350,14 +350,17 @@ def test_a_line_of_tau_is_logged_and_used(tmp_path: Path) -> None:
         ({"arm": "fcp"}, "arm fcp needs `partners`"),
         ({"arm": "fcp", "partners": "x.yaml"}, "set risk to expectation"),
         ({"arm": "ippo", "partners": "x.yaml"}, "go with arm srpo or fcp"),
-        ({"arm": "ippo", "adversary_mix": 0.5}, "arm ippo has none"),
+        ({"arm": "ippo", "adversary_mix": 0.5}, "arm ippo with tau 10 has none"),
         ({"tau_schedule": "target_kl"}, "go together"),
         ({"tau_schedule": "linear", "tau_start": 0}, "tau_start must be above 0"),
         ({"risk_smoothing": 0.5}, "need `partners`"),
         ({"partners": "x.yaml", "partners_per_step": 1, "risk_smoothing": 0.5}, "the same partners at every step"),
         ({"algorithm": "ppo", "advantage_level": "episode"}, "advantage_level must be one of token, turn"),
-        ({"algorithm": "ppo", "scale_rewards": "group"}, "ppo has whiten_advantages"),
-        ({"whiten_advantages": True}, "whiten_advantages is ppo's"),
+        (
+            {"algorithm": "ppo", "scale_rewards": "group"},
+            "scale_rewards is an option of grpo/episode .* not of ppo",
+        ),
+        ({"whiten_advantages": True}, "whiten_advantages is an option of ppo/token, ppo/turn .* not of grpo/episode"),
         ({"gae_lambda": 1.5}, r"gae_lambda must lie in \[0, 1\]"),
         ({"risk_alpha": 0}, "risk_alpha must lie"),
         ({"adversary_mix": 1.0}, "adversary_mix must lie"),

@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from evaluation_support import said
 from fake_endpoint import FakeEndpoint, answer, says
 from partners_support import APPLE, PEAR, endpoint, recording, roster
 from support import Says, Toy, make_engine, make_run, qwen2_folder
 
 from eval.summary import write_summary
 from llm_sra import evaluate
-from llm_sra.evaluation.results import merge, read_results
-from llm_sra.evaluation.runner import DevEvaluation, PolicyLoader
+from llm_sra.evaluation.development import DevEvaluation
+from llm_sra.evaluation.results import merge, read_episodes, read_results
+from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Endpoint, Match, Perturbed, Policy, Scripted, UnavailableError
@@ -145,12 +147,11 @@ def results(folder: Path) -> tuple[set[str], dict[str, str]]:
 
 
 def said_by(folder: Path, partner: str, decoding: str = "greedy") -> list[str]:
-    lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
-    chosen = [line for line in lines if (line["partner"], line["decoding"]) == (partner, decoding)]
-    return [text for line in chosen for who, text in line["said"] if who != line["seat"]]
+    chosen = [line for line in read_episodes(folder) if (line.partner, line.decoding) == (partner, decoding)]
+    return [text for line in chosen for who, text in said(line.episode) if who != line.seat]
 
 
-def test_every_kind_is_played_and_those_that_cannot_be_had_are_missing_with_their_reasons(
+def test_every_kind_is_played_and_unavailable_partners_are_missing_with_their_reasons(
     run: Run, server: FakeEndpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     problems = run_problems(3)
@@ -227,7 +228,7 @@ def test_during_training_a_missing_partner_is_an_error(tmp_path: Path) -> None:
         dev()
 
 
-def test_the_studio_gives_endpoints_the_tasks_stop_and_limit(server: FakeEndpoint) -> None:
+def test_the_loader_gives_endpoints_the_tasks_stop_and_limit(server: FakeEndpoint) -> None:
     entry = Entry("hosted", "endpoint", "m", {"base_url": server.url, "temperature": 0.5})
     longer = Entry("hosted", "endpoint", "m", {"base_url": server.url, "max_tokens": 99})
     with PolicyLoader(Toy(stop=("\n",), reply_tokens=6)) as loader:

@@ -14,6 +14,7 @@ from llm_sra.task import Episode, Message, Problem, Reward, Task, Turn
 
 RENDERER = Renderer(qwen2_tokenizer())
 END = RENDERER.tokenizer.eos_token_id
+ENDS = (END, RENDERER.tokenizer.convert_tokens_to_ids("<|im_start|>"))  # of a turn, and what begins the next
 APPLE, PEAR = (Problem(word, {"word": word}) for word in ("apple", "pear"))
 LEFT, RIGHT = EnginePolicy("one", adapter="one"), EnginePolicy("two", adapter="two")
 ENGINES_OWN = Match("own", {"left": LEFT, "right": RIGHT})
@@ -330,6 +331,6 @@ def test_with_a_real_model_an_episode_is_the_same_alone_beside_others_and_again(
 def test_replies_of_a_real_model_that_would_not_end_are_cut_at_the_limit() -> None:
     engine = make_engine(qwen2_folder(), ["one", "two"])
     episodes = play(Toy(), [EpisodeSpec(APPLE, ENGINES_OWN, index) for index in range(3)], {"main": engine}, seed=3)
-    endless = [turn.reply for episode in episodes for turn in episode.turns if turn.reply.token_ids[-1] != END]
+    endless = [turn.reply for episode in episodes for turn in episode.turns if turn.reply.token_ids[-1] not in ENDS]
     assert len(endless) > 6
     assert {(len(reply.token_ids), reply.finish) for reply in endless} == {(6, "length")}

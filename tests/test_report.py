@@ -1,4 +1,4 @@
-"""`llm-sra report`: its numbers and sentences, and what it refuses. Results are made up."""
+"""`llm-sra report`: its numbers, and what it refuses. Results are made up."""
 
 import json
 import re
@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_support import PARTNERS, Tags, evaluated, report, run_folder, two_arms
-from support import SEATS
+from report_support import PARTNERS, SEATS, Tags, evaluated, four_runs, report, run_folder
 
 from eval.groups import differing, groups
 from eval.report import ReportError, figures, gather
@@ -17,9 +16,8 @@ from eval.report.episodes import sample
 from eval.report.figures import Picture
 from eval.report.headline import TRAINED, arms_sentence
 from eval.stats import wilson
-from llm_sra.evaluation.records import TeamRecord
-from llm_sra.evaluation.results import ResultsError, read_results
-from llm_sra.evaluation.runner import Record, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary, TeamRecord
+from llm_sra.evaluation.results import ResultsError, read_episodes, read_results, write_results
 from llm_sra.runs import Run
 from llm_sra.trainer.arms import ARMS
 from recipes import cli
@@ -27,7 +25,10 @@ from recipes import cli
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Run]:
-    return two_arms(tmp_path)
+    return four_runs(tmp_path)
+
+
+# -- what it says ----------------------------------------------------------------------------------------------------
 
 
 def test_page_and_markdown_have_the_same_exact_numbers(tmp_path, runs):
@@ -43,7 +44,7 @@ def test_page_and_markdown_have_the_same_exact_numbers(tmp_path, runs):
         # Effort 2 and 0; 1.5 and 1.5.
         assert "in IPPO the seat that worked least did 0% of the work (2 runs)" in shown
         assert "in SRPO the seat that worked least did 50% of the work (2 runs)" in shown
-    row = re.search(r"\| srpo - ippo \| all partners \| sampled \| (.*) \|", text)[1]
+    row = re.search(r"\| srpo less ippo \| all partners \| sampled \| (.*) \|", text)[1]
     assert row.startswith("+0.50 [+") and row.endswith("| +0.50 (no spread) | +0.50, +0.50")
     assert re.search(r"\| lazy \| 0\.25 \| 0\.75 \| \+0\.50 \[", text)
     assert "| srpo-seed2 | second | lazy | sampled | 32 | 0.75 | [0.58, 0.87] | 0.75 | 0.75 | 1.50 | 1.50 |" in text
@@ -97,7 +98,7 @@ def test_runs_of_different_seeds_are_compared_by_problem(tmp_path):
     for run, solved in ((ippo, 2), (srpo, 1)):
         evaluated(run.path / "report", run, solved)
     _, text = report(tmp_path / "out", [srpo, ippo])  # IPPO is held against whatever the order
-    assert "| srpo - ippo | all partners | sampled | -0.25 [" in text
+    assert "| srpo less ippo | all partners | sampled | -0.25 [" in text
 
 
 def test_two_seeds_against_two_others_are_not_compared_and_it_says_so(tmp_path):
@@ -145,9 +146,10 @@ def test_runs_that_met_are_columns_of_the_heat_map(tmp_path, runs, monkeypatch):
                 rest["rewards"] = {SEATS[0]: [[0, 0, 0], [1, 0, 0.25]]}
                 lines += [{**key, "problem": f"p{i}", "solved": i < number, **rest} for i in range(4)]
     parts = [read_results(run.path / "report") for run in runs]
-    old = [json.loads(line) for r in runs for line in (r.path / "report" / "episodes.jsonl").read_text().splitlines()]
-    own = [record for part in parts for record in part.records]
-    write_results(tmp_path / "all", own, [*old, *lines], {}, cross_play=records)
+    old = [line for run in runs for line in read_episodes(run.path / "report")]
+    own = tuple(record for part in parts for record in part.records)
+    summary = Summary(own, {}, cross_play=tuple(records))
+    write_results(tmp_path / "all", summary, [*old, *map(EvaluatedEpisode.read, lines)])
     monkeypatch.setattr(figures, "_kept", kept)
     monkeypatch.setattr(figures, "MOST_ROWS", 8)
     gathered = gather(runs, [tmp_path / "all"])
@@ -164,6 +166,21 @@ def test_runs_that_met_are_columns_of_the_heat_map(tmp_path, runs, monkeypatch):
     assert drawn["rates"][:, width:].tolist() == [[0.125, 0.125]] * 2 + [[0.625, 0.625]] * 2
     rows = json.loads(sample(gathered).json)["rows"]
     assert next(row["t"] for row in rows if row["p"] == names[1]) == [[SEATS[0], "hm", [1, 0, 0.25]]]
+
+
+def test_a_difference_whose_interval_holds_0_is_not_called_one(tmp_path):
+    made = [run_folder(tmp_path / arm, arm) for arm in ("ippo", "srpo")]
+    for run, solved in zip(made, (1, 3), strict=True):
+        evaluated(run.path / "report", run, solved)  # of 4: +0.5, but on 2 problems
+    _, text = report(tmp_path / "out", made)
+    assert (
+        "No clear difference between SRPO and IPPO in the share of problems solved with the roster's 2 partners: +0.50"
+        in text
+    )
+    assert "one seed, so nothing is said about others" in text
+
+
+# -- what is missing -------------------------------------------------------------------------------------------------
 
 
 def test_what_has_no_data_is_left_out_with_a_line(tmp_path):
@@ -211,15 +228,3 @@ def test_evaluations_that_do_not_belong_together_are_refused(tmp_path, runs):
     evaluated(tmp_path / "other", runs[1], 8, n=32, partners=("lazy",))
     with pytest.raises(ResultsError, match="evaluate all runs alike"):
         gather(runs[:2], [runs[0].path / "report", tmp_path / "other"])
-
-
-def test_a_difference_whose_interval_holds_0_is_not_called_one(tmp_path):
-    made = [run_folder(tmp_path / arm, arm) for arm in ("ippo", "srpo")]
-    for run, solved in zip(made, (1, 3), strict=True):
-        evaluated(run.path / "report", run, solved)  # of 4: +0.5, but on 2 problems
-    _, text = report(tmp_path / "out", made)
-    assert (
-        "No clear difference between SRPO and IPPO in the share of problems solved with the roster's 2 partners: +0.50"
-        in text
-    )
-    assert "one seed, so nothing is said about others" in text

@@ -1,13 +1,12 @@
-"""The report's episodes: which are in the page, and that nothing a partner wrote is ever markup."""
+"""Episodes in the report: which are shown, and that nothing a partner wrote is ever markup."""
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from report_support import HOSTILE, Tags, evaluated, report, run_folder, two_arms
+from report_support import CHROMIUM, HOSTILE, Tags, evaluated, four_runs, report, run_folder
 
 from eval.report import gather
 from eval.report.episodes import sample, script_json
@@ -15,12 +14,10 @@ from eval.report.markdown import escaped
 from llm_sra.runs import Run
 from recipes.commands.report import main
 
-CHROMIUM = shutil.which("chromium")
-
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Run]:
-    return two_arms(tmp_path)
+    return four_runs(tmp_path)
 
 
 def test_json_in_a_script_holds_no_markup_and_reads_back():
@@ -117,8 +114,9 @@ def test_tokens_go_with_the_replies_of_evaluations_that_have_them(tmp_path):
     assert not sample(gather([run])).tokens
     path = run.path / "report" / "episodes.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    known = {"token_logprobs": [[-0.1, -2.0], []], "token_widths": [[5, 2], []]}
-    path.write_text("".join(json.dumps({**line, **known}) + "\n" for line in lines))
+    for line in lines:
+        line["turns"][0] |= {"logprobs": [-0.1, -2.0], "widths": [5, 2]}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     store = sample(gather([run]))
     assert store.tokens
     assert json.loads(store.json)["rows"][0]["t"] == [
@@ -134,8 +132,9 @@ def test_a_browser_shades_each_token_by_its_log_probability(tmp_path):
     path = run.path / "report" / "episodes.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     # The second token is the first half of a character, the last one ends the reply.
-    known = {"token_logprobs": [[-0.1, -1.5, -1.0, -9.0, -0.25], []], "token_widths": [[3, 0, 1, 3, 0], []]}
-    path.write_text("".join(json.dumps({**line, **known}) + "\n" for line in lines))
+    for line in lines:
+        line["turns"][0] |= {"logprobs": [-0.1, -1.5, -1.0, -9.0, -0.25], "widths": [3, 0, 1, 3, 0]}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     main([str(run.path), "--out", str(tmp_path / "out")])
     dom = opened(tmp_path / "out" / "report.html", tmp_path / "profile")
     page = (tmp_path / "out" / "report.html").read_text()

@@ -19,7 +19,7 @@ from support import ROOT, qwen2_folder
 from training_support import FLAGS, train_tiny, vectors
 from transformers import TrainerCallback
 
-from llm_sra.evaluation.runner import DevEvaluation
+from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.runs import RunError, read_metrics
 from llm_sra.trainer.checkpoints import is_whole, resolve_resume, wants_resume
 
@@ -296,7 +296,7 @@ def test_a_named_checkpoint_must_be_whole(tmp_path: Path) -> None:
     assert resolve_resume(str(whole), tmp_path) == str(whole)
     for broken in (checkpoint(tmp_path, 2, whole=False), tmp_path / "missing", checkpoint(tmp_path / ".saving", 3)):
         assert not is_whole(broken)
-        with pytest.raises(FileNotFoundError, match="no whole checkpoint"):
+        with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
             resolve_resume(str(broken), tmp_path)
 
 

@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog, minimize
 
-from llm_sra.objectives.risk import SmoothedWeights, cvar, entropic, expectation, worst_case
+from llm_sra.objectives.risk.cvar import cvar
+from llm_sra.objectives.risk.entropic import entropic
+from llm_sra.objectives.risk.expectation import expectation
+from llm_sra.objectives.risk.worst_case import worst_case
+from llm_sra.objectives.smoothing import SmoothedWeights
 
 
 def doubles(*numbers: float) -> torch.Tensor:

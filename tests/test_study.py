@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import study, study_report
 from benchmarks.study import Cell
-from llm_sra.evaluation.results import merge, read_results
-from llm_sra.evaluation.runner import Record, write_results
+from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
+from llm_sra.evaluation.results import merge, read_results, write_results
 from llm_sra.trainer.parse import read_recipe
 
 PARTNERS = ("self-play", "lazy", "late", "saboteur")
@@ -28,10 +28,12 @@ def write(out: Path, arm: str, seed: int, which: str, solved: int) -> None:
     ]
     episodes = [
         {"run": run, "seat": seat, "partner": partner, "decoding": how, "problem": str(i), "solved": i < solved}
+        | {"turns": []}
         for seat, partner, how in keys
         for i in range(4)
     ]
-    write_results(out / "eval" / f"{arm}-seed{seed}@{which}", records, episodes, {"idle": "lazy"})
+    summary = Summary(tuple(records), {"idle": "lazy"})
+    write_results(out / "eval" / f"{arm}-seed{seed}@{which}", summary, map(EvaluatedEpisode.read, episodes))
 
 
 @pytest.fixture
@@ -123,13 +125,14 @@ def test_a_tasks_report_has_differences_cross_play_deeds_and_costs(tmp_path: Pat
                 (crossed if partner == other else records).append(record)
                 lines += [
                     {"run": run, "seat": seat, "partner": partner, "decoding": "sampled", "problem": str(i),
-                     "solved": i < solved} for i in range(4)
+                     "solved": i < solved, "turns": []} for i in range(4)
                 ]  # fmt: skip
             folder = tmp_path / f"{arm}-seed{seed}"
             folder.mkdir()
             step = {"time/generate": 1.0, "time/score": 1.0, "time/train": 2.0, "time/sync": 0.0}
             (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": n, **step}) + "\n" for n in (1, 2)))
-    write_results(tmp_path / "eval", records, lines, {}, cross_play=crossed)
+    summary = Summary(tuple(records), {}, cross_play=tuple(crossed))
+    write_results(tmp_path / "eval", summary, map(EvaluatedEpisode.read, lines))
     text = study_report.write_task(tmp_path, "kitchen")
     assert (tmp_path / "study.md").read_text() == text
     assert text.count("sampled | +0.50 | +0.50 [") == 2  # 3/4 - 1/4, with strangers and in self-play

@@ -16,6 +16,7 @@ from rich.console import Console
 from support import ROOT
 
 from llm_sra import runs
+from llm_sra.episodes import EpisodeRecord
 from llm_sra.runs import RunError
 from recipes.cli import main
 from recipes.commands import watch as watching
@@ -199,8 +200,8 @@ def test_a_running_one_is_followed_to_its_end(folder: Path, monkeypatch: pytest.
 
 def test_ctrl_c_ends_it_with_the_cursor_back_and_no_error(folder: Path) -> None:
     log(folder, {"step": 1, **LINE})
-    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored where tests run in the background
-    program = f"import signal, sys; from recipes.cli import main; {heard}; sys.exit(main())"
+    handled = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored where tests run in the background
+    program = f"import signal, sys; from recipes.cli import main; {handled}; sys.exit(main())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", program, "watch", str(folder)],
@@ -264,17 +265,18 @@ def test_a_resumed_and_an_overwritten_run_begin_anew(folder: Path) -> None:
 
 
 def test_the_newest_episode_is_the_last_whole_line_of_the_newest_step_that_counts(tmp_path: Path) -> None:
+    read = EpisodeRecord.read
     assert newest_episode(tmp_path / "episodes") is None
     for step in (2, 9, 10):
         say(tmp_path, episode(step, f"in step {step}"))
-    assert newest_episode(tmp_path / "episodes") == episode(10, "in step 10")
-    assert newest_episode(tmp_path / "episodes", 9) == episode(9, "in step 9")
+    assert newest_episode(tmp_path / "episodes") == read(episode(10, "in step 10"))
+    assert newest_episode(tmp_path / "episodes", 9) == read(episode(9, "in step 9"))
     (tmp_path / "episodes" / "step-000011.jsonl").write_text("")
-    assert newest_episode(tmp_path / "episodes") == episode(10, "in step 10")
+    assert newest_episode(tmp_path / "episodes") == read(episode(10, "in step 10"))
     whole = [episode(12, "x" * size) for size in (10, 3 * BLOCK)]
     lines = "".join(json.dumps(line) + "\n" for line in whole)
     (tmp_path / "episodes" / "step-000012.jsonl").write_text(lines + '{"step": 12, "tur')
-    assert newest_episode(tmp_path / "episodes") == whole[-1]
+    assert newest_episode(tmp_path / "episodes") == read(whole[-1])
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------

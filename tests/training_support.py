@@ -12,10 +12,11 @@ from transformers import TrainerCallback
 from llm_sra import train
 from llm_sra.engines import Engine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.runs import Run
+from llm_sra.runs import Run, read_metrics
 from llm_sra.task import Reward, Sampling, Task
 from llm_sra.trainer import SRPOTrainer, build_arm
 from llm_sra.trainer.critic import critic_of
+from llm_sra.trainer.loss import Share
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.rollout import Rollout, Sample
 from llm_sra.trainer.rows import Row
@@ -120,9 +121,9 @@ def make_trainer(out: Path, task: Task | None = None, engine: Engine | None = No
     if engine is None:
         engine = make_engine(qwen2_folder(), arm.adapters)
     bank: AdapterBank = engine.bank
-    if args.algorithm == "ppo":
+    if args.estimator.needs_critic:
         for adapter in arm.adapters:
-            bank.add(critic_of(adapter), bank.model.peft_config[adapter], speaks=False)
+            bank.add(critic_of(adapter), bank.model.peft_config[adapter], served=False)
     trainer = SRPOTrainer(task, arm, bank, engine.renderer.tokenizer, engine, args)
     bank.model.train()
     return trainer
@@ -144,6 +145,32 @@ def advantage_of(sample: Sample) -> float:
 def roll(trainer: SRPOTrainer) -> Rollout:
     """A step's rollout with its credit, before any update."""
     rollout = trainer._play()
-    trainer._score(rollout, trainer._reused)
+    score(trainer, rollout)
     trainer._credit(rollout)
     return rollout
+
+
+def score(trainer: SRPOTrainer, rollout: Rollout) -> None:
+    """Fill in what the trainer scores before any update."""
+    trainer.scorer.score(rollout, trainer.arm.adapters, trainer.updater.reuses_rollouts)
+
+
+def accumulate(trainer: SRPOTrainer, adapter: str, samples: Sequence[Sample], share: Share) -> float:
+    """Add up the gradients of an adapter's loss."""
+    return trainer.updater.accumulate(trainer.bank.model, adapter, samples, share, trainer.tether)
+
+
+def steps_of(run: Run) -> list[dict[str, Any]]:
+    """What was logged of each step."""
+    return [line for line in read_metrics(run.path / "metrics.jsonl") if "time/train" in line]
+
+
+Trained = tuple[Run, dict[str, torch.Tensor], dict[str, torch.Tensor]]
+
+
+def trained(out: Path, **overrides: Any) -> Trained:
+    """A run, its adapters at the end, and how far each of them moved."""
+    initial = Initial()
+    run = train_tiny(out, callbacks=[initial], **overrides)
+    final = vectors(run.adapters)
+    return run, final, {name: final[name] - before for name, before in initial.vectors.items()}

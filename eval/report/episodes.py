@@ -1,16 +1,17 @@
-"""A sample of the episodes, as JSON that may stand in a page: what was said stays data, whatever it looks like."""
+"""A sample of the episodes, as JSON for a page: what was said stays data, whatever it looks like."""
 
 import json
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from eval.report.gather import Gathered
+from llm_sra.episodes import EpisodeRecord, TurnRecord, read_episodes
 from llm_sra.evaluation.results import labels
+from llm_sra.evaluation.results import read_episodes as read_evaluated
 from llm_sra.runs import Run
 
 PER_CELL = 400
@@ -24,7 +25,7 @@ Cell = tuple[str, str, str, str]  # run, seat, partner, decoding
 
 
 @dataclass(frozen=True)
-class Store:
+class EpisodeSample:
     """The sampled episodes.
 
     Attributes:
@@ -42,8 +43,8 @@ class Store:
     tokens: bool
 
 
-def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> Store:
-    """Choose and encode episodes: the same ones in each run of the report, so that runs can be held side by side.
+def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> EpisodeSample:
+    """Choose and encode episodes: the same ones in each run of the report, so that runs can be compared.
 
     Args:
         gathered: Says where they are.
@@ -54,16 +55,16 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
     ranked: list[tuple[int, Cell, str]] = []
     found, tokens = 0, False
     for cells in (_evaluated(gathered), _trained(gathered.runs)):
-        for cell, lines in cells.items():
-            found += len(lines)
-            tokens |= any(any(line.get("token_widths", ())) for line in lines)
-            for rank, index in enumerate(_order(cell, len(lines))[:per_cell]):
-                ranked.append((rank, cell, script_json(_row(lines[index], cell, seats))))
+        for cell, episodes in cells.items():
+            found += len(episodes)
+            tokens |= any(turn.widths for episode in episodes for turn in episode.turns)
+            for rank, index in enumerate(_order(cell, len(episodes))[:per_cell]):
+                ranked.append((rank, cell, script_json(_row(episodes[index], cell, seats))))
     kept = _fitting(ranked, limit)
     chosen = [(cell, text) for rank, cell, text in ranked if rank < kept]
     head = {"seats": seats, "labels": labels([run.name for run in gathered.runs])}
     rows = ",\n".join(text for _, text in chosen)
-    return Store(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept, tokens)
+    return EpisodeSample(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept, tokens)
 
 
 def script_json(value: Any) -> str:
@@ -75,85 +76,62 @@ def script_json(value: Any) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _evaluated(gathered: Gathered) -> dict[Cell, list[dict[str, Any]]]:
+def _evaluated(gathered: Gathered) -> dict[Cell, list[EpisodeRecord]]:
     """Episodes of the evaluations, of the runs of the report, by cell."""
-    cells: dict[Cell, list[dict[str, Any]]] = {}
+    cells: dict[Cell, list[EpisodeRecord]] = {}
     for folder in dict.fromkeys(gathered.folders.values()):
-        for line in _lines(folder / "episodes.jsonl"):
-            if gathered.folders.get(line["run"]) == folder:
-                key = line["run"], line["seat"], line["partner"], line["decoding"]
-                cells.setdefault(key, []).append(line)
+        for line in read_evaluated(folder):
+            if gathered.folders.get(line.run) == folder:
+                cells.setdefault(line.key, []).append(line.episode)
     return cells
 
 
-def _trained(runs: Sequence[Run]) -> dict[Cell, list[dict[str, Any]]]:
+def _trained(runs: Sequence[Run]) -> dict[Cell, list[EpisodeRecord]]:
     """Episodes of some steps of each training, by match; `seat` is empty where every seat is a hero's."""
-    cells: dict[Cell, list[dict[str, Any]]] = {}
+    cells: dict[Cell, list[EpisodeRecord]] = {}
     for run in runs:
         files = sorted((run.path / "episodes").glob("step-*.jsonl"))
         spread = sorted({round(k * (len(files) - 1) / (STEPS - 1)) for k in range(STEPS)}) if files else []
-        for line in (line for index in spread for line in _lines(files[index])):
-            own = [seat for seat, policy in line["policies"].items() if policy == run.heroes.get(seat)]
+        for episode in (episode for index in spread for episode in read_episodes(files[index])):
+            own = [seat for seat, policy in episode.policies.items() if policy == run.heroes.get(seat)]
             seat = own[0] if len(own) == 1 else ""
-            cells.setdefault((run.name, seat, line["match"], TRAINING), []).append(line)
+            cells.setdefault((run.name, seat, episode.match, TRAINING), []).append(episode)
     return cells
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                yield json.loads(line)
-
-
 def _order(cell: Cell, count: int) -> list[int]:
-    """In what order a cell's episodes are taken: by chance, but alike for all runs."""
+    """The order in which a cell's episodes are taken: random, but the same for all runs."""
     return random.Random("/".join(cell[1:])).sample(range(count), count)
 
 
-def _row(line: Mapping[str, Any], cell: Cell, seats: Sequence[str]) -> dict[str, Any]:
+def _row(episode: EpisodeRecord, cell: Cell, seats: Sequence[str]) -> dict[str, Any]:
     """An episode as the page reads it; short keys, since there are thousands."""
     run, seat, partner, decoding = cell
-    turns = _training_turns(line) if decoding == TRAINING else _evaluated_turns(line)
-    returns = line["returns"] if decoding == TRAINING else {seat: line["own_return"]}
+    returns = episode.returns if decoding == TRAINING else {seat: episode.total(seat)}
     return {
         "r": run,
         "s": seat,
         "p": partner,
         "d": decoding,
-        "q": line["problem"],
-        "ok": int(line["solved"]),
+        "q": episode.problem,
+        "ok": int(episode.solved),
         "ret": {name: round(float(value), 3) for name, value in returns.items()},
-        "eff": {name: line["effort"][name] for name in seats if name in line["effort"]},
-        "t": turns,
-        **({"step": line["step"]} if decoding == TRAINING else {}),
+        "eff": {name: episode.effort[name] for name in seats if name in episode.effort},
+        "t": [_turn(turn, episode) for turn in episode.turns],
+        **({} if episode.step is None else {"step": episode.step}),
     }
 
 
-def _training_turns(line: Mapping[str, Any]) -> list[list[Any]]:
-    """Of each turn: seat, text, and the rewards [team, own, cost] that its seat had at that step."""
-    made = []
-    for turn in line["turns"]:
-        at = line["rewards"].get(turn["seat"], [])
-        made.append([turn["seat"], _cut(turn["text"]), *at[turn["step"] : turn["step"] + 1]])
-    return made
+def _turn(turn: TurnRecord, episode: EpisodeRecord) -> list[Any]:
+    """Seat, text, and the rewards [team, own, cost] that the seat had at that step.
 
-
-def _evaluated_turns(line: Mapping[str, Any]) -> list[list[Any]]:
-    """The same, and for each token its log-probability and how many characters it added, where they are known.
-
-    Old evaluations have no rewards, and older ones no tokens.
+    Where they are kept, log-probabilities and widths of the tokens follow. Old evaluations have no rewards.
     """
-    made: list[list[Any]] = []
-    for index, (seat, text) in enumerate(line["said"]):
-        step = line["steps"][index] if line.get("steps") else 0
-        paid = line.get("rewards", {}).get(seat, [])[step : step + 1]
-        widths = line["token_widths"][index] if "token_widths" in line else ()
-        if widths and len(text) <= LONGEST_REPLY:
-            made.append([seat, text, *(paid or [None]), line["token_logprobs"][index], widths])
-        else:
-            made.append([seat, _cut(text), *paid])
-    return made
+    rewards = episode.rewards.get(turn.seat, ())[turn.step : turn.step + 1]
+    paid: list[list[float] | None] = [[reward.team, reward.own, reward.cost] for reward in rewards]
+    if turn.widths and len(turn.text) <= LONGEST_REPLY:
+        return [turn.seat, turn.text, *(paid or [None]), turn.logprobs, turn.widths]
+    return [turn.seat, _cut(turn.text), *paid]
 
 
 def _cut(text: str) -> str:

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from eval.groups import Group, groups
-from llm_sra.evaluation.results import Results, ResultsError, merge, read_results
+from llm_sra.evaluation.results import RESULTS, Results, ResultsError, merge, read_results
 from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.runs import Run, read_metrics
-
-RESULTS = "results.json"
 
 
 class ReportError(ValueError):
@@ -71,7 +69,7 @@ def gather(
         runs: To report on.
         evaluations: Folders that `llm-sra eval --out` wrote, each of one run or more; `RUN/report` of each run if
             there are none.
-        roster: YAML file of the evaluations; tells which partners are perturbed, and how much.
+        roster: YAML file of the evaluations; it names the perturbed partners and how much they are perturbed.
 
     Raises:
         ReportError: If no evaluation holds any of the runs, or two hold the same one.

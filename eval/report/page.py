@@ -12,14 +12,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.report.episodes import Store
+from eval.report.episodes import EpisodeSample
 from eval.report.figures import Picture
 from eval.report.sections import Section
 
 HERE = Path(__file__).parent
 
 
-def page(title: str, sections: Sequence[Section], store: Store) -> str:
+def page(title: str, sections: Sequence[Section], store: EpisodeSample) -> str:
     """The whole page.
 
     Args:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from eval.stats.intervals import Estimate, StatsError, seed_interval
 from eval.stats.resampling import hierarchical_bootstrap, paired_bootstrap
 from eval.stats.shares import contribution_shares
+from llm_sra.evaluation.records import Record
 from llm_sra.evaluation.results import Results
-from llm_sra.evaluation.runner import Record
 from llm_sra.partners.rosters import SELF_PLAY
 
 

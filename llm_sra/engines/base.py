@@ -1,4 +1,4 @@
-"""The interface that every engine fills."""
+"""The interface of every engine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,17 +69,17 @@ class Engine(Protocol):
     shares_weights: bool
 
     def sync(self) -> None:
-        """Take over the present weights of all adapters; `generate` does so by itself for those that it is asked for.
+        """Load the current weights of all adapters; `generate` does so by itself for those that it is asked for.
 
         Raises:
-            EngineError: If they cannot be brought to where they are needed.
+            EngineError: If they cannot be loaded.
         """
 
     def rest(self) -> None:
         """Give up memory that is not needed until the next `generate`."""
 
     def close(self) -> None:
-        """Stop, and give everything back."""
+        """Stop, and free all memory."""
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order.

@@ -1,32 +1,33 @@
-"""Which engine, and with what: from the fields of a run's configuration."""
+"""Makes the engine that a run's configuration asks for."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from llm_sra.engines.base import Engine, EngineError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 
-ENGINES = ("transformers", "vllm", "server")
+EngineKind = Literal["transformers", "vllm", "server"]
+ENGINES: tuple[str, ...] = get_args(EngineKind)
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What an engine is made with; each takes what concerns it.
+    """Options of engines; each engine takes those that concern it.
 
     Attributes:
-        kind: One of `ENGINES`.
+        kind: See `EngineKind`.
         batch_size: Most replies in one forward pass of transformers.
         max_model_length: Tokens of prompt and reply together in vLLM; None: the model's context.
         gpu_memory_utilization: Share of each GPU's memory that vLLM may take.
         tensor_parallel_size: GPUs that share the model in vLLM.
-        sleep: Whether vLLM gives its GPU memory up between rollouts.
+        sleep: Whether vLLM frees its GPU memory between rollouts.
         servers: Addresses of servers.
-        timeout: Seconds without an answer after which servers are given up.
-        adapter_dir: Where adapters are handed over.
+        timeout: Seconds without an answer after which to give up on servers.
+        adapter_dir: Folder in which vLLM finds adapters.
     """
 
     kind: str = "transformers"
@@ -41,7 +42,7 @@ class EngineOptions:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "EngineOptions":
-        """Of a run's configuration; what it does not say is as above."""
+        """From a run's configuration; fields that it lacks have the defaults above."""
         keys = {
             "engine": "kind",
             "rollout_batch_size": "batch_size",
@@ -63,7 +64,7 @@ def make_engine(options: EngineOptions, bank: AdapterBank, renderer: Renderer) -
     """Make an engine; vLLM is imported only if it is asked for.
 
     Raises:
-        EngineError: If it cannot be had.
+        EngineError: If it cannot be made.
     """
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if options.kind == "vllm":

@@ -1,9 +1,9 @@
-"""Keys and values of tokens that were read before, for prompts that begin with them.
+"""A cache of keys and values of earlier tokens, for prompts that begin with them.
 
 A seat's next prompt mostly begins with its last prompt and reply, and the episodes of a group begin with one prompt.
-What each row of a batch read is kept by itself, without padding, so that any later batch can begin with it.
+The states of each row are kept by themselves, without padding, so that any later batch can begin with them.
 
-What runs the model, and which weights it has, is not known here: whoever keeps something says whose it is.
+This module runs no model and knows no weights: entries are stored under an owner that the caller names.
 """
 
 import inspect
@@ -11,6 +11,7 @@ from bisect import bisect, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
@@ -20,10 +21,10 @@ Key = tuple[Owner, tuple[int, ...]]
 
 
 class Prefixes:
-    """What was read, by weights and tokens.
+    """Cached keys and values, by owner and tokens.
 
     Args:
-        limit: Most bytes to keep; what came first goes first.
+        limit: Most bytes to keep; the oldest entries go first.
     """
 
     def __init__(self, limit: int) -> None:
@@ -33,6 +34,9 @@ class Prefixes:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._kept
 
     def clear(self) -> None:
         """Forget everything."""
@@ -67,7 +71,7 @@ class Prefixes:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the prompts of a batch stand: `[padding, known tokens | padding, tokens to read | last token]`.
+    """The columns of a batch of prompts: `[padding, known tokens | padding, tokens to read | last token]`.
 
     Attributes:
         prompts: B of them.
@@ -99,16 +103,13 @@ class Layout:
 
     def tensors(self, pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, width) token ids, and the mask of those that are no padding."""
-        ids = torch.full((len(self.prompts), self.width), pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
+        ids = np.full((len(self.prompts), self.width), pad, dtype=np.int64)
+        mask = np.zeros_like(ids)
         for row, prompt in enumerate(self.prompts):
             known, rest = self.spans(row)
-            ids[row, known], ids[row, rest] = (
-                torch.tensor(prompt[: self.known[row]], dtype=torch.long),
-                torch.tensor(prompt[self.known[row] :], dtype=torch.long),
-            )
+            ids[row, known], ids[row, rest] = prompt[: self.known[row]], prompt[self.known[row] :]
             mask[row, known] = mask[row, rest] = 1
-        return ids.to(device), mask.to(device)
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
     def cache(self, states: Sequence[torch.Tensor | None], room: int) -> Cache | None:
         """A cache that holds what is known; None if that is nothing.
@@ -131,7 +132,7 @@ class Layout:
 
 
 class _Roomy(DynamicLayer):  # type: ignore[misc]
-    """A layer's keys and values with room for what is to come: a token more copies nothing but the token."""
+    """A layer's keys and values with room for more tokens: adding a token copies that token alone."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
         super().__init__()
@@ -153,7 +154,7 @@ class _Roomy(DynamicLayer):  # type: ignore[misc]
 
 
 def keeps_all(model: PreTrainedModel) -> bool:
-    """Whether a model can go on from any keys and values: it has no sliding windows and is told positions."""
+    """Whether a model can continue from any keys and values: it has no sliding windows and takes positions."""
     layers = DynamicCache(config=model.config).layers
     takes = inspect.signature(model.forward).parameters
     whole = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)

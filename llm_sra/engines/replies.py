@@ -1,27 +1,37 @@
 """Sampled tokens to a reply: where it ends and what its text is, the same for every engine."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
-from transformers import PreTrainedTokenizerBase
-
-from llm_sra.engines.base import Completion
+from llm_sra.engines.base import Completion, Request
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 
 
-def end_of_turn_ids(bank: AdapterBank, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every token that ends a reply: the tokenizer's and those of the model's generation config."""
+def end_of_turn_ids(bank: AdapterBank, renderer: Renderer) -> tuple[int, ...]:
+    """Every token that ends a reply: the tokenizer's, those of the model's generation config, and the template's."""
     configured = getattr(bank.base.generation_config, "eos_token_id", None)
     ids = [configured] if isinstance(configured, int) else list(configured or ())
-    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
-        ids.insert(0, tokenizer.eos_token_id)
+    if renderer.tokenizer.eos_token_id is not None:
+        ids.insert(0, renderer.tokenizer.eos_token_id)
+    ids = list(dict.fromkeys([*ids, *renderer.ends.ids]))
     if not ids:
         raise ValueError(
-            f"neither the tokenizer nor the generation config of {bank.base.name_or_path!r} names an end-of-turn token "
-            "(eos_token): replies would never end"
+            f"neither the tokenizer, the generation config nor the chat template of {bank.base.name_or_path!r} names "
+            "an end-of-turn token: replies would never end. Set `eos_token` on the tokenizer and save it"
         )
     return tuple(ids)
+
+
+def ended_by_template(renderer: Renderer, requests: Sequence[Request]) -> list[Request]:
+    """Requests that end where a template without tokens of its own begins the next turn, too."""
+    if not renderer.ends.strings:
+        return list(requests)
+    return [
+        request if request.choices else replace(request, stop=(*request.stop, *renderer.ends.strings))
+        for request in requests
+    ]
 
 
 def completion(
@@ -35,6 +45,9 @@ def completion(
         tokens: As they were generated; what follows the end is dropped.
         logprobs: One per token.
         stop: Strings that end the reply.
+
+    Returns:
+        The reply. Its text begins with the thought's opening, if the prompt has that.
     """
     ended = next((i for i, token in enumerate(tokens) if token in ends), None)
     length = len(tokens) if ended is None else ended + 1
@@ -43,7 +56,7 @@ def completion(
     if stops:
         text, length = text[: min(stops)], _stopped_at(renderer, tokens, stop)
     finish: Literal["stop", "length"] = "length" if ended is None and not stops else "stop"
-    return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), text, finish)
+    return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), renderer.opened + text, finish)
 
 
 def _stopped_at(renderer: Renderer, tokens: Sequence[int], stop: Sequence[str]) -> int:

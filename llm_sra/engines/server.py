@@ -2,7 +2,7 @@
 
 Every request is a function of its prompt, its adapter's version and its seed, so asking again after a failure neither
 loses nor doubles anything. Adapters are loaded over HTTP when a server says that it does not know them: at their first
-use, and after it came back from a crash.
+use, and after a crash and restart.
 """
 
 import itertools
@@ -21,7 +21,7 @@ import httpx
 import torch
 
 from llm_sra.engines.base import Completion, EngineError, Request
-from llm_sra.engines.replies import completion, end_of_turn_ids
+from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.engines.vllm import LOGPROBS, sampling_options
 from llm_sra.models.adapters import AdapterBank
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class _TryAgainError(Exception):
-    """The server may do better in a moment."""
+    """A request failed that may succeed a moment later."""
 
 
 class _UnknownModelError(Exception):
@@ -44,7 +44,7 @@ class _UnknownModelError(Exception):
 
 
 class _RefusedError(EngineError):
-    """The server will not do it, now or later."""
+    """A request failed that will fail again."""
 
 
 class ServerEngine:
@@ -58,7 +58,7 @@ class ServerEngine:
         max_model_length: Tokens of prompt and reply together; None: what the servers say.
         adapter_dir: Folder that this process and the servers see under the same path; in memory if None, which serves
             servers on this machine.
-        concurrency: Requests on their way at a time, for each server.
+        concurrency: Requests at a time, for each server.
 
     Raises:
         EngineError: If no server answers in time, or one serves another model.
@@ -79,7 +79,7 @@ class ServerEngine:
     ) -> None:
         self.bank = bank
         self.renderer = renderer
-        self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+        self._ends = end_of_turn_ids(bank, renderer)
         self._timeout = timeout
         self._versions = Versions(bank, adapter_dir)
         self._servers = [_Server(url, timeout) for url in urls]
@@ -96,8 +96,8 @@ class ServerEngine:
             self._check_base(server)
 
     def sync(self) -> None:
-        """Load the present version of every adapter into every server, and unload the ones before."""
-        for adapter in self.bank.speakers:
+        """Load the current version of every adapter into every server, and unload the previous ones."""
+        for adapter in self.bank.served:
             self._bring(adapter)
 
     def rest(self) -> None:
@@ -109,6 +109,7 @@ class ServerEngine:
             for adapter in dict.fromkeys(request.adapter for request in requests):
                 self._bring(adapter)
         self._answered = time.monotonic()
+        requests = ended_by_template(self.renderer, requests)
         futures = [self._pool.submit(self._complete, request) for request in requests]
         try:
             return [future.result() for future in futures]
@@ -128,7 +129,7 @@ class ServerEngine:
         self._pool.shutdown(cancel_futures=True)
 
     def _bring(self, adapter: str | None) -> None:
-        """Load the present version of an adapter into every server, and unload the one before it."""
+        """Load the current version of an adapter into every server, and unload the previous one."""
         version = self._versions.current(adapter)
         before = self._current.get(adapter)
         if before == version:
@@ -149,7 +150,7 @@ class ServerEngine:
         return completion(self.renderer, self._ends, tokens, logprobs, request.stop)
 
     def _persist(self, ask: Callable[["_Server"], T], servers: Sequence["_Server"]) -> T:
-        """Ask one server after the other, round and round, until one answers."""
+        """Ask one server after the other, again and again, until one answers."""
         pause = FIRST_PAUSE
         for attempt in itertools.count(1):
             server = servers[attempt % len(servers) - 1]
@@ -161,7 +162,7 @@ class ServerEngine:
                     raise EngineError(
                         f"no server answered for {waited:.0f} s ({', '.join(s.url for s in self._servers)}); last: "
                         f"{type(error).__name__}: {error}. Start one with `llm-sra serve`, or wait longer with "
-                        "vllm_server_timeout; `--resume_from_checkpoint true` goes on from the last checkpoint"
+                        "vllm_server_timeout; `--resume_from_checkpoint true` resumes from the last checkpoint"
                     ) from error
                 if attempt % len(servers) == 0:  # all of them were tried
                     time.sleep(pause * random.uniform(0.5, 1.0))
@@ -173,7 +174,7 @@ class ServerEngine:
 
     @torch.no_grad()
     def _check_base(self, server: "_Server") -> None:
-        """Let a server say some improbable words and compare what it takes for their probability."""
+        """Compare the log-probabilities of some improbable tokens on a server with those computed here."""
         prompt = self.renderer.render([Message("user", "1 2 3")])
         sampling = Sampling(temperature=2.0)  # far from 1: log-probabilities before and after it are far apart
         request = Request(prompt, None, sampling, max_tokens=8, stop=(), seed=0)
@@ -269,7 +270,7 @@ class _Server:
         self._generation += 1
 
     def unload(self, version: Version) -> None:
-        """Forget a version; whether the server still had it does not matter."""
+        """Unload a version; it does not matter whether the server still has it."""
         with suppress(EngineError, _TryAgainError, _UnknownModelError, httpx.TransportError):
             self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": version.name})
 

@@ -6,12 +6,14 @@ has a say (up to the float error that another batch shape brings).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import groupby
 from typing import Any, cast
 
 import numpy as np
 import torch
+from peft import PeftModel
 from transformers import (
     Cache,
     DynamicCache,
@@ -25,18 +27,22 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
-from llm_sra.engines.replies import completion, end_of_turn_ids
+from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
 from llm_sra.task import Sampling
 
 SCORED = 32  # replies in one forward pass of `logprobs`
 PREFIX_BYTES = 2**30  # of keys and values that are kept from turn to turn
-PEFT_BASE = "__base__"  # how PEFT calls a row without an adapter
+
+Runs = Callable[[Rows], AbstractContextManager[None]]  # inside the block, each row runs with its adapter
 
 
 class TransformersEngine:
-    """Generates with `model.generate`, one batch per kind of sampling, whatever the adapters.
+    """Generates with `model.generate`, one batch per kind of sampling.
+
+    Adapters share a batch, except those that cannot (`MixedAdapters.apart`): each of these has batches of its own.
 
     Args:
         bank: The model and its adapters.
@@ -54,8 +60,10 @@ class TransformersEngine:
         self.renderer = renderer
         self.batch_size = batch_size
         self.context_length: int = bank.base.config.get_text_config().max_position_embeddings
-        self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+        self._ends = end_of_turn_ids(bank, renderer)
         self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
+        self._stops: dict[tuple[str, ...], _StopInReply] = {}
+        self._mixed: MixedAdapters | None = None
 
     def sync(self) -> None:
         """Nothing to do: these are the weights that are trained."""
@@ -70,16 +78,24 @@ class TransformersEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order. See `Engine.generate`."""
+        requests = ended_by_template(self.renderer, requests)
         groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+        apart = self._apart(requests)
         for position, request in enumerate(requests):
             kind = request.sampling, request.max_tokens, request.stop, request.choices
-            groups[kind].append(position)
+            groups[*kind, request.adapter if request.adapter in apart else None].append(position)
         completions: dict[int, Completion] = {}
         for positions in groups.values():
             positions.sort(key=lambda position: len(requests[position].prompt_ids))  # little padding
             for start in range(0, len(positions), self.batch_size):
                 batch = positions[start : start + self.batch_size]
-                completions.update(zip(batch, self._generate_batch([requests[i] for i in batch]), strict=True))
+                try:
+                    done = self._generate_batch([requests[i] for i in batch])
+                except CannotShareError:
+                    batch.sort(key=lambda i: requests[i].adapter or "")
+                    parts = groupby(batch, lambda i: requests[i].adapter)
+                    done = [one for _, part in parts for one in self._generate_batch([requests[i] for i in part])]
+                completions.update(zip(batch, done, strict=True))
         return [completions[i] for i in range(len(requests))]
 
     @torch.no_grad()
@@ -140,27 +156,27 @@ class TransformersEngine:
         was_training = model.training
         model.eval()
         try:
-            layout, cache = self._read(requests, pad) if self._prefixes is not None else (_unread(requests), None)
-            input_ids, attention_mask = layout.tensors(pad, model.device)
-            draw = _SeededDraw([r.seed for r in requests], first.max_tokens, first.sampling, first.choices)
-            stop = [_StopInReply(self.renderer, first.stop, layout.width)] if first.stop else []
-            config = GenerationConfig(
-                max_new_tokens=first.max_tokens,
-                do_sample=False,  # `draw` leaves one token to choose
-                eos_token_id=list(self._ends),
-                pad_token_id=pad,
-                disable_compile=True,
-            )
-            with self._adapters([request.adapter for request in requests]) as (speaker, mixed):
-                output = speaker.generate(
-                    input_ids=input_ids,
-                    attention_mask=attention_mask,
-                    past_key_values=cache,
-                    generation_config=config,
-                    logits_processor=LogitsProcessorList([draw]),
-                    stopping_criteria=StoppingCriteriaList(stop),
-                    **mixed,
+            with self._adapters(requests) as running:
+                kept = self._prefixes is not None
+                layout, cache = self._read(requests, pad, running) if kept else (_unread(requests), None)
+                input_ids, attention_mask = layout.tensors(pad, model.device)
+                draw = _SeededDraw([r.seed for r in requests], first.max_tokens, first.sampling, first.choices)
+                config = GenerationConfig(
+                    max_new_tokens=first.max_tokens,
+                    do_sample=False,  # `draw` leaves one token to choose
+                    eos_token_id=list(self._ends),
+                    pad_token_id=pad,
+                    disable_compile=True,
                 )
+                with running([request.adapter for request in requests]):
+                    output = self.bank.base.generate(
+                        input_ids=input_ids,
+                        attention_mask=attention_mask,
+                        past_key_values=cache,
+                        generation_config=config,
+                        logits_processor=LogitsProcessorList([draw]),
+                        stopping_criteria=self._stopping(first, layout.width),
+                    )
         finally:
             model.train(was_training)
         tokens = output[:, layout.width :].cpu().tolist()
@@ -173,7 +189,16 @@ class TransformersEngine:
             self._keep(requests, completions, layout, cache)
         return completions
 
-    def _read(self, requests: Sequence[Request], pad: int) -> tuple[Layout, Cache | None]:
+    def _stopping(self, request: Request, prompt_width: int) -> StoppingCriteriaList:
+        """What ends rows at stop strings; a reply of one token ends anyhow."""
+        if not request.stop or request.max_tokens == 1:
+            return StoppingCriteriaList()
+        if request.stop not in self._stops:  # compares each string with every token of the vocabulary
+            self._stops[request.stop] = _StopInReply(self.renderer, request.stop)
+        self._stops[request.stop].prompt_width = prompt_width
+        return StoppingCriteriaList([self._stops[request.stop]])
+
+    def _read(self, requests: Sequence[Request], pad: int, running: Runs) -> tuple[Layout, Cache | None]:
         """Read all prompts but for their last tokens: each but once, and not what was read before."""
         assert self._prefixes is not None
         places = {key: i for i, key in enumerate(dict.fromkeys((r.adapter, r.prompt_ids) for r in requests))}
@@ -186,15 +211,14 @@ class TransformersEngine:
         if layout.new:
             ids, mask = (one[:, :-1] for one in layout.tensors(pad, self.bank.model.device))
             places_of = (mask.cumsum(-1) - 1).clamp(min=0)
-            with self._adapters([adapter for adapter, _ in places]) as (reader, mixed):
-                reader(
+            with running([adapter for adapter, _ in places]):
+                self.bank.base(
                     input_ids=ids[:, layout.old :],
                     attention_mask=mask,
                     position_ids=places_of[:, layout.old :],
                     past_key_values=cache,
                     use_cache=True,
                     logits_to_keep=1,
-                    **mixed,
                 )
         rows = [places[request.adapter, request.prompt_ids] for request in requests]
         whole = Layout([prompts[i] for i in rows], [layout.known[i] for i in rows], layout.old, layout.new)
@@ -209,25 +233,37 @@ class TransformersEngine:
         assert self._prefixes is not None
         read = cache.get_seq_length() - layout.width  # of the replies: the last token was never an input
         for row, (request, done) in enumerate(zip(requests, completions, strict=True)):
-            said = done.token_ids[:read]
+            said, owner = done.token_ids[:read], self._owner(request.adapter)
+            if (owner, request.prompt_ids + said) in self._prefixes:  # equal prompts, the same word
+                continue
             known, rest = layout.spans(row)
             states = states_of(cache, row, [known, slice(rest.start, rest.stop + len(said))])
-            self._prefixes.keep(self._owner(request.adapter), request.prompt_ids + said, states)
+            self._prefixes.keep(owner, request.prompt_ids + said, states)
 
     def _owner(self, adapter: str | None) -> Owner:
         return ("", 0) if adapter is None else (adapter, self.bank.revision(adapter))
 
-    @contextmanager
-    def _adapters(self, names: Sequence[str | None]) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """The model to call, and with what: with the one adapter of all rows, or, by PEFT, each row with its own."""
-        if len(set(names)) == 1:
-            with self.bank.using(names[0]), _plain_generation(self.bank.base):
-                yield self.bank.base, {}
-            return
-        for name in set(names) - {None}:
+    def _apart(self, requests: Sequence[Request]) -> set[str | None]:
+        """The adapters that cannot share a batch."""
+        names = {request.adapter for request in requests}
+        for name in names - {None}:
             self.bank.revision(str(name))  # says which adapters there are, if this one is not
-        with _plain_generation(self.bank.base), _plain_generation(self.bank.model):
-            yield self.bank.model, {"adapter_names": [name or PEFT_BASE for name in names]}
+        if not isinstance(self.bank.model, PeftModel):
+            return set()
+        if self._mixed is None or not self._mixed.describes(self.bank.model):
+            self._mixed = MixedAdapters(self.bank.model)
+        return names & self._mixed.apart
+
+    @contextmanager
+    def _adapters(self, requests: Sequence[Request]) -> Iterator[Runs]:
+        """Make ready the adapters of a batch, which are gathered once; gives what runs rows with them."""
+        names = [name for name in self.bank.names if any(name == request.adapter for request in requests)]
+        with _plain_generation(self.bank.base):
+            if self._apart(requests) or self._mixed is None or not names:
+                with self.bank.using(requests[0].adapter):
+                    yield lambda rows: nullcontext()
+            else:
+                yield self._mixed.gather(names).rows
 
 
 def _unread(requests: Sequence[Request]) -> Layout:
@@ -252,12 +288,13 @@ def _plain_generation(model: Any) -> Iterator[None]:
 class _StopInReply(StopStringCriteria):  # type: ignore[misc]
     """Ends a row at a stop string in its reply's text: not in the prompt's end, nor in the name of a special token."""
 
-    def __init__(self, renderer: Renderer, stop: Sequence[str], prompt_width: int) -> None:
+    def __init__(self, renderer: Renderer, stop: Sequence[str]) -> None:
         super().__init__(renderer.tokenizer, list(stop))
-        self._renderer, self._prompt_width = renderer, prompt_width
+        self._renderer = renderer
+        self.prompt_width = 0  # columns before the replies, in the batch at hand
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
-        replies = input_ids[:, self._prompt_width :]
+        replies = input_ids[:, self.prompt_width :]
         done: torch.Tensor = super().__call__(replies, scores, **kwargs)
         for row in done.nonzero().flatten().tolist():
             text = self._renderer.decode(replies[row].tolist())

@@ -35,7 +35,7 @@ class Version:
 
 
 class Versions:
-    """Publishes what changed, and nothing else.
+    """Writes those adapters that changed, and no others.
 
     Args:
         bank: Whose adapters.
@@ -57,7 +57,7 @@ class Versions:
         self._remove()
 
     def current(self, adapter: str | None) -> Version:
-        """The version of an adapter's present weights, written if it is new; the one before it is removed.
+        """The version of an adapter's current weights, written if it is new; the previous version is removed.
 
         None is the base model, as an adapter that changes nothing: where adapters share a batch, vLLM's CPU build gives
         rows without one the adapter in its last slot.

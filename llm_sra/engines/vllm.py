@@ -1,7 +1,7 @@
-"""Generation by vLLM in this process's company: one engine, every adapter in the same batch, nothing merged.
+"""Generation by a vLLM engine of this process: every adapter in the same batch, nothing merged.
 
-The engine has weights of its own beside the ones that are trained. Adapters travel as versions (see `versions`), loaded
-when they are first asked for; the base never changes.
+The engine has its own copy of the weights. Adapters travel as versions (see `versions`), loaded when they are first
+asked for; the base never changes.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from llm_sra.engines.base import Completion, EngineError, Request
-from llm_sra.engines.replies import completion, end_of_turn_ids
+from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
@@ -37,8 +37,8 @@ class VllmEngine:
         max_model_length: Tokens of prompt and reply together; None: the model's context.
         gpu_memory_utilization: Share of each GPU's memory that vLLM may take, in (0, 1].
         tensor_parallel_size: GPUs that share the model.
-        sleep: Whether to give the GPU's memory up between rollouts.
-        adapter_dir: Where adapters are handed over; in memory if None.
+        sleep: Whether to free the GPU's memory between rollouts.
+        adapter_dir: Folder for adapters; in memory if None.
     """
 
     shares_weights = False
@@ -59,7 +59,7 @@ class VllmEngine:
         self.renderer = renderer
         own: int = bank.base.config.get_text_config().max_position_embeddings
         self.context_length = min(own, max_model_length or own)
-        self._ends = end_of_turn_ids(bank, renderer.tokenizer)
+        self._ends = end_of_turn_ids(bank, renderer)
         self._versions = Versions(bank, adapter_dir)
         self._sleep = sleep
         self._asleep = False
@@ -72,9 +72,9 @@ class VllmEngine:
         }
 
     def sync(self) -> None:
-        """Take over the present weights of all adapters. See `Engine.sync`."""
+        """Load the current weights of all adapters. See `Engine.sync`."""
         self._awake()
-        for adapter in self.bank.speakers:
+        for adapter in self.bank.served:
             self._bring(adapter)
 
     def rest(self) -> None:
@@ -87,6 +87,7 @@ class VllmEngine:
         """One completion per request, in order. See `Engine.generate`."""
         if not requests:
             return []
+        requests = ended_by_template(self.renderer, requests)
         llm = self._awake()
         if self.bank.names:
             for adapter in dict.fromkeys(request.adapter for request in requests):
@@ -100,7 +101,7 @@ class VllmEngine:
         return [self._completion(request, out.outputs[0]) for request, out in zip(requests, outputs, strict=True)]
 
     def close(self) -> None:
-        """Stop the engine and give its memory back."""
+        """Stop the engine and free its memory."""
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
@@ -136,7 +137,7 @@ class VllmEngine:
             raise EngineError(f"vLLM could not start with the model {name!r} as {dtype}: {error}") from error
 
     def _bring(self, adapter: str | None) -> None:
-        """Load the present version of an adapter, and unload the one before it."""
+        """Load the current version of an adapter, and unload the previous one."""
         version = self._versions.current(adapter)
         before = self._loaded.get(adapter)
         if before is not None and before.lora_name == version.name:
@@ -170,8 +171,8 @@ def import_vllm() -> Any:
     Raises:
         EngineError: If it is not installed; says how to install it.
     """
-    # On CPUs its worker would rebind the threads of the training: there it works in a process of its own, and leaves
-    # the cores to whoever needs them.
+    # On CPUs its worker would rebind the threads of the training: there it gets a process of its own, and does not
+    # pin its threads to cores.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
@@ -185,7 +186,7 @@ def import_vllm() -> Any:
 
 def lora_options(bank: AdapterBank) -> dict[str, Any]:
     """Room in vLLM for the adapters of a bank: all of them, and the base, in one batch."""
-    names = bank.speakers
+    names = bank.served
     if not names:
         return {"enable_lora": False}
     return {"enable_lora": True, **lora_room(len(names), max(bank.rank(name) for name in names))}
@@ -224,7 +225,7 @@ def placement(context_length: int) -> dict[str, Any]:
 
 
 def sampling_options(request: Request, ends: Sequence[int]) -> dict[str, Any]:
-    """A request's sampling in vLLM's words, for its Python interface and its server alike."""
+    """A request's sampling in vLLM's terms, for its Python interface and its server alike."""
     sampling: Sampling = request.sampling
     chosen = {"allowed_token_ids": list(request.choices)} if request.choices else {}
     return {

@@ -1,7 +1,8 @@
-"""How far a partner is from the one that an agent was trained beside: KL, from what the partner said.
+"""How far a partner is from the training partner: the KL divergence, estimated from what the partner said.
 
-Both probabilities are of the same tokens after the same words, among the same choices; the usual partner's is at
-temperature 1, as in sampled evaluations.
+The training partner is whom an agent was trained with: the run's own agents in the other seats. Both probabilities are
+of the same tokens after the same prompt, among the same choices; the training partner's is at temperature 1, as in
+sampled evaluations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,43 +14,41 @@ from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.policies import EnginePolicy, Policy, Wrapper
 from llm_sra.task import Episode, Task, Turn
 
-Usual = Mapping[str, EnginePolicy]  # by seat, the policy that an agent was trained beside there
+TrainingPartners = Mapping[str, EnginePolicy]  # by seat, whom an agent was trained with
 
 
-def comparable(policy: Policy, usual: EnginePolicy) -> bool:
-    """Whether a policy draws its tokens from the model that the usual partner has, so that both give them a chance."""
+def comparable(policy: Policy, training_partner: EnginePolicy) -> bool:
+    """Whether a policy draws its tokens from the training partner's model, so that both give them a probability."""
     if isinstance(policy, Wrapper):
-        return policy.keeps_tokens and comparable(policy.inner, usual)
-    return isinstance(policy, EnginePolicy) and policy.engine == usual.engine
+        return policy.keeps_tokens and comparable(policy.inner, training_partner)
+    return isinstance(policy, EnginePolicy) and policy.engine == training_partner.engine
 
 
-def usual_partners(cells: Sequence[Cell]) -> dict[int, Usual]:
-    """By the `id` of a match, who sat in the partner's seats when the agent was trained, if they can be compared.
+def training_partners(cell: Cell) -> TrainingPartners | None:
+    """The training partner in each of the partner's seats where the two can be compared.
 
-    Greedy cells and self-play have none.
+    None for greedy play and self-play, in which nothing is compared.
     """
-    found: dict[int, Usual] = {}
-    for cell in cells:
-        if cell.decoding == "sampled" and cell.partner != SELF_PLAY:
-            own = seated(cell.agents)
-            others = (seat for seat in own if seat != cell.seat)
-            found[id(cell.match)] = {s: own[s] for s in others if comparable(cell.match.seats[s], own[s])}
-    return found
+    if cell.decoding != "sampled" or cell.partner == SELF_PLAY:
+        return None
+    own = seated(cell.team)
+    others = (seat for seat in own if seat != cell.seat)
+    return {seat: own[seat] for seat in others if comparable(cell.match.seats[seat], own[seat])}
 
 
 def divergences(
-    task: Task, episodes: Sequence[Episode], usual: Sequence[Usual], engines: Mapping[str, Engine]
+    task: Task, episodes: Sequence[Episode], compared: Sequence[TrainingPartners], engines: Mapping[str, Engine]
 ) -> list[dict[str, float]]:
-    """KL(partner ‖ usual partner) of each episode's partners, from the one sample that the episode is.
+    """KL(partner ‖ training partner) of each episode's partners, from the one sample that the episode is.
 
     The k1 estimator: Σ log p(token) - log q(token) over all that a partner said, in nats; its mean over episodes is
-    the KL of whole episodes' replies. What was drawn at another temperature is a partner of its own.
+    the KL of whole episodes' replies. A partner that was sampled at another temperature counts as another policy.
 
     Args:
         task: Has the choices, if there are any.
-        episodes: Sampled ones; a greedy reply has no chance to speak of.
-        usual: For each episode, whom to compare with, by seat; seats that are not named are left out.
-        engines: By name; they must run on weights that are here.
+        episodes: Sampled ones; a greedy reply has no probability.
+        compared: For each episode, the training partners by seat; seats that are not named are left out.
+        engines: By name; they must run on weights in this process.
 
     Returns:
         For each episode, nats by seat.
@@ -57,10 +56,10 @@ def divergences(
     Raises:
         EngineError: If an engine runs elsewhere.
     """
-    found: list[dict[str, float]] = [{seat: 0.0 for seat in whom} for whom in usual]
+    found: list[dict[str, float]] = [{seat: 0.0 for seat in partners} for partners in compared]
     todo: dict[tuple[str, str | None], list[tuple[int, Turn]]] = {}
-    for i, (episode, whom) in enumerate(zip(episodes, usual, strict=True)):
-        for seat, policy in whom.items():
+    for i, (episode, partners) in enumerate(zip(episodes, compared, strict=True)):
+        for seat, policy in partners.items():
             for turn in episode.turns_of(seat):
                 if turn.reply.token_ids:
                     todo.setdefault((policy.engine, policy.adapter), []).append((i, turn))

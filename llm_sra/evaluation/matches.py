@@ -1,10 +1,10 @@
-"""Who is played with whom: agents with themselves, with partners, with other runs' agents, and teams with stand-ins."""
+"""Who meets whom: agents with themselves, with partners, with other runs' agents, and teams with stand-ins."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from llm_sra.partners.loader import Agents
+from llm_sra.partners.loader import Team
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.policies import EnginePolicy, Match, Policy, decoded
 from llm_sra.task import Sampling, Task
@@ -15,9 +15,17 @@ DECODINGS = {"greedy": Sampling(temperature=0.0), "sampled": Sampling(temperatur
 
 @dataclass(frozen=True)
 class Cell:
-    """One agent, one partner, one decoding: a row of results."""
+    """One agent, one partner, one decoding: a row of results.
 
-    agents: Agents
+    Attributes:
+        team: Of the agent's run.
+        seat: Where the agent sits; the partner has all other seats.
+        partner: `self-play`, a partner of the roster, or another run.
+        decoding: A key of `DECODINGS`.
+        match: Who sits where.
+    """
+
+    team: Team
     seat: str
     partner: str
     decoding: str
@@ -29,15 +37,16 @@ class Coalition:
     """A run's team, in which others sit in some of the seats.
 
     Attributes:
-        agents: Of the run.
-        replaced: The seats that its agents have lost, in the task's order; none: the whole team.
+        team: Of the run.
+        replaced: The seats in which others sit, in the task's order; none: the whole team.
         by: Who sits there: `idle`, the task's partner that does no work; `base`, the model without an adapter;
-            `itself`, the same agent with another seed, which shows what chance alone does. Empty for the whole team.
+            `itself`, the same agent with another seed, which shows the effect of chance alone. Empty for the whole
+            team.
         decoding: A key of `DECODINGS`.
         match: Who sits where.
     """
 
-    agents: Agents
+    team: Team
     replaced: tuple[str, ...]
     by: str
     decoding: str
@@ -46,7 +55,7 @@ class Coalition:
 
 def cells(
     task: Task,
-    team: Agents,
+    team: Team,
     partners: Mapping[str, Mapping[str, Policy]],
     decodings: Sequence[str],
 ) -> list[Cell]:
@@ -71,36 +80,34 @@ def cells(
     return made
 
 
-def cross_cells(task: Task, agents: Sequence[Agents], decodings: Sequence[str]) -> list[Cell]:
-    """Every agent in its seat with those of every other run, which have all other seats.
+def cross_cells(task: Task, teams: Sequence[Team], decodings: Sequence[str]) -> list[Cell]:
+    """Every agent in its seat with the agents of every other run in all other seats.
 
-    With two seats a match is in two cells: one for each of its agents.
+    With two seats every match appears in two cells: once for each of its agents.
     """
     made = []
-    for team in agents:
+    for team in teams:
         for decoding in decodings:
             own = seated(team, decoding)
             for seat in task.seats:
-                for other in agents:
+                for other in teams:
                     if other.run != team.run:
                         match = _among_agents({**seated(other, decoding), seat: own[seat]}, decoding)
                         made.append(Cell(team, seat, other.run, decoding, match))
     return made
 
 
-def coalitions(
-    task: Task, agents: Iterable[Agents], idle: Policy | None, decodings: Sequence[str]
-) -> Iterator[Coalition]:
-    """Each run's whole team; with every choice of seats left to `idle` and to `base`; and each agent beside `itself`.
+def coalitions(task: Task, teams: Iterable[Team], idle: Policy | None, decodings: Sequence[str]) -> Iterator[Coalition]:
+    """Each run's whole team; with each set of seats filled by `idle`, and by `base`; and each agent beside `itself`.
 
     Args:
         task: Names the seats.
-        agents: Of the runs.
+        teams: Of the runs.
         idle: Does no work; None if the task names nobody.
         decodings: Keys of `DECODINGS`.
     """
     some = [seats for size in range(1, len(task.seats) + 1) for seats in combinations(task.seats, size)]
-    for team in agents:
+    for team in teams:
         for decoding in decodings:
             own = seated(team, decoding)
             base = {seat: replace(policy, name=BASE, adapter=None) for seat, policy in own.items()}
@@ -114,7 +121,7 @@ def coalitions(
                     yield Coalition(team, replaced, by, decoding, match)
 
 
-def seated(team: Agents, decoding: str = "sampled") -> dict[str, EnginePolicy]:
+def seated(team: Team, decoding: str = "sampled") -> dict[str, EnginePolicy]:
     """A run's agents, each in its seat."""
     return {
         seat: EnginePolicy(f"{team.run}:{adapter or 'base'}", team.engine, adapter, DECODINGS[decoding])

@@ -1,22 +1,21 @@
-"""What an evaluation comes to: one record for each agent with each partner, and the files that hold them.
+"""Counts what was played: one record for each agent with each partner, and one for each team.
 
-Counts what was played; knows neither how it was nor where it is kept. Statistics over several runs are not made here.
+How episodes were played and where results are kept is not known here. Statistics over several runs are `eval`'s.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from scipy.stats import binomtest
 
-from llm_sra.episodes import percentiles, reported
+from llm_sra.episodes import EpisodeRecord, percentiles, reported
 from llm_sra.evaluation.matches import Cell, Coalition
-from llm_sra.evaluation.store import EpisodeRecord
-from llm_sra.files import write_whole
+
+WHOSE = ("run", "arm", "seat", "partner", "decoding")  # keys that say whose episode a line of `episodes.jsonl` holds
+Key = tuple[str, str, str, str]  # run, seat, partner, decoding
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Record:
         solve_rate: Share of problems solved, in [0, 1].
         solve_rate_ci95: Wilson score interval of `solve_rate`.
         team_reward: Mean shared reward.
-        own_return: Mean return of the agent: shared and own rewards less its private cost.
+        own_return: Mean return of the agent: shared and own rewards minus its private cost.
         effort_own: Mean effort of the agent, in the task's unit.
         effort_partner: Mean effort of all other seats together.
         metrics: Means of the task's own numbers, each over the episodes that have it; and `reply_numbers`.
@@ -53,6 +52,11 @@ class Record:
     effort_partner: float
     metrics: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def key(self) -> Key:
+        """Of the episodes that it counts."""
+        return self.run, self.seat, self.partner, self.decoding
+
 
 @dataclass(frozen=True)
 class TeamRecord:
@@ -62,7 +66,7 @@ class TeamRecord:
         run: The team's run.
         arm: Its objective.
         decoding: `greedy` or `sampled`.
-        replaced: The seats that its agents have lost.
+        replaced: The seats in which others sit.
         by: Who sits there; see `Coalition`.
         n: Number of problems.
         reward: Mean reward, team's and own without costs, averaged over the seats.
@@ -79,12 +83,73 @@ class TeamRecord:
     rewards: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Summary:
+    """What `results.json` holds.
+
+    Attributes:
+        records: Of runs in self-play and with partners.
+        settings: Of the evaluation: `split`, `seed`, `roster`, and where there are any `task_args`, and the task's
+            `headline` and `idle`.
+        missing: By name, why a partner of the roster was not played.
+        cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
+        teams: Records of runs' teams with others in some of their seats.
+    """
+
+    records: tuple[Record, ...]
+    settings: Mapping[str, Any]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    cross_play: tuple[Record, ...] = ()
+    teams: tuple[TeamRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluatedEpisode:
+    """A line of `episodes.jsonl`: an episode as one agent's. In self-play it is the line of several agents.
+
+    Attributes:
+        run: The agent's run.
+        arm: Its objective; empty where an earlier version did not write it.
+        seat: Where the agent sat.
+        partner: See `Record`.
+        decoding: The same.
+        episode: What was played.
+    """
+
+    run: str
+    arm: str
+    seat: str
+    partner: str
+    decoding: str
+    episode: EpisodeRecord
+
+    @property
+    def key(self) -> Key:
+        """Of the record that counts it."""
+        return self.run, self.seat, self.partner, self.decoding
+
+    def line(self) -> dict[str, Any]:
+        """As JSON has it: whose episode it is, before what an `EpisodeRecord` has."""
+        return {**{name: getattr(self, name) for name in WHOSE}, **self.episode.line()}
+
+    @classmethod
+    def read(cls, item: Mapping[str, Any]) -> "EvaluatedEpisode":
+        """From a line's JSON object, of this version or an earlier one.
+
+        Raises:
+            ValueError: If it is not one.
+        """
+        if missing := [key for key in WHOSE if key != "arm" and key not in item]:
+            raise ValueError(f"a line does not say whose episode it holds: no {', '.join(missing)}")
+        return cls(**{"arm": "", **{key: item[key] for key in WHOSE if key in item}}, episode=EpisodeRecord.read(item))
+
+
 def team_record(coalition: Coalition, episodes: Sequence[EpisodeRecord]) -> TeamRecord:
     """Count a team's episodes."""
     rewards = tuple(round(episode.gross(), 6) for episode in episodes)
     return TeamRecord(
-        run=coalition.agents.run,
-        arm=coalition.agents.arm,
+        run=coalition.team.run,
+        arm=coalition.team.arm,
         decoding=coalition.decoding,
         replaced=coalition.replaced,
         by=coalition.by,
@@ -94,7 +159,7 @@ def team_record(coalition: Coalition, episodes: Sequence[EpisodeRecord]) -> Team
     )
 
 
-def summarise(cell: Cell, episodes: Sequence[EpisodeRecord]) -> Record:
+def cell_record(cell: Cell, episodes: Sequence[EpisodeRecord]) -> Record:
     """Count a cell's episodes."""
     solved = sum(episode.solved for episode in episodes)
     counted: dict[str, list[float]] = defaultdict(list)
@@ -103,8 +168,8 @@ def summarise(cell: Cell, episodes: Sequence[EpisodeRecord]) -> Record:
             counted[name].append(value)
     interval = binomtest(solved, len(episodes)).proportion_ci(0.95, method="wilson")
     return Record(
-        run=cell.agents.run,
-        arm=cell.agents.arm,
+        run=cell.team.run,
+        arm=cell.team.arm,
         seat=cell.seat,
         partner=cell.partner,
         decoding=cell.decoding,
@@ -122,84 +187,23 @@ def summarise(cell: Cell, episodes: Sequence[EpisodeRecord]) -> Record:
 
 
 def reply_numbers(episodes: Iterable[EpisodeRecord]) -> dict[str, float]:
-    """How long a seat's replies are and how sure their writers were, over all and by turn, counted from 0.
+    """How long each seat's replies are and how probable they were, over all turns and by turn, counted from 0.
 
     Returns:
         For every seat that spoke, `reply_chars/SEAT_p50` and `_p95`, lengths in characters; of models, `surprise/SEAT`:
-        nats per token that the model itself gave to what it said, which estimates its entropy if it was sampled, and is
-        below it if it was not. `reply_chars/TURN/SEAT_...` and `surprise/TURN/SEAT` are those of one turn.
+        -log p per token of what the model said, in nats, which estimates the model's entropy in sampled play and lies
+        below it in greedy play. `reply_chars/TURN/SEAT_...` and `surprise/TURN/SEAT` are those of one turn.
     """
     lengths: dict[str, list[float]] = defaultdict(list)
     surprise: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for episode in episodes:
-        for seat in episode.players:
+        for seat in episode.policies:
             turns = [turn for turn in episode.turns if turn.seat == seat]
             alone = reported(range(len(turns)))
             for number, turn in enumerate(turns):
                 for name in (seat, f"{number}/{seat}") if number in alone else (seat,):
                     lengths[f"reply_chars/{name}"].append(float(len(turn.text)))
-                    if turn.logprob is not None:
-                        surprise[f"surprise/{name}"].append((-turn.logprob, turn.tokens))
+                    if turn.mean_logprob is not None:
+                        surprise[f"surprise/{name}"].append((-turn.mean_logprob, turn.tokens))
     means = {name: sum(nats * n for nats, n in said) / sum(n for _, n in said) for name, said in surprise.items()}
     return percentiles(lengths) | means
-
-
-def episode_line(cell: Cell, episode: EpisodeRecord) -> dict[str, Any]:
-    """One line of `episodes.jsonl`: an episode as one agent's.
-
-    `steps`, `logprobs` (means), `tokens`, `token_logprobs` and `token_widths` go with `said`.
-    """
-    return {
-        "run": cell.agents.run,
-        "arm": cell.agents.arm,
-        "seat": cell.seat,
-        "partner": cell.partner,
-        "decoding": cell.decoding,
-        "problem": episode.problem,
-        "solved": episode.solved,
-        "own_return": round(episode.total(cell.seat), 6),
-        "effort": dict(episode.effort),
-        "metrics": dict(episode.metrics),
-        "said": [[turn.seat, turn.text] for turn in episode.turns],
-        "steps": [turn.step for turn in episode.turns],
-        "tokens": [turn.tokens for turn in episode.turns],
-        "logprobs": [turn.logprob for turn in episode.turns],
-        "token_logprobs": [turn.logprobs for turn in episode.turns],
-        "token_widths": [turn.widths for turn in episode.turns],
-        "rewards": episode.earned(),
-    }
-
-
-def write_results(
-    out: Path,
-    records: Sequence[Record],
-    episodes: Sequence[dict[str, Any]],
-    settings: Mapping[str, Any],
-    missing: Mapping[str, str] | None = None,
-    cross_play: Sequence[Record] = (),
-    teams: Sequence[TeamRecord] = (),
-) -> None:
-    """Write `results.json` and `episodes.jsonl`; earlier files are replaced only once the new ones are whole.
-
-    Args:
-        out: Folder; made if missing.
-        records: Of runs in self-play and with partners.
-        episodes: Lines of both; see `episode_line`.
-        settings: Of the evaluation.
-        missing: Partners that were not played, and why.
-        cross_play: Records of runs with each other.
-        teams: Records of teams with others in some of their seats.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    results = {
-        "records": [asdict(record) for record in records],
-        "missing": [{"partner": partner, "reason": reason} for partner, reason in (missing or {}).items()],
-        "settings": dict(settings),
-        **({"cross_play": [asdict(record) for record in cross_play]} if cross_play else {}),
-        **({"teams": [asdict(record) for record in teams]} if teams else {}),
-    }
-    for name, text in (
-        ("results.json", json.dumps(results, indent=1)),
-        ("episodes.jsonl", "\n".join(json.dumps(line, ensure_ascii=False) for line in episodes)),
-    ):
-        write_whole(out / name, text + "\n")

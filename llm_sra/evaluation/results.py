@@ -1,11 +1,11 @@
-"""What an evaluation wrote, read back: the records, and who solved which problem. No statistics here.
+"""What an evaluation leaves: `results.json` and `episodes.jsonl`, written and read. No statistics here.
 
-Where a task names a headline of its own, a share in [0, 1], it stands here in the place of the share solved.
+Where a task names a headline of its own, a share in [0, 1], `Results` has it in the place of the share solved.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_sra.evaluation.records import TeamRecord
-from llm_sra.evaluation.runner import Record
+from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, Summary, TeamRecord
+from llm_sra.files import json_lines, read_json_lines, write_whole
 from llm_sra.partners.rosters import SELF_PLAY
 
-Key = tuple[str, str, str, str]  # run, seat, partner, decoding
+RESULTS, EPISODES = "results.json", "episodes.jsonl"
 
 
 class ResultsError(ValueError):
@@ -34,10 +34,9 @@ class Results:
         records: As `llm_sra.evaluate` returns them; but with a headline, `solve_rate` is its mean.
         problems: By (run, seat, partner, decoding), the ids of the problems in the order in which they were played.
         solved: By the same key, whether each was solved, 0 or 1, or its headline: shape (problems,), in [0, 1].
-        settings: Of the evaluation: `split`, `seed`, `roster`, and where there are any `task_args`, and the task's
-            `headline` and `idle`.
+        settings: See `Summary`, as of the rest.
         missing: By name, why a partner of the roster was not played.
-        cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
+        cross_play: Records of runs with each other.
         teams: Records of runs' teams with others in some of their seats.
     """
 
@@ -51,7 +50,7 @@ class Results:
 
     @property
     def measure(self) -> str:
-        """What shares are of, in words."""
+        """What the shares measure, in words."""
         return self.settings.get("headline") or "share of problems solved"
 
     @property
@@ -86,11 +85,11 @@ class Results:
 
     @cached_property
     def _records(self) -> Mapping[Key, Record]:
-        return {_key(record): record for record in self.records}
+        return {record.key: record for record in self.records}
 
     @cached_property
     def _crossed(self) -> Mapping[Key, Record]:
-        return {_key(record): record for record in self.cross_play}
+        return {record.key: record for record in self.cross_play}
 
     def record(self, run: str, seat: str, partner: str, decoding: str) -> Record:
         """One record.
@@ -153,6 +152,60 @@ class Results:
         return self.problems[keys[0]]
 
 
+def write_results(out: Path, summary: Summary, episodes: Iterable[EvaluatedEpisode]) -> None:
+    """Write `results.json` and `episodes.jsonl`; earlier files are replaced only once the new ones are whole.
+
+    Args:
+        out: Folder; made if missing.
+        summary: What was counted.
+        episodes: What it was counted from.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    results = {
+        "records": [asdict(record) for record in summary.records],
+        "missing": [{"partner": partner, "reason": reason} for partner, reason in summary.missing.items()],
+        "settings": dict(summary.settings),
+        **({"cross_play": [asdict(record) for record in summary.cross_play]} if summary.cross_play else {}),
+        **({"teams": [asdict(record) for record in summary.teams]} if summary.teams else {}),
+    }
+    write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
+    write_whole(out / EPISODES, json_lines(episode.line() for episode in episodes))
+
+
+def read_summary(folder: str | Path) -> Summary:
+    """Read `results.json` from an evaluation's folder.
+
+    Raises:
+        ResultsError: If it is missing, or not what an evaluation writes.
+    """
+    path = _existing(Path(folder) / RESULTS)
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+        return Summary(
+            records=tuple(_record(item) for item in loaded["records"]),
+            settings=loaded.get("settings", {}),
+            missing={item["partner"]: item["reason"] for item in loaded.get("missing", [])},
+            cross_play=tuple(_record(item) for item in loaded.get("cross_play", ())),
+            teams=tuple(_team(item) for item in loaded.get("teams", ())),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ResultsError(f"{path} is not what `llm-sra eval` writes: {type(error).__name__} {error}") from error
+
+
+def read_episodes(folder: str | Path) -> Iterator[EvaluatedEpisode]:
+    """Read `episodes.jsonl` from an evaluation's folder.
+
+    Raises:
+        ResultsError: If it is missing, or a line is not what an evaluation writes.
+    """
+    path = _existing(Path(folder) / EPISODES)
+    for number, item in read_json_lines(path):
+        try:
+            yield EvaluatedEpisode.read(item or {})
+        except ValueError as error:
+            raise ResultsError(f"{path}, line {number}: {error}") from error
+
+
 def read_results(folder: str | Path) -> Results:
     """Read `results.json` and `episodes.jsonl` from an evaluation's folder.
 
@@ -160,38 +213,28 @@ def read_results(folder: str | Path) -> Results:
         ResultsError: If one is missing, or they are not of one evaluation.
     """
     folder = Path(folder)
-    paths = folder / "results.json", folder / "episodes.jsonl"
-    for path in paths:
-        if not path.is_file():
-            raise ResultsError(f"no {path}: expected an evaluation's folder, as `llm-sra eval --out` writes it")
-    loaded = json.loads(paths[0].read_text(encoding="utf-8"))
-    records = tuple(_record(item) for item in loaded["records"])
-    cross_play = tuple(_record(item) for item in loaded.get("cross_play", ()))
-    teams = tuple(
-        TeamRecord(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})
-        for item in loaded.get("teams", ())
-    )
-    headline = loaded.get("settings", {}).get("headline")
-    played: dict[Key, list[tuple[str, bool]]] = {}
+    summary = read_summary(folder)
+    headline = summary.settings.get("headline")
+    problems: dict[Key, list[str]] = {}
+    solved: dict[Key, list[bool]] = {}
     shares: dict[Key, list[float]] = {}
-    with paths[1].open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                item = json.loads(line)
-                key = item["run"], item["seat"], item["partner"], item["decoding"]
-                played.setdefault(key, []).append((item["problem"], item["solved"]))
-                shares.setdefault(key, []).append(item["metrics"][headline] if headline else item["solved"])
-    for record in (*records, *cross_play):
-        key = _key(record)
-        found = played.get(key, [])
-        if (len(found), sum(solved for _, solved in found)) != (record.n, round(record.n * record.solve_rate)):
-            raise ResultsError(f"{paths[0]} and {paths[1]} are not of one evaluation: they differ on {key}")
-    problems = {key: tuple(problem for problem, _ in pairs) for key, pairs in played.items()}
-    solved = {key: np.array(values, dtype=np.float64) for key, values in shares.items()}
-    if headline:
-        records, cross_play = (tuple(_with_headline(r, solved) for r in part) for part in (records, cross_play))
-    missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
-    return Results(records, problems, solved, loaded.get("settings", {}), missing, cross_play, teams)
+    for line in read_episodes(folder):
+        problems.setdefault(line.key, []).append(line.episode.problem)
+        solved.setdefault(line.key, []).append(line.episode.solved)
+        shares.setdefault(line.key, []).append(line.episode.metrics[headline] if headline else line.episode.solved)
+    for record in (*summary.records, *summary.cross_play):
+        found = solved.get(record.key, [])
+        if (len(found), sum(found)) != (record.n, round(record.n * record.solve_rate)):
+            raise ResultsError(
+                f"{folder / RESULTS} and {folder / EPISODES} are not of one evaluation: they differ on {record.key}"
+            )
+    measured = {key: np.array(values, dtype=np.float64) for key, values in shares.items()}
+    records, cross_play = (
+        tuple(_with_headline(record, measured) if headline else record for record in part)
+        for part in (summary.records, summary.cross_play)
+    )
+    ids = {key: tuple(found) for key, found in problems.items()}
+    return Results(records, ids, measured, summary.settings, summary.missing, cross_play, summary.teams)
 
 
 def merge(parts: Sequence[Results]) -> Results:
@@ -228,16 +271,23 @@ def labels(runs: Sequence[str]) -> dict[str, str]:
 
 def _with_headline(record: Record, shares: Mapping[Key, NDArray[np.float64]]) -> Record:
     """The record with its headline in the place of the share solved, and that one's normal 95 % interval."""
-    values = shares[_key(record)]
+    values = shares[record.key]
     mean = float(values.mean())
     reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
     return replace(record, solve_rate=mean, solve_rate_ci95=(max(0.0, mean - reach), min(1.0, mean + reach)))
 
 
-def _key(record: Record) -> Key:
-    return record.run, record.seat, record.partner, record.decoding
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ResultsError(f"no {path}: expected an evaluation's folder, as `llm-sra eval --out` writes it")
+    return path
 
 
 def _record(item: Mapping[str, Any]) -> Record:
-    low, high = item["solve_rate_ci95"]
-    return Record(**{**item, "solve_rate_ci95": (low, high)})
+    values = {f.name: item[f.name] for f in fields(Record) if f.name in item or f.default_factory is MISSING}
+    low, high = values["solve_rate_ci95"]
+    return Record(**{**values, "solve_rate_ci95": (float(low), float(high))})
+
+
+def _team(item: Mapping[str, Any]) -> TeamRecord:
+    return TeamRecord(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})

@@ -1,15 +1,51 @@
-"""What the runs of an evaluation are played in: one task with one set of options, and what all its episodes depend on.
+"""What all episodes of an evaluation have in common: one task with one set of options, engines, limits and a seed.
 
-It does not know who plays with whom.
+Who plays with whom is not known here.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from llm_sra.engines import Engine
+from llm_sra.evaluation.options import CHUNK
 from llm_sra.partners.identity import source_digest
 from llm_sra.registry import load_task
 from llm_sra.runs import Run, RunError
-from llm_sra.task import Task
+from llm_sra.task import Problem, Task
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every episode of an evaluation is played with.
+
+    Attributes:
+        task: The rules.
+        engines: By name.
+        problems: Which everyone plays, in this order.
+        split: Of the problems.
+        seed: Of the problems and of every reply's chance.
+        max_reply_tokens: Token limit of a reply; the task's own if None.
+        task_args: The options that the task was made with.
+        chunk: Most episodes at a time.
+        disable_tqdm: Whether to leave out the progress bar; None: where the output is not a terminal.
+    """
+
+    task: Task
+    engines: Mapping[str, Engine]
+    problems: Sequence[Problem]
+    split: str
+    seed: int
+    max_reply_tokens: int | None = None
+    task_args: Mapping[str, Any] | None = None
+    chunk: int = CHUNK
+    disable_tqdm: bool | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """All that an episode depends on beside its problem and who plays: what its key is made of."""
+        cls = type(self.task)
+        task = {"class": cls.__qualname__, "source": source_digest(cls), "args": self.task_args}
+        return {"task": task, "max_reply_tokens": self.max_reply_tokens, "split": self.split, "seed": self.seed}
 
 
 def options_of(run: Run, task_args: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -17,7 +53,7 @@ def options_of(run: Run, task_args: Mapping[str, Any] | None) -> Mapping[str, An
 
     Args:
         run: Whose own options are taken.
-        task_args: Options that take the place of those of the same name.
+        task_args: Options that replace those of the same name.
     """
     own: Mapping[str, Any] | None = run.config["task_args"]
     return {**(own or {}), **task_args} if task_args else own
@@ -27,11 +63,11 @@ def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None) -> 
     """The task that several runs play.
 
     Args:
-        runs: Which compare if their task, their options as they are played and their token limit are the same.
+        runs: They can be compared if their task, their options in this evaluation and their token limit are equal.
         task_args: As in `options_of`.
 
     Raises:
-        RunError: If there is no run, they do not compare, two have the same name, or the options change the seats.
+        RunError: If there is no run, they cannot be compared, two have the same name, or the options change the seats.
         ValueError: If the options do not fit.
     """
     if not runs:
@@ -45,7 +81,10 @@ def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None) -> 
                 raise RunError(f"{first.path} and {run.path} do not compare: their {key} is {one!r} and {other!r}")
     names = [run.name for run in runs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise RunError(f"runs are told apart by their last two folders, and these are not: {', '.join(twice)}")
+        raise RunError(
+            f"two runs have the same name, which is that of a run's last two folders: {', '.join(twice)}. Name each "
+            "run once, or move one of them"
+        )
     task = load_task(str(first.config["task"]), options)
     for run in runs:
         if set(run.heroes) != set(task.seats):
@@ -54,15 +93,3 @@ def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None) -> 
                 f"{', '.join(task.seats)}: evaluate with task_args that leave the seats as they are"
             )
     return task
-
-
-def setting_of(task: Task, run: Run, task_args: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What all episodes of a task depend on, apart from who plays.
-
-    Args:
-        task: Of `task_of`.
-        run: One of its runs.
-        task_args: As in `options_of`.
-    """
-    named = {"class": type(task).__qualname__, "source": source_digest(type(task)), "args": options_of(run, task_args)}
-    return {"task": named, "max_reply_tokens": run.config["max_completion_length"]}

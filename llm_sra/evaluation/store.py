@@ -1,27 +1,23 @@
-"""Episodes of evaluations on disk: each played once, appended when it was, found again by what it depends on.
+"""The store: an evaluation's episodes on disk, appended when played, found by a hash of all that they depend on.
 
-A folder holds one file of JSON lines for each process that plays, and `about.json`. Lines are only ever appended: what
-a kill left of one is noticed, skipped and never joined to the next. Who plays with whom is not decided here.
+A folder holds one file of JSON lines for each process that plays, and `about.json`. Lines are only ever appended: one
+that a kill cut off is noticed, skipped and never joined to the next. Who plays with whom is not decided here.
 """
 
 import fcntl
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
+from llm_sra.episodes import EpisodeRecord
 from llm_sra.files import JsonLinesFile, read_json_lines, write_whole
 from llm_sra.partners.identity import digest
-from llm_sra.task import Episode, Problem, Reward
+from llm_sra.task import Problem
 
 FORMAT = 1  # raised when equal settings no longer give equal episodes, or lines read otherwise
-DIGITS = 4  # of log-probabilities: in float32, and the batch around a reply changes what comes after them
-TOKEN_DIGITS = 2  # of a single token's, which is only shown
 logger = logging.getLogger(__name__)
 
 
@@ -29,122 +25,11 @@ class StoreError(ValueError):
     """A folder of episodes cannot be used; says why, and what to do."""
 
 
-class TurnRecord(NamedTuple):
-    """One turn.
-
-    Attributes:
-        seat: Who spoke.
-        step: Of the episode, whose rewards came then.
-        text: The reply.
-        tokens: Of the reply; 0 for policies that speak text.
-        logprob: Mean natural log-probability of its tokens, as sampled; None without tokens.
-        finish: See `Reply`.
-        logprobs: Of each token, rounded; empty where the text does not show them.
-        widths: How many characters of the text each of them added.
-    """
-
-    seat: str
-    step: int
-    text: str
-    tokens: int
-    logprob: float | None
-    finish: str
-    logprobs: tuple[float, ...] = ()
-    widths: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class EpisodeRecord:
-    """An episode as it is kept: without prompts and tokens.
-
-    Attributes:
-        problem: Id of what was played.
-        players: By seat, how the policies were called when it was.
-        solved: Whether the team solved it.
-        effort: See `Outcome`.
-        metrics: The same.
-        turns: In the order in which they were spoken.
-        rewards: By seat, one for each step.
-    """
-
-    problem: str
-    players: Mapping[str, str]
-    solved: bool
-    effort: Mapping[str, float]
-    metrics: Mapping[str, float]
-    turns: tuple[TurnRecord, ...]
-    rewards: Mapping[str, tuple[Reward, ...]]
-
-    @classmethod
-    def of(
-        cls,
-        episode: Episode,
-        more: Mapping[str, float] = MappingProxyType({}),
-        widths: Sequence[tuple[int, ...]] | None = None,
-    ) -> "EpisodeRecord":
-        """What is kept of an episode.
-
-        Args:
-            episode: As it was played.
-            more: Further numbers beside the task's own.
-            widths: Of each turn, the characters that each token added (`Renderer.widths`); None: tokens are not kept.
-        """
-        turns = []
-        for turn, wide in zip(episode.turns, widths or [()] * len(episode.turns), strict=True):
-            reply = turn.reply
-            mean = round(fmean(reply.logprobs), DIGITS) if reply.logprobs else None
-            each = tuple(round(logprob, TOKEN_DIGITS) + 0.0 for logprob in reply.logprobs) if wide else ()
-            turns.append(
-                TurnRecord(turn.seat, turn.step, reply.text, len(reply.token_ids), mean, reply.finish, each, wide)
-            )
-        return cls(
-            problem=episode.problem.id,
-            players=dict(episode.policies),
-            solved=bool(episode.outcome.solved),
-            effort=dict(episode.outcome.effort),
-            metrics={name: float(value) for name, value in {**episode.outcome.metrics, **more}.items()},
-            turns=tuple(turns),
-            rewards={seat: tuple(rewards) for seat, rewards in episode.rewards.items()},
-        )
-
-    @classmethod
-    def read(cls, item: Mapping[str, Any]) -> "EpisodeRecord":
-        """From a line.
-
-        Raises:
-            KeyError, TypeError: If it is not one.
-        """
-        turns = tuple(TurnRecord(*turn[:6], *map(tuple, turn[6:])) for turn in item["turns"])
-        rewards = {seat: tuple(Reward(*reward) for reward in steps) for seat, steps in item["rewards"].items()}
-        names = ("problem", "players", "solved", "effort", "metrics")
-        return cls(**{name: item[name] for name in names}, turns=turns, rewards=rewards)
-
-    def line(self) -> dict[str, Any]:
-        """As JSON has it; a reward is [team, own, cost], a turn the fields of `TurnRecord`."""
-        return {**vars(self), "rewards": self.earned()}
-
-    def earned(self) -> dict[str, list[list[float]]]:
-        """By seat, [team, own, cost] of each step."""
-        return {seat: [[r.team, r.own, r.cost] for r in rewards] for seat, rewards in self.rewards.items()}
-
-    def total(self, seat: str) -> float:
-        """Undiscounted return of a seat, in units of the reward."""
-        return sum(reward.total for reward in self.rewards[seat])
-
-    def gross(self) -> float:
-        """What the seats earned, team's and own rewards without costs, on average over them."""
-        return fmean(sum(reward.team + reward.own for reward in rewards) for rewards in self.rewards.values())
-
-    def team_reward(self, seat: str) -> float:
-        """The shared part of a seat's return."""
-        return sum(reward.team for reward in self.rewards[seat])
-
-
 def episode_key(setting: Mapping[str, Any], match: str, seats: Mapping[str, str], problem: Problem) -> str:
-    """Under what an episode is kept: a hash of everything that it depends on.
+    """The key of an episode: a hash of everything that it depends on.
 
     Args:
-        setting: Task, limits, split and seed.
+        setting: `Setting.facts()`.
         match: Its name, which is part of every reply's seed.
         seats: By seat, the identity of the policy in it.
         problem: What is played; its data counts, too.
@@ -183,7 +68,7 @@ class Store:
         self._file.close()
 
     def read(self, wanted: Collection[str]) -> dict[str, EpisodeRecord]:
-        """Those of the wanted episodes that are there, by key; what cannot be read is noted, and as if it were not."""
+        """The wanted episodes that are there, by key; unreadable lines are logged and passed over."""
         found: dict[str, EpisodeRecord] = {}
         for path in sorted(self._folder.glob("process-*.jsonl")):
             unreadable = []
@@ -193,7 +78,7 @@ class Store:
                         raise ValueError("no JSON object")
                     if item["key"] in wanted:
                         found.setdefault(item["key"], EpisodeRecord.read(item))
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError):
                     unreadable.append(str(number))
             if unreadable:
                 numbers = ", ".join(unreadable[:5]) + ", ..." * (len(unreadable) > 5)
@@ -204,7 +89,7 @@ class Store:
         return found
 
     def append(self, played: Mapping[str, EpisodeRecord]) -> None:
-        """Keep episodes by their keys; they are with the system when this returns.
+        """Keep episodes by their keys; they are on the disk when this returns.
 
         Raises:
             OSError: If the disk does not take them.

@@ -1,12 +1,12 @@
-"""The model card of an exported policy: what it is, how it was trained, how it did and how it is loaded.
+"""The model card of an exported policy: what it is, how it was trained, its results and how it is loaded.
 
-The header is written by huggingface_hub's `ModelCard`, so that it is one that the hub reads. The numbers are those of
-an evaluation's `results.json`; nothing is computed here, no weights are opened and nothing is sent.
+huggingface_hub's `ModelCard` writes the header, so that the hub can read it. The numbers are those of an evaluation's
+`results.json`; nothing is computed here, no weights are opened and nothing is sent.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from llm_sra.engines.vllm import RANKS
+from llm_sra.evaluation.records import Record, Summary
+from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
 from llm_sra.runs import Run, RunError, read_environment
 
 OBJECTIVE = (
@@ -34,21 +36,6 @@ HEAD = ("seat", "partner", "decoding", "solve rate, 95 % interval", "own return"
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `llm-sra eval` wrote about one run.
-
-    Attributes:
-        records: One per seat, partner and decoding, as in `results.json`.
-        settings: `split`, `seed`, `roster`, and `task_args` if they were others than the run's.
-        missing: By name, why a partner of the roster was not played.
-    """
-
-    records: tuple[Mapping[str, Any], ...]
-    settings: Mapping[str, Any]
-    missing: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Exported:
     """What a card is about.
 
@@ -58,7 +45,8 @@ class Exported:
         rank: Of the adapter.
         merged: Whether it is a plain model.
         where: How others name the export: a repository of the hub, or a folder.
-        evaluation: Of the run; None if it has none.
+        evaluation: What an evaluation says about the run; None if it has none.
+        asked: How its prompts differ from what the base's own chat template writes.
     """
 
     run: Run
@@ -66,7 +54,8 @@ class Exported:
     rank: int
     merged: bool
     where: str
-    evaluation: Evaluation | None
+    evaluation: Summary | None
+    asked: tuple[str, ...] = ()
 
     @property
     def base(self) -> str:
@@ -84,7 +73,7 @@ class Exported:
 
     @property
     def base_shown(self) -> str:
-        """The base model for a reader, to whom a path of the machine that trained says nothing."""
+        """The base model for a reader: without the path of the machine that trained."""
         return self.base_on_hub or f"path/to/{Path(self.base).name}"
 
     @property
@@ -98,13 +87,13 @@ class Exported:
         return tuple(seat for seat, name in self.run.heroes.items() if name == self.policy)
 
     @property
-    def records(self) -> tuple[Mapping[str, Any], ...]:
+    def records(self) -> tuple[Record, ...]:
         """The evaluation's records of the policy's own seats."""
         found = self.evaluation.records if self.evaluation else ()
-        return tuple(record for record in found if record["seat"] in self.seats)
+        return tuple(record for record in found if record.seat in self.seats)
 
 
-def find_evaluation(run: Run, folder: str | Path | None = None) -> Evaluation | None:
+def find_evaluation(run: Run, folder: str | Path | None = None) -> Summary | None:
     """Read what an evaluation says about a run.
 
     Args:
@@ -112,30 +101,30 @@ def find_evaluation(run: Run, folder: str | Path | None = None) -> Evaluation | 
         folder: That `llm-sra eval --out` wrote; None looks into the run's `report`.
 
     Returns:
-        None if no folder was named and the run has no evaluation of its own.
+        The run's part; None if no folder was named and the run has no evaluation of its own.
 
     Raises:
         RunError: If the named folder holds no evaluation of the run, or the file is not one of an evaluation.
     """
-    path = Path(folder or run.path / "report") / "results.json"
-    if not path.is_file():
-        if folder is None:
-            return None
-        raise RunError(f"no {path}: expected an evaluation's folder, as `llm-sra eval --out` writes it")
+    where = Path(folder or run.path / "report")
+    if folder is None and not (where / RESULTS).is_file():
+        return None
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-        held = sorted({record["run"] for record in loaded["records"]})
-        records = tuple(record for record in loaded["records"] if record["run"] == run.name)
-        for record in records:
-            _row(record, loaded.get("settings", {}).get("headline"))
-        missing = {item["partner"]: item["reason"] for item in loaded.get("missing", [])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is not what `llm-sra eval` writes: {type(error).__name__} {error}") from error
+        summary = read_summary(where)
+    except ResultsError as error:
+        raise RunError(str(error)) from error
+    records = tuple(record for record in summary.records if record.run == run.name)
+    headline = summary.settings.get("headline")
+    if headline and any(headline not in record.metrics for record in records):
+        raise RunError(f"{where / RESULTS} is not what `llm-sra eval` writes: a record has no {headline!r}")
     if records:
-        return Evaluation(records, loaded.get("settings", {}), missing)
+        return replace(summary, records=records)
     if folder is None:
         return None
-    raise RunError(f"{path} has no results of {run.name}, but of {', '.join(held) or 'no run'}: name its evaluation")
+    held = sorted({record.run for record in summary.records})
+    raise RunError(
+        f"{where / RESULTS} has no results of {run.name}, but of {', '.join(held) or 'no run'}: name its evaluation"
+    )
 
 
 def model_card(exported: Exported) -> ModelCard:
@@ -162,6 +151,7 @@ def model_card(exported: Exported) -> ModelCard:
         _table(_about(exported)),
         f"## Results\n\n{_results(exported)}",
         f"## Use\n\n{_use(exported)}",
+        _asked(exported),
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),
         "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "
@@ -217,22 +207,22 @@ def _results(exported: Exported) -> str:
     headline = settings.get("headline")
     head = (*HEAD, _cell(headline)) if headline else HEAD
     lines = [_line(head), "|---" * len(head) + "|", *(_row(record, headline) for record in exported.records)]
-    notes = [f"`self-play` is the partner that it was trained beside; the others are the roster's ({played})."]
+    notes = [f"`self-play` is the partner that it was trained with; the others are the roster's ({played})."]
     if evaluation.missing:
         notes.append(f"Of the roster, these could not be played: {', '.join(map(_cell, evaluation.missing))}.")
     return "\n".join(lines) + "\n\n" + " ".join(notes)
 
 
-def _row(record: Mapping[str, Any], headline: str | None) -> str:
+def _row(record: Record, headline: str | None) -> str:
     """A record's line; last the mean of what its task compares agents by, where that is not the solve rate."""
-    low, high = record["solve_rate_ci95"]
+    low, high = record.solve_rate_ci95
     cells = [
-        *(_cell(record[key]) for key in ("seat", "partner", "decoding")),
-        f"{record['solve_rate']:.2f} [{low:.2f}, {high:.2f}]",
-        f"{record['own_return']:.2f}",
-        f"{record['effort_own']:.2f}",
-        str(record["n"]),
-        *([f"{record['metrics'][headline]:.2f}"] if headline else []),
+        *(_cell(value) for value in (record.seat, record.partner, record.decoding)),
+        f"{record.solve_rate:.2f} [{low:.2f}, {high:.2f}]",
+        f"{record.own_return:.2f}",
+        f"{record.effort_own:.2f}",
+        str(record.n),
+        *([f"{record.metrics[headline]:.2f}"] if headline else []),
     ]
     return _line(cells)
 
@@ -248,11 +238,14 @@ def _eval_results(exported: Exported) -> list[EvalResult]:
             dataset_name=exported.task,
             dataset_split=settings.get("split"),
             metric_type="solve_rate",
-            metric_name=f"solve rate as {record['seat']} with {record['partner']}, {record['decoding']}",
-            metric_value=round(float(record["solve_rate"]), 4),
+            metric_name=f"solve rate as {record.seat} with {record.partner}, {record.decoding}",
+            metric_value=round(float(record.solve_rate), 4),
             metric_args={
-                **{key: record[key] for key in ("seat", "partner", "decoding", "n")},
-                "ci95": [round(float(bound), 4) for bound in record["solve_rate_ci95"]],
+                "seat": record.seat,
+                "partner": record.partner,
+                "decoding": record.decoding,
+                "n": record.n,
+                "ci95": [round(float(bound), 4) for bound in record.solve_rate_ci95],
             },
         )
         for record in exported.records
@@ -277,6 +270,17 @@ def _use(exported: Exported) -> str:
         f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={where}\n```\n\n"
         f"vLLM's server then answers requests for the model `{name}`. Other agents on the same base are further "
         "`name=folder` behind `--lora-modules`."
+    )
+
+
+def _asked(exported: Exported) -> str:
+    """How the agent is asked, where that is not as its base is."""
+    if not exported.asked:
+        return ""
+    notes = "; ".join(_cell(note) for note in exported.asked)
+    return (
+        f"The chat template in this folder asks as the training did. It differs from the base model's own: {notes}. "
+        "vLLM takes it with `--chat-template chat_template.jinja`."
     )
 
 

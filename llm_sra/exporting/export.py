@@ -9,6 +9,7 @@ from llm_sra.errors import unknown
 from llm_sra.exporting import hub
 from llm_sra.exporting.cards import Exported, find_evaluation, model_card
 from llm_sra.models.adapters import CARD, read_config
+from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
 from llm_sra.runs import Run, RunError
 
@@ -42,6 +43,7 @@ def export(
         RunError: If the run is not finished, or `out` holds something, or `evaluation` knows nothing of the run.
         UnknownNameError: If the run has no such policy.
         AdapterError: If the policy is not a LoRA adapter in safetensors.
+        TemplateError: If the model cannot be asked as the run's configuration says.
         HubError: If the upload fails; the folder is there then.
     """
     if push_to_hub is not None:
@@ -60,22 +62,17 @@ def export(
         raise unknown("policy", policy, known)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} already holds something: choose a new folder for the export")
-    card = model_card(
-        Exported(
-            run,
-            policy,
-            rank=read_config(run.adapters / policy).r,
-            merged=merge,
-            where=push_to_hub or "path/to/this/folder",
-            evaluation=find_evaluation(run, evaluation),
-        )
-    )
+    rank, shown = read_config(run.adapters / policy).r, find_evaluation(run, evaluation)
     base, tokenizer = load_model(
         str(run.config["model_name_or_path"]),
         dtype=run.config.get("dtype"),
         revision=run.config.get("model_revision"),
         trust_remote_code=bool(run.config.get("trust_remote_code")),
     )
+    template = Renderer.of(tokenizer, run.config).template
+    tokenizer.chat_template = template.alone()  # any chat API asks what the training asked
+    where = push_to_hub or "path/to/this/folder"
+    card = model_card(Exported(run, policy, rank, merge, where, shown, template.notes))
     model = PeftModel.from_pretrained(base, str(run.adapters / policy))
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Uploads an export to the Hugging Face hub. What is in the folder, and that it is whole, is for others to see to."""
+"""Uploads an export to the Hugging Face hub. The folder's content is made and checked elsewhere."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Named LoRA adapters on one frozen base model: create, activate, copy, save, load.
 
-A forward pass uses one adapter, or none (the base). All adapters stay trainable whichever is active, so that the
-optimizer and DistributedDataParallel see the same parameters from beginning to end.
+A forward pass uses one adapter, or none (the base). All adapters stay trainable, whichever is active, so
+that the optimizer and DistributedDataParallel always see the same parameters.
 
 This module does not train, generate or choose names.
 """
@@ -17,20 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils.error import NoMatchingPeftModuleError
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from llm_sra.models.adapter_files import CARD, WEIGHTS, AdapterError, fingerprint, read_card, read_config
+
+__all__ = ["CARD", "WEIGHTS", "AdapterBank", "AdapterError", "fingerprint", "read_card", "read_config"]
+
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-WEIGHTS = "adapter_model.safetensors"
-_SHAPE = ("r", "lora_alpha", "use_rslora", "use_dora")  # what the weights mean nothing without
-CARD = "llm_sra.json"  # what PEFT's own config has no room for
-
-
-class AdapterError(ValueError):
-    """An adapter cannot be used: missing, of another base, or not in the safetensors format."""
+_SHAPE = ("r", "lora_alpha", "use_rslora", "use_dora")  # needed to make sense of the weights
 
 
 class AdapterBank:
@@ -43,12 +41,12 @@ class AdapterBank:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model: PreTrainedModel | PeftModel = model
         self._parameters: dict[str, list[torch.nn.Parameter]] = {}
-        self._silent: set[str] = set()
+        self._internal: set[str] = set()
         self._revisions: Counter[str] = Counter()
 
     @classmethod
     def create(
-        cls, base: PreTrainedModel, names: Sequence[str], config: LoraConfig, seed: int, silent: Sequence[str] = ()
+        cls, base: PreTrainedModel, names: Sequence[str], config: LoraConfig, seed: int, internal: Sequence[str] = ()
     ) -> "AdapterBank":
         """Put new adapters on a base model.
 
@@ -57,22 +55,22 @@ class AdapterBank:
             names: One adapter each; a name's initial weights depend on `seed` and the name alone.
             config: Shape of every adapter.
             seed: Any integer.
-            silent: Further adapters, which engines do not need.
+            internal: Further adapters that engines do not serve, such as those of critics.
         """
         bank = cls(base)
-        for name in (*names, *silent):
+        for name in (*names, *internal):
             with _seeded(f"{seed}/{name}"):
-                bank.add(name, config, speaks=name in names)
+                bank.add(name, config, served=name in names)
         bank.activate(bank.names[0])
         return bank
 
-    def add(self, name: str, config: LoraConfig, speaks: bool = True) -> None:
+    def add(self, name: str, config: LoraConfig, served: bool = True) -> None:
         """Put one more adapter on the base, with fresh weights: it changes nothing yet.
 
         Args:
             name: Of the adapter.
             config: Its shape.
-            speaks: Whether engines are to have it; a critic's stays with the trainer.
+            served: Whether engines serve it; a critic's adapter stays with the trainer.
 
         Raises:
             AdapterError: If the name is taken, or is not of letters, digits, `-` and `_`.
@@ -94,14 +92,14 @@ class AdapterBank:
         else:
             self.model = get_peft_model(self.model, config, adapter_name=name)
         self._parameters[name] = [p for key, p in self.model.named_parameters() if _belongs(key, name)]
-        if not speaks:
-            self._silent.add(name)
+        if not served:
+            self._internal.add(name)
         self._unfreeze()
 
     @property
-    def speakers(self) -> tuple[str, ...]:
-        """Names of the adapters that generate: what engines need."""
-        return tuple(name for name in self.names if name not in self._silent)
+    def served(self) -> tuple[str, ...]:
+        """Names of the adapters that engines serve."""
+        return tuple(name for name in self.names if name not in self._internal)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -177,7 +175,7 @@ class AdapterBank:
         self.touch(name)
 
     def touch(self, *names: str) -> None:
-        """Say that an optimizer changed adapters: engines with copies of their own take new ones."""
+        """Count a change by an optimizer: engines with copies of the weights then load the new ones."""
         self._revisions.update(names)
 
     def revision(self, name: str) -> int:
@@ -193,7 +191,7 @@ class AdapterBank:
         return digest.hexdigest()
 
     def shape(self, name: str) -> dict[str, Any]:
-        """What an adapter's weights mean nothing without: its rank, its scale, how it is applied."""
+        """What is needed to make sense of an adapter's weights: its rank, its scale, how it is applied."""
         self._check(name)
         return {key: getattr(self.model.peft_config[name], key) for key in _SHAPE}
 
@@ -230,8 +228,8 @@ class AdapterBank:
         mine = fingerprint(self.base)
         if card.get("base_fingerprint", mine) != mine:
             raise AdapterError(
-                f"the adapter at {folder} was trained on {config.base_model_name_or_path!r} as its weights were then; "
-                f"those of {self.base.name_or_path!r} are others: load the adapter on the base that it was trained on"
+                f"the adapter at {folder} was trained on {config.base_model_name_or_path!r}, whose weights then differ "
+                f"from those of {self.base.name_or_path!r} now: load the adapter on the base that it was trained on"
             )
         state = load_file(folder / WEIGHTS)
         fresh = name not in self.names
@@ -274,50 +272,10 @@ class AdapterBank:
                 parameter.requires_grad_(True)
 
 
-def read_config(folder: Path) -> LoraConfig:
-    """The configuration of a saved adapter.
-
-    Raises:
-        AdapterError: If the folder is not a LoRA adapter with safetensors weights.
-    """
-    if not folder.is_dir():
-        raise AdapterError(
-            f"{folder} holds no adapter: there is no such folder. If a training makes it, run that first"
-        )
-    if not (folder / "adapter_config.json").is_file():
-        raise AdapterError(f"{folder} holds no adapter: expected adapter_config.json and {WEIGHTS} (PEFT format)")
-    if not (folder / WEIGHTS).is_file():
-        raise AdapterError(
-            f"{folder} holds no {WEIGHTS}: only safetensors are loaded, as other formats can run code when they are "
-            "opened. Save the adapter again with `safe_serialization=True`"
-        )
-    config = PeftConfig.from_pretrained(str(folder))
-    if not isinstance(config, LoraConfig):
-        raise AdapterError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters are supported")
-    return config
-
-
-def fingerprint(base: PreTrainedModel) -> str:
-    """A short hash of a base model's weights, as bfloat16: names, shapes and the first values of each tensor."""
-    digest = hashlib.sha256()
-    for key, parameter in sorted(base.named_parameters()):
-        if "lora_" in key:
-            continue
-        head = parameter.detach().flatten()[:8].to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes()
-        digest.update(f"{key.replace('.base_layer', '')}{tuple(parameter.shape)}".encode() + head)
-    return digest.hexdigest()[:16]
-
-
 def _belongs(key: str, name: str) -> bool:
     """Whether a parameter `....lora_A.<name>.weight` is of this adapter."""
     parts = key.split(".")
     return any(part.startswith("lora_") and after == name for part, after in pairwise(parts))
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """What was kept beside a saved adapter; empty for one that was made elsewhere."""
-    path = folder / CARD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 @contextmanager

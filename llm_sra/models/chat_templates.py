@@ -1,30 +1,34 @@
-"""Chat messages to token ids: the only place that knows chat templates.
+"""Chat messages to token ids: the only place that knows how a model is asked.
 
-The template is asked for the frame around the messages, never shown their text: text is encoded apart from it, as
-plain text. So nothing that an agent says can open a turn, end one, or become a control token. A seat's own replies
-enter as the token ids that were sampled, never re-tokenised.
+The ids are those of the tokenizer's own `apply_chat_template`, but for two things. Text of messages is never to be
+trusted: what in it spells a control token stays text, so nothing that an agent says can open a turn, end one, or become
+a control token. And a seat's own replies enter as the token ids that were sampled, never re-tokenised.
 
-This module does not cut text, choose what a seat sees, or generate.
+The template is asked with marks around each message's text, which say what in its answer is whose. This module does
+not cut text, choose what a seat sees, or generate.
 """
 
-import re
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
+from llm_sra.models.encoding import Encoder
+from llm_sra.models.layouts import Layout, Span, lay_out
+from llm_sra.models.templates import DAY, ChatTemplate, TemplateError
+from llm_sra.models.thoughts import ThoughtTags, opened_thought
+from llm_sra.models.turn_ends import TurnEnds, turn_ends
 from llm_sra.task import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SLOT = "\ue000{}\ue001"  # private-use characters: no template and no task writes them
+logger = logging.getLogger(__name__)
+
 SPAN = 16  # tokens that are decoded together, to see what the last of them adds
-_SLOT_PATTERN = re.compile("\ue000(\\d+)\ue001")
-
-
-class TemplateError(ValueError):
-    """The model's chat template cannot frame the messages of the task."""
+_THOUGHT = "\ue000thought"  # as no template writes it
+_said: set[tuple[str, str]] = set()  # what the log was told of each model
 
 
 class Renderer:
@@ -33,44 +37,73 @@ class Renderer:
     Args:
         tokenizer: A tokenizer with a chat template.
         template_kwargs: Further arguments of the template, such as `enable_thinking`.
+        day: What a template is told that asks for today's date: YYYY-MM-DD.
+
+    Attributes:
+        template: The template, as it is asked.
+        ends: What ends a reply, besides the tokens that model and tokenizer name themselves.
+        opened: How the prompt begins a thought that the reply goes on with; empty if it does not.
 
     Raises:
-        TemplateError: If the tokenizer has no chat template.
+        TemplateError: If the model cannot be asked with this template, whatever the task.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[str, Any] | None = None) -> None:
-        if not tokenizer.chat_template:
-            raise TemplateError(
-                f"the tokenizer of {tokenizer.name_or_path!r} has no chat template: use an instruction-tuned model, or "
-                "set `chat_template` on the tokenizer and save it with the model"
-            )
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", template_kwargs: Mapping[str, Any] | None = None, day: str = DAY
+    ) -> None:
+        self.template = ChatTemplate(tokenizer, template_kwargs, day)
         self.tokenizer = tokenizer
-        self._template_kwargs = dict(template_kwargs or {})
-        added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
-        self._control_ids = frozenset(added.values()) - {tokenizer.unk_token_id}
-        longer_than_one = sorted((text for text in added if len(text) > 1), key=len, reverse=True)
-        self._control = re.compile("|".join(f"(?={re.escape(text)})" for text in longer_than_one) or "(?!)")
-        self._frame = lru_cache(maxsize=1024)(self._frame_uncached)
-        self.encode_text = lru_cache(maxsize=1024)(self._encode_uncached)  # a group's episodes see the same texts
+        self.encoder = Encoder(tokenizer)
+        self.encode_text = self.encoder.plain
+        self._thoughts = ThoughtTags(self.encoder)
+        self._drops_thoughts = False
+        self._layout = lru_cache(maxsize=1024)(self._layout_uncached)
+        self._encode = lru_cache(maxsize=2048)(self._encode_uncached)
+        self._adapt()
+        self.ends: TurnEnds = turn_ends(self.template, self.encoder)
+        self.opened = opened_thought(self.template)
 
-    def _encode_uncached(self, text: str) -> tuple[int, ...]:
-        """Token ids of untrusted text. No added or special token is ever among them (but the unknown token).
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", config: Mapping[str, Any]) -> "Renderer":
+        """As a run's configuration, or a roster's entry, asks: by its `chat_template_kwargs` and `template_date`."""
+        return cls(tokenizer, config.get("chat_template_kwargs"), str(config.get("template_date") or DAY))
 
-        Wherever the text spells an added token it is cut after that token's first character, and the pieces are
-        encoded apart; what a normaliser should still make of them is dropped.
-        """
-        pieces, start = [], 0
-        for match in self._control.finditer(text):
-            pieces.append(text[start : match.start() + 1])
-            start = match.start() + 1
-        pieces.append(text[start:])
-        ids = [
-            index
-            for piece in pieces
-            if piece
-            for index in self.tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        ]
-        return tuple(index for index in ids if index not in self._control_ids)
+    def asks_as(self, config: Mapping[str, Any]) -> bool:
+        """Whether it asks as a configuration does, where that says how."""
+        arguments = config.get("chat_template_kwargs") or self.template.given
+        return self.template.given == arguments and self.template.day == str(
+            config.get("template_date") or self.template.day
+        )
+
+    @property
+    def identity(self) -> list[Any]:
+        """All that prompts depend on besides messages and the tokenizer's words."""
+        day = [self.template.day] if self.template.depends_on_day else []
+        return [self.template.source, self.template.given or None, len(self.tokenizer), *day]
+
+    def _adapt(self) -> None:
+        """Find out what the template takes, and change it where there is one usual way."""
+        user, assistant, system = (Message("user", "word"), Message("assistant", "word"), Message("system", "word"))
+        self._layout_uncached((user,))
+        if not self._takes(system, user, assistant, user):
+            self.template.put_system_first()
+        if not self._takes(user, user):
+            self.template.join_neighbours()
+        for messages in ((user, assistant, user), (system, user)):
+            self._layout_uncached(messages)
+        for what in self.template.adapted:
+            if (self.template.name, what) not in _said:
+                _said.add((self.template.name, what))
+                logger.warning("The chat template of %r is adapted: %s", self.template.name, what)
+        thought = (user, Message("assistant", f"<think>\n{_THOUGHT}\n</think>\n\nword"), user)
+        self._drops_thoughts = _THOUGHT not in self.template.text(thought)
+
+    def _takes(self, *messages: Message) -> bool:
+        try:
+            self._layout_uncached(messages)
+        except TemplateError:
+            return False
+        return True
 
     def single_tokens(self, words: Sequence[str]) -> tuple[int, ...]:
         """Token ids of words that are one token each.
@@ -91,19 +124,22 @@ class Renderer:
         return tuple(ids)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, without special tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        """The text of sampled ids: no special tokens, nor the one that ended the reply; thoughts in `<think>` tags."""
+        return self._thoughts.decode(ids[:-1] if ids and ids[-1] in self.ends.ids else ids)
 
     def widths(self, ids: Sequence[int], text: str) -> tuple[int, ...]:
         """How many characters of a reply each of its sampled ids added.
 
         Args:
             ids: All of them; those that end the reply add nothing.
-            text: The reply. A character that several ids make together is added by the last of them.
+            text: The reply. A character that several ids make together is added by the last of them. The thought's
+                opening, if the prompt has it, counts with the first.
 
         Returns:
             As many as ids, in sum the length of the text; empty if the text is not what the ids say (it was cleaned).
         """
+        opening = len(self.opened) if ids and text.startswith(self.opened) else 0
+        text = text[opening:]
         if not self.decode(ids).startswith(text):
             return ()
         reached = [0]
@@ -117,7 +153,10 @@ class Renderer:
             if count - first > SPAN and "\ufffd" not in (last := self.decode(ids[count - 1 : count])):
                 begin, first = begin + len(said) - len(last), count - 1
         reached[-1] = len(text)
-        return tuple(after - before for before, after in pairwise(reached))
+        widths = [after - before for before, after in pairwise(reached)]
+        if opening:
+            widths[0] += opening
+        return tuple(widths)
 
     def render(self, messages: Sequence[Message], own: Sequence[tuple[str, tuple[int, ...]]] = ()) -> tuple[int, ...]:
         """The prompt for the seat's next reply.
@@ -125,24 +164,81 @@ class Renderer:
         Args:
             messages: What the seat sees.
             own: Text and sampled token ids of the seat's earlier replies, in order. The `assistant` messages are
-                matched with them from the last one backwards; where the text is the same, the sampled ids are used.
+                matched with them from the last one backwards; where the text is the same, and the template shows it as
+                it is, the sampled ids are used.
 
         Returns:
             Token ids, ending where the reply begins.
+
+        Raises:
+            TemplateError: If the template refuses the messages, or does not show one of them.
         """
-        frame = self._frame(tuple(message.role for message in messages))
-        sampled = self._match_own(messages, own)
-        ids = list(frame[0])
-        for position, (message, after) in enumerate(zip(messages, frame[1:], strict=True)):
-            if position in sampled:
-                content = sampled[position]
-                ids.extend(content)
-                # A reply that ended by itself brought its end-of-turn token along: do not write it twice.
-                ids.extend(after[1:] if content and after and content[-1] == after[0] else after)
+        messages = tuple(messages)
+        layout = self._layout(messages)
+        own_ids = self._match_own(messages, own)
+        sampled = {i: ids for i, ids in own_ids.items() if layout.shows(i, messages[i].content)}
+        ids: list[int] = []
+        piece: list[Span] = []
+        white = ""  # the end of a sampled reply, which the template wrote once more
+        for span in layout.spans:
+            if span.message is None or span.message not in sampled:
+                piece.append(Span(span.text.removeprefix(white), span.message))
+                white = ""
+                continue
+            piece = self._up_to_reply(piece, layout.up_to(span.message), messages[: span.message])
+            ids += self._between(ids, piece, layout.mark)
+            ids += sampled[span.message]
+            said = messages[span.message].content
+            piece, white = [], said[len(said.rstrip()) :]
+        return (*ids, *self._between(ids, piece, layout.mark))
+
+    def _layout_uncached(self, messages: tuple[Message, ...]) -> Layout:
+        return lay_out(self.template, self.encoder, messages, self._drops_thoughts)
+
+    def _between(self, before: Sequence[int], piece: list[Span], mark: str) -> tuple[int, ...]:
+        """Ids of what stands before, between or after replies that were sampled."""
+        ids = self._encode(tuple(piece), mark, bool(before))
+        if not before or before[-1] not in self.encoder.control_ids or before[-1] not in ids:
+            return ids
+        # A reply that ended by itself brought its end-of-turn token along: do not write it twice.
+        at = ids.index(before[-1])
+        if self.encoder.control_in(ids[:at]) or self.tokenizer.decode(list(ids[:at])).strip():
+            return ids
+        return ids[at + 1 :]
+
+    def _up_to_reply(self, piece: list[Span], text: str, before: tuple[Message, ...]) -> list[Span]:
+        """What stands before a reply that was sampled: no more white space than where it was asked for.
+
+        Some templates write a space before each reply, but not where a reply begins: there it is the model's to say.
+
+        Args:
+            piece: The end of what stands before the reply.
+            text: All of it.
+            before: The messages that the reply answered.
+        """
+        try:
+            asked = self._layout(before).up_to()
+        except TemplateError:
+            return piece
+        more = text[len(asked) :]
+        if not piece or not text.startswith(asked) or not more.isspace() or not piece[-1].text.endswith(more):
+            return piece
+        return [*piece[:-1], Span(piece[-1].text.removesuffix(more), piece[-1].message)]
+
+    def _encode_uncached(self, piece: tuple[Span, ...], mark: str, continued: bool) -> tuple[int, ...]:
+        """Token ids of a stretch: as one text, if that makes control tokens of nothing but the template's text."""
+        encoder = self.encoder
+        whole = encoder.whole("".join(span.text for span in piece), mark, continued)
+        parts: list[tuple[int, ...]] = []
+        for span in piece:
+            behind = continued or any(parts)
+            if span.message is None:
+                parts.append(encoder.whole(span.text, mark, behind))
             else:
-                ids.extend(self.encode_text(message.content))
-                ids.extend(after)
-        return tuple(ids)
+                parts.append(encoder.plain(span.text.replace(mark, ""), behind))
+        if encoder.control_in(whole) == [index for part in parts for index in encoder.control_in(part)]:
+            return whole
+        return tuple(chain.from_iterable(parts))
 
     @staticmethod
     def _match_own(
@@ -154,20 +250,3 @@ class Renderer:
             for position, (text, ids) in zip(reversed(positions), reversed(own), strict=False)
             if ids and messages[position].content == text
         }
-
-    def _frame_uncached(self, roles: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-        """Token ids of the template before, between and after the contents of messages with these roles."""
-        conversation = [{"role": role, "content": _SLOT.format(i)} for i, role in enumerate(roles)]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=True, **self._template_kwargs
-            )
-        except Exception as error:
-            raise TemplateError(f"the chat template refuses the roles {list(roles)}: {error}") from error
-        pieces = _SLOT_PATTERN.split(text)
-        if [int(slot) for slot in pieces[1::2]] != list(range(len(roles))):
-            raise TemplateError(
-                f"the chat template must show each message once and in order; for the roles {list(roles)} it gave "
-                f"{text!r}"
-            )
-        return tuple(tuple(self.tokenizer(p, add_special_tokens=False)["input_ids"]) for p in pieces[::2])

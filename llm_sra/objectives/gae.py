@@ -1,4 +1,4 @@
-"""Generalised advantage estimation, and what a critic is fitted to.
+"""Generalised advantage estimation, and the loss of a critic.
 
 Source: Schulman et al., *High-Dimensional Continuous Control Using Generalized Advantage Estimation* (arXiv
 1506.02438); the clipped value loss, as in the implementations of PPO (arXiv 1707.06347) that go with the paper.
@@ -12,9 +12,9 @@ def gae(rewards: torch.Tensor, values: torch.Tensor, gamma: float, lam: float) -
 
     Args:
         rewards: (N, T), what each of T decisions brought, in units of the reward; 0 after a sequence's end.
-        values: (N, T), the critic's guess before each decision; 0 after the end, where nothing is to come.
+        values: (N, T), the critic's value before each decision; 0 after the end.
         gamma: Discount from one decision to the next, in [0, 1].
-        lam: λ, in [0, 1]: 0 trusts the critic after one decision, 1 never.
+        lam: λ, in [0, 1]: with 0 the critic's value replaces all but one reward, with 1 it only is a baseline.
 
     Returns:
         (N, T), in units of the reward; 0 after the end. Added to `values`, the returns that a critic is fitted to.
@@ -29,12 +29,12 @@ def gae(rewards: torch.Tensor, values: torch.Tensor, gamma: float, lam: float) -
 
 
 def value_loss(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, clip: float | None) -> torch.Tensor:
-    """Half the squared error of each value; with `clip`, no smaller for having moved further than that from `old`.
+    """Half the squared error of each value; with `clip`, moving further than that from `old` lowers it no more.
 
     Args:
         values: (...), of the critic that is trained.
         old: (...), of the critic before the first update on these episodes.
-        returns: (...), what it is fitted to.
+        returns: (...), its targets.
         clip: Above 0, in units of the reward; None: no clipping.
 
     Returns:

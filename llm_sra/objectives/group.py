@@ -1,21 +1,21 @@
-"""Group-relative advantages: the return less the mean return of the episodes of the same problem and match.
+"""Group-relative advantages: the return minus a baseline of the episodes of the same problem and match.
 
 Source: GRPO, DeepSeekMath (arXiv 2402.03300), without its division by the group's standard deviation, which would
 turn ε and 1/τ into multiples of that deviation and so change the game (Dr. GRPO, arXiv 2503.20783, drops it for
-another reason). The leave-one-out baseline is that of RLOO (arXiv 2402.14740): unbiased, where an episode's own part in
-the mean shrinks its advantage by 1/G and so makes ε and the tether's exact form weigh G / (G - 1) times as much.
+another reason). Baselines are entries of a registry, `baselines`.
 """
 
 from typing import Literal
 
 import torch
 
+from llm_sra.objectives.baselines import BASELINES
+
 Scale = Literal["none", "group", "batch"]
-Baseline = Literal["mean", "leave_one_out"]
 
 
 def group_advantages(
-    returns: torch.Tensor, scale: Scale = "none", batch_std: float | None = None, baseline: Baseline = "mean"
+    returns: torch.Tensor, scale: Scale = "none", batch_std: float | None = None, baseline: str = "mean"
 ) -> torch.Tensor:
     """Advantages of episodes that are compared with each other.
 
@@ -24,7 +24,7 @@ def group_advantages(
         scale: `none` keeps the units. `group` divides by each group's standard deviation, `batch` by `batch_std`;
             both change the game that is solved (see the module).
         batch_std: Standard deviation of all returns of the batch, over all processes; needed for `batch`.
-        baseline: What a return is compared with: the `mean` of its group, or of the group's others (`leave_one_out`).
+        baseline: What a return is compared with: the name of an entry of `BASELINES`.
 
     Returns:
         (groups, G); each group sums to zero.
@@ -34,9 +34,7 @@ def group_advantages(
     """
     if returns.ndim != 2 or returns.shape[1] < 2:
         raise ValueError(f"expected returns of shape (groups, G) with G of 2 or more, got {tuple(returns.shape)}")
-    centred = returns - returns.mean(dim=1, keepdim=True)
-    if baseline == "leave_one_out":
-        centred = centred * returns.shape[1] / (returns.shape[1] - 1)
+    centred = BASELINES[baseline].centre(returns)
     if scale == "none":
         return centred
     if scale == "group":

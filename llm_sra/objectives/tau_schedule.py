@@ -1,12 +1,12 @@
-"""How strong the tether is at each step: constant, in a line, or whatever holds the adversaries at a target divergence.
+"""τ at each step: constant, along a line, or controlled so that adversaries stay at a target divergence.
 
 Source of the last: Ziegler et al., *Fine-Tuning Language Models from Human Preferences* (arXiv 1909.08593), section
 2.2, a proportional controller of the weight of a KL penalty, here 1/τ.
 """
 
-from typing import Any
+from typing import Any, Literal
 
-SCHEDULES = ("constant", "linear", "target_kl")
+Schedule = Literal["constant", "linear", "target_kl"]
 GAIN, LARGEST_ERROR = 0.1, 0.2
 
 
@@ -14,14 +14,16 @@ class TauSchedule:
     """The degree of risk aversion of a training, step by step.
 
     Args:
-        kind: One of `SCHEDULES`.
-        tau: The constant; where the line ends; where the controller begins.
-        start: Where the line begins, above 0.
-        steps: How many steps the line takes; it stays at `tau` after them.
+        kind: See `Schedule`.
+        tau: The constant; the end of the line; the start of the controller.
+        start: The start of the line, above 0.
+        steps: Length of the line; after it τ stays at `tau`.
         target: Mean divergence of adversaries from their partners, in nats an episode, for `target_kl`.
     """
 
-    def __init__(self, kind: str, tau: float, start: float = 0.0, steps: int = 1, target: float | None = None) -> None:
+    def __init__(
+        self, kind: Schedule, tau: float, start: float = 0.0, steps: int = 1, target: float | None = None
+    ) -> None:
         self._kind, self._tau, self._start, self._steps, self._target = kind, tau, start, steps, target
 
     def at(self, step: int) -> float:
@@ -31,7 +33,7 @@ class TauSchedule:
         return self._tau
 
     def observe(self, divergence: float) -> None:
-        """Take in a step's mean divergence, in nats: where it is too large, the tether grows, and τ falls."""
+        """Take in a step's mean divergence, in nats: if it is too large, the tether grows and τ falls."""
         if self._kind == "target_kl":
             assert self._target is not None
             error = min(max(divergence / self._target - 1, -LARGEST_ERROR), LARGEST_ERROR)
@@ -42,5 +44,5 @@ class TauSchedule:
         return {"tau": self._tau} if self._kind == "target_kl" else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Continue where `state_dict` was taken."""
         self._tau = state.get("tau", self._tau)

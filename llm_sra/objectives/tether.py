@@ -4,7 +4,42 @@ Source: SRPO (arXiv 2602.21515). The adversary φ of hero i maximises E[-R_i] - 
 partner. The KL is of whole replies: a sum over the adversary's own tokens of an episode.
 """
 
+from dataclasses import dataclass
+from typing import TypeVar
+
 import torch
+
+Nats = TypeVar("Nats", float, torch.Tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Tether:
+    """How strongly adversaries are tied to their live partners, and where they pay for it.
+
+    Attributes:
+        tau: Degree of risk aversion, above 0; one nat costs 1/τ units of the reward. `inf`: no tether.
+        in_reward: KL(φ ‖ π), sampled, in the adversary's reward. Else KL(π ‖ φ), exact, in its loss.
+    """
+
+    tau: float
+    in_reward: bool = True
+
+    def cost(self, nats: Nats) -> Nats:
+        """Divergence in nats to units of the reward."""
+        return nats / self.tau
+
+    def reward_cost(self, nats: Nats) -> Nats:
+        """What a divergence in nats takes from the reward, in its units: 0 where the tether is in the loss."""
+        return self.cost(nats) if self.in_reward else 0.0 * nats
+
+    def adversary_return(self, hero_return: torch.Tensor, nats: torch.Tensor) -> torch.Tensor:
+        """(E,) returns of an adversary; see `tethered_return`.
+
+        Args:
+            hero_return: (E,), R_i, in units of the reward.
+            nats: (E,), Σ (log φ - log π) over all that the adversary said in the episode.
+        """
+        return tethered_return(hero_return, nats if self.in_reward else 0.0 * nats, torch.zeros(()), self.tau)
 
 
 def tethered_return(
@@ -25,17 +60,17 @@ def tethered_return(
         (E,), in units of the reward.
 
     Raises:
-        ValueError: If τ is not above 0: at τ = 0 the live partner itself sits in the seat, and there is no adversary.
+        ValueError: If τ is not above 0: at τ = 0 the live partner takes the adversary's seat.
     """
     if tau <= 0:
-        raise ValueError(f"an adversary needs tau above 0, got {tau}; at 0 the live partner itself is seated")
+        raise ValueError(f"an adversary needs tau above 0, got {tau}; with 0 the live partner takes its seat")
     return -hero_return - (adversary_logprobs - partner_logprobs) / tau
 
 
 def exact_tether(partner_logits: torch.Tensor, adversary_logits: torch.Tensor) -> torch.Tensor:
     """The other direction, KL(π ‖ φ), exact over the vocabulary at each token.
 
-    It asks only that φ keeps some mass where π has mass, while KL(φ ‖ π) forbids φ what π never does.
+    It only demands that φ keeps some mass where π has mass; KL(φ ‖ π) forbids φ what π never does.
 
     Args:
         partner_logits: (B, T, V), of the live partner π; no gradient flows into them.

@@ -1,4 +1,4 @@
-"""Which of a seat's turns an episode's rewards come after."""
+"""Rewards of an episode by the turns of a seat."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,10 +7,10 @@ import torch
 
 
 def turn_rewards(rewards: Sequence[float], steps: Sequence[int]) -> torch.Tensor:
-    """What each turn brought: the rewards from its own step on, up to the seat's next turn.
+    """The reward of each turn: all rewards from its own step on, up to the seat's next turn.
 
-    What came before the first turn is no turn's doing and is left out. A seat may have none: an episode can end before
-    it is asked.
+    Rewards before the first turn belong to no turn and are left out. A seat may have no turns: an episode can end
+    before it acts.
 
     Args:
         rewards: One for each step of the episode, in units of the reward.
@@ -24,5 +24,5 @@ def turn_rewards(rewards: Sequence[float], steps: Sequence[int]) -> torch.Tensor
 
 
 def returns_to_go(rewards: torch.Tensor) -> torch.Tensor:
-    """(K,) sums of what each turn and those after it brought."""
+    """(K,) sums of the rewards of each turn and those after it."""
     return rewards.flip(0).cumsum(0).flip(0)

@@ -1,1 +1,1 @@
-"""Partners: rosters, the loader that turns their entries into policies, and what tells policies apart."""
+"""Partners: rosters, the loader that turns their entries into policies, and the identity of a policy."""

@@ -1,7 +1,7 @@
-"""What sits in a seat, by its content: equal identities play alike, whatever the file, the folder or the name.
+"""Identifies policies by their content: equal identities play alike, whatever their file, folder or name.
 
-Weights are told apart by a hash of them, scripts by their source, recordings by what they say. What an engine's policy
-plays on is `loader`'s to say. Names of runs and rosters are not known here.
+Weights count by a hash of them, scripts by their source, recordings by what they say. `loader` describes the engine and
+the adapter of an engine's policy. Names of runs and rosters are not known here.
 """
 
 import hashlib
@@ -24,19 +24,21 @@ def digest(value: Any) -> str:
 
 
 def describe(policy: Policy, on_engine: Callable[[EnginePolicy], Facts]) -> Facts:
-    """Everything that a policy's replies depend on, apart from what it sees and its chance.
+    """Everything that a policy's replies depend on, apart from what it sees and its seeds.
+
+    The keys `luck` and `warmth` are those of earlier versions: episodes in existing stores are found by their hashes.
 
     Args:
         policy: Decoded as it will play.
-        on_engine: Says what an engine's policy plays on: the base, the adapter, the kind of engine.
+        on_engine: Describes what an engine's policy plays on: the base, the adapter, the kind of engine.
     """
     if isinstance(policy, EnginePolicy):
-        return {**on_engine(policy), "sampling": _plain(policy.sampling), "fixed_seed": policy.fixed_seed}
+        return {**on_engine(policy), "sampling": _plain(policy.sampling), "luck": policy.fixed_seed}
     if isinstance(policy, Wrapper):
         return {"of": describe(policy.inner, on_engine), **policy.settings}
     if isinstance(policy, Endpoint):
         asked = {"url": policy.client.url, "model": policy.model, "max_tokens": policy.max_tokens, "stop": policy.stop}
-        return {**asked, "temperature": policy.temperature, "sampling": _plain(policy.sampling)}
+        return {**asked, "warmth": policy.temperature, "sampling": _plain(policy.sampling)}
     if isinstance(policy, Recorded):
         return {"recorded": digest(policy.recorded)}
     if isinstance(policy, Scripted):

@@ -1,6 +1,6 @@
-"""Loads what sits at the table: the agents of runs, and the partners of rosters, each kind in its own way.
+"""Loads what can sit in a seat: the agents of runs, and the partners of rosters, each kind in its own way.
 
-Each base model is loaded once, and every adapter onto its own base. What is played, and counted, is not known here.
+Each base model is loaded once, and every adapter onto its own base. What is played and counted is not known here.
 """
 
 import hashlib
@@ -16,26 +16,28 @@ import torch
 from llm_sra.engines import Engine, EngineOptions, make_engine
 from llm_sra.errors import NoFileError
 from llm_sra.models.adapters import AdapterBank, AdapterError, fingerprint, read_card, read_config
-from llm_sra.models.chat_templates import Renderer, TemplateError
+from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import ModelError, load_model
+from llm_sra.models.templates import DAY, TemplateError
 from llm_sra.partners.identity import Facts, describe, digest
-from llm_sra.partners.rosters import Entry, RosterError
+from llm_sra.partners.rosters import ASKED, Entry, RosterError
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted, UnavailableError
 from llm_sra.registry import load_partner
 from llm_sra.runs import Run
 from llm_sra.task import Task
 
-CANNOT_BE_HAD = (UnavailableError, NoFileError, ModelError, AdapterError, TemplateError)  # what a partner may raise
+# What `PolicyLoader.partner` raises for a partner without which the others can be played.
+UNAVAILABLE = (UnavailableError, NoFileError, ModelError, AdapterError, TemplateError)
 
 
 @dataclass(frozen=True)
-class Agents:
-    """The policies of one run, ready to be seated.
+class Team:
+    """The agents of one run, ready to be seated.
 
     Attributes:
         run: Name of the run.
         arm: Its objective.
-        heroes: Adapter of each seat, as the engine knows it.
+        heroes: By seat, the name of the adapter in the engine; None: the base model.
         engine: Name of the engine.
     """
 
@@ -52,7 +54,7 @@ class PolicyLoader:
         task: What is played.
         options: The engine of the runs' agents; models that are partners are played by transformers.
         max_reply_tokens: Token limit of a reply, for endpoints; the task's own if None.
-        live: The policy of each seat that is being trained, for `live` partners that are given no others.
+        live: The policy of each seat in training, for `live` partners; `partner` may be given others.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class PolicyLoader:
         self._max_reply_tokens = max_reply_tokens or task.max_reply_tokens
         self._banks: dict[str, AdapterBank] = {}
         self._facts: dict[str, Facts] = {}
-        self._lent: set[str] = set()
+        self._callers: set[str] = set()
         self._clients: list[ChatClient] = []
 
     def __enter__(self) -> "PolicyLoader":
@@ -79,41 +81,41 @@ class PolicyLoader:
     def close(self) -> None:
         """Stop the engines, and close the connections to endpoints."""
         for name, engine in self.engines.items():
-            if name not in self._lent:
+            if name not in self._callers:
                 engine.close()
         for client in self._clients:
             client.close()
 
-    def lend(self, name: str, engine: Engine, bank: AdapterBank) -> None:
-        """Use an engine, under this name, for adapters on its base; who lends it closes it."""
+    def add_engine(self, name: str, engine: Engine, bank: AdapterBank) -> None:
+        """Use an engine of the caller, under this name, for adapters on its base; `close` leaves it open."""
         self.engines[name], self._banks[name] = engine, bank
-        self._lent.add(name)
+        self._callers.add(name)
 
-    def agents(self, run: Run) -> Agents:
-        """The heroes of a run."""
+    def team(self, run: Run) -> Team:
+        """The agents of a run."""
         engine = self._engine(str(run.config["model_name_or_path"]), run.config, self._options)
         heroes = {seat: self._load(engine, run.adapters / name) for seat, name in run.heroes.items()}
-        return Agents(run.name, str(run.config["arm"]), heroes, engine)
+        return Team(run.name, str(run.config["arm"]), heroes, engine)
 
     def partner(self, entry: Entry, live: Mapping[str, EnginePolicy] | None = None) -> dict[str, Policy]:
         """The policy of a roster's entry for each seat.
 
         Args:
             entry: Of the roster.
-            live: The policy of each seat that a `live` partner is.
+            live: The policy of each seat for a `live` partner: the agents that it was trained with.
 
-        Endpoints are not asked here: whether one can be had turns out at its first reply, as all may be in its cache.
+        Endpoints are not asked here: the first reply shows whether one is available, as its cache may hold all replies.
 
         Raises:
             UnavailableError, NoFileError, ModelError, AdapterError, TemplateError: If its file or model is missing, or
-                cannot be used: `CANNOT_BE_HAD`.
-            UnknownNameError, ValueError, PolicyError: If the roster asks for what there is not.
+                cannot be used: one of `UNAVAILABLE`.
+            UnknownNameError, ValueError, PolicyError: If the roster names something that does not exist.
         """
         if entry.kind == "live":
             live = live or self._live
             if live is None:
                 raise RosterError(
-                    f"partner {entry.name!r} is of kind live: the partner that was trained beside, and nobody was"
+                    f"partner {entry.name!r} has kind `live`, which needs the partner from training; this run has none"
                 )
             return {seat: replace(policy, name=entry.name, **entry.options) for seat, policy in live.items()}
         if entry.kind == "adapter":
@@ -125,11 +127,11 @@ class PolicyLoader:
         return dict.fromkeys(self.task.seats, self._for_any_seat(entry))
 
     def identity(self, policy: Policy) -> str:
-        """A short hash of what a policy is: the same for equal weights, scripts and settings, wherever they lie."""
+        """A short hash of a policy's content: the same for equal weights, scripts and settings, in whatever folder."""
         return digest(describe(policy, self._on_engine))
 
     def _on_engine(self, policy: EnginePolicy) -> Facts:
-        """What a policy plays on: the base's weights and template, the engine, and the adapter's weights."""
+        """An engine's policy: the base's weights and template, the engine, and the adapter's weights."""
         bank = self._banks[policy.engine]
         if policy.adapter is None:
             return self._facts[policy.engine]
@@ -166,7 +168,7 @@ class PolicyLoader:
         """Engine for a saved adapter: one whose base has the weights it was trained on, else one of its own base."""
         trained_on = read_card(folder).get("base_fingerprint")
         for name, bank in self._banks.items():
-            if fingerprint(bank.base) == trained_on:
+            if fingerprint(bank.base) == trained_on and self.engines[name].renderer.asks_as(options):
                 return name
         return self._engine(str(options.get("base") or read_config(folder).base_model_name_or_path), options)
 
@@ -180,7 +182,9 @@ class PolicyLoader:
 
     def _engine(self, base: str, config: Mapping[str, Any], options: EngineOptions = EngineOptions()) -> str:
         """Name of the engine for a base model, loaded once for each way of loading it."""
-        how = {key: config[key] for key in ("dtype", "model_revision", "chat_template_kwargs") if config.get(key)}
+        how = {key: config[key] for key in ("dtype", "model_revision", *ASKED) if config.get(key)}
+        if how.get("template_date") == DAY:
+            del how["template_date"]
         name = f"{base} {json.dumps(how, sort_keys=True)}"
         if name not in self.engines:
             generates_here = options.kind == "transformers"
@@ -191,14 +195,14 @@ class PolicyLoader:
                 trust_remote_code=bool(config.get("trust_remote_code")),
                 device="cuda" if generates_here and torch.cuda.is_available() else "cpu",
             )
-            bank, renderer = AdapterBank(model), Renderer(tokenizer, config.get("chat_template_kwargs"))
+            bank, renderer = AdapterBank(model), Renderer.of(tokenizer, config)
             if generates_here:
                 options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
             self.engines[name], self._banks[name] = make_engine(options, bank, renderer), bank
             self._facts[name] = {
                 "base": fingerprint(bank.base),
                 "dtype": str(bank.base.dtype),
-                "template": [tokenizer.chat_template, config.get("chat_template_kwargs"), len(tokenizer)],
+                "template": renderer.identity,
                 "engine": options.kind,
                 "context": self.engines[name].context_length,
             }

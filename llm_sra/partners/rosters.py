@@ -4,6 +4,7 @@
       - {name: lazy, kind: scripted, policy: lazy}                # of the task, path/to/file.py:Class or module:Class
       - {name: other-run, kind: adapter, policy: ./agents/{seat}} # an adapter of any base; {seat}: one per seat
       - {name: stranger, kind: model, policy: ../models/other}    # a Hugging Face model, own tokenizer and template
+      - {name: quick, kind: model, policy: Qwen/Qwen3-0.6B, chat_template_kwargs: {enable_thinking: false}}
       - name: hosted                                              # a model on any OpenAI-compatible server
         kind: endpoint
         policy: qwen/qwen3-4b                                     # as the server calls it
@@ -14,14 +15,15 @@
         cache: cache/qwen3-4b.jsonl
       - {name: written, kind: recorded, policy: replies.jsonl, field: reply}  # replays what was once said
       - {name: deaf, kind: perturbed, of: {kind: scripted, policy: diligent}, how: drop, probability: 0.3, seed: 1}
-      - {name: own, kind: live}  # the partner that is, or was, trained beside; in a training alone also `seeds: 3`
+      - {name: own, kind: live}  # the agent's partner from training; a training's roster may add `seeds: 3`
 
-Paths are relative to the roster. How a partner takes its seat is `loader`'s part.
+Paths are relative to the roster. `loader` turns entries into policies.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,7 +36,7 @@ from llm_sra.registry import find_roster
 
 SELF_PLAY = "self-play"
 ALWAYS = ("name", "kind", "policy")
-NAMELESS = ("live", "perturbed")  # kinds without a policy of their own
+WITHOUT_POLICY = ("live", "perturbed")  # kinds of entries that have no key `policy`
 
 
 class RosterError(ValueError):
@@ -59,7 +61,7 @@ class Entry:
 
     @property
     def innermost(self) -> "Entry":
-        """Who answers, if it is perturbed; else itself."""
+        """The entry inside all perturbations; itself if it is not perturbed."""
         return self.options["of"].innermost if self.kind == "perturbed" else self
 
 
@@ -84,6 +86,21 @@ def _is_url(value: Any) -> bool:
         return False
 
 
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    return value is None or isinstance(value, str | bool) or _is_number(value)
+
+
+def _is_day(value: Any) -> bool:
+    try:
+        return bool(date.fromisoformat(str(value)))
+    except ValueError:
+        return False
+
+
 def _are_patterns(value: Any) -> bool:
     if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
         return False
@@ -100,12 +117,20 @@ NAMED = _Key(TEXT.expected, TEXT.fits, required=True)
 FLAG = _Key("true or false", lambda value: isinstance(value, bool))
 WHOLE = _Key("a whole number", lambda value: type(value) is int)
 COUNT = _Key("a whole number of 1 or more", lambda value: type(value) is int and value >= 1)
+ARGUMENTS = _Key(
+    "a mapping of names to plain values, such as {enable_thinking: false} or {date_string: 26 Jul 2024}",
+    lambda value: (
+        isinstance(value, dict) and all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    ),
+)
+DAY = _Key("a date, YYYY-MM-DD", _is_day)
+ASKED = {"chat_template_kwargs": ARGUMENTS, "template_date": DAY}
 POSITIVE = _Key("a number above 0", lambda value: _is_number(value) and value > 0)
 
 KINDS: Mapping[str, Mapping[str, _Key]] = {
     "scripted": {},
-    "adapter": {"base": TEXT},
-    "model": {"dtype": TEXT, "trust_remote_code": FLAG},
+    "adapter": {"base": TEXT, **ASKED},
+    "model": {"dtype": TEXT, "trust_remote_code": FLAG, **ASKED},
     "endpoint": {
         "base_url": _Key("http(s)://host..., without a name or password in it", _is_url, required=True),
         "key_env": _Key("an environment variable's name", lambda v: isinstance(v, str) and v.isidentifier()),
@@ -134,7 +159,7 @@ KINDS: Mapping[str, Mapping[str, _Key]] = {
         "text": _Key("text", lambda value: isinstance(value, str)),
     },
 }
-SECRET = ("base_url", "key_env")  # a password or a key may stand there by mistake: not to be shown
+SECRET = ("base_url", "key_env")  # may hold a password or a key by mistake, so errors do not show their values
 
 
 def read_roster(roster: str | Path) -> list[Entry]:
@@ -165,7 +190,7 @@ def read_roster(roster: str | Path) -> list[Entry]:
 
 def _entry(item: Any, path: Path) -> Entry:
     perturbed = isinstance(item, dict) and item.get("kind") == "perturbed"
-    always = ("name", "kind") if isinstance(item, dict) and item.get("kind") in NAMELESS else ALWAYS
+    always = ("name", "kind") if isinstance(item, dict) and item.get("kind") in WITHOUT_POLICY else ALWAYS
     if not isinstance(item, dict) or not set(always) <= set(item):
         raise RosterError(f"{path}: each partner needs name, kind and policy, got {item!r}")
     kind, where = str(item["kind"]), f"{path}, partner {item['name']!r}"
@@ -177,6 +202,8 @@ def _entry(item: Any, path: Path) -> Entry:
     _check(options, kind, where, always)
     if "base" in options:
         options["base"] = _model(path.parent, options["base"])
+    if "template_date" in options:
+        options["template_date"] = str(options["template_date"])  # YAML makes a date of it
     if "cache" in options:
         options["cache"] = str((path.parent / options["cache"]).resolve())
     if perturbed:
@@ -185,7 +212,7 @@ def _entry(item: Any, path: Path) -> Entry:
 
 
 def _with_seeds(entry: Entry) -> list[Entry]:
-    """A live partner with several seeds is as many partners, each with a seed of its own."""
+    """A live partner with `seeds: 3` is three partners, each with a fixed seed of its own."""
     count = entry.options.get("seeds") if entry.kind == "live" else None
     if count is None:
         return [entry]

@@ -1,6 +1,6 @@
-"""What can sit in a seat: a name that an engine understands, a pure function of text, or one of these perturbed.
+"""What can sit in a seat: a model that an engine runs, a pure function of text, or one of these perturbed.
 
-This package does not play, generate or score: `play` asks policies for replies and engines for tokens.
+This package does not play, generate or score: `playing` asks policies for replies and engines for tokens.
 """
 
 from llm_sra.policies.base import (

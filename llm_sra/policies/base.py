@@ -14,7 +14,7 @@ class PolicyError(UserError):
 
 
 class UnavailableError(PolicyError):
-    """A partner cannot be had, or not any longer: its server, its file or its budget. Others can go on without it.
+    """A partner is not available, or no longer: its server, its file or its budget. Play goes on without it.
 
     Attributes:
         seated: The policies of matches that `play` could not get a reply from.
@@ -25,7 +25,7 @@ class UnavailableError(PolicyError):
 
 @dataclass(frozen=True, slots=True)
 class EnginePolicy:
-    """A policy that is a name: `play` sends its prompts to an engine.
+    """A model, by name: `play` sends its prompts to an engine.
 
     Attributes:
         name: Shown in transcripts and results.
@@ -96,7 +96,7 @@ class Wrapper(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that its replies depend on beside the inner policy."""
+        """All that its replies depend on apart from the inner policy."""
 
     @property
     def keeps_tokens(self) -> bool:

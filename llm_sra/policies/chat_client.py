@@ -1,10 +1,9 @@
-"""Asks a server for chat completions: concurrently, with retries, within limits, and never twice for the same thing.
+"""Asks a server for chat completions: concurrently, with retries, within limits, and never twice for the same reply.
 
-What a server answers is data that is not trusted: it is read up to a limit, redirects are not followed, and the key
-stands in no error, no reply and no file.
+Answers are untrusted data: they are read up to a limit, redirects are not followed, and the key appears in no error, no
+reply and no file.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -12,17 +11,16 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import httpx
 
 from llm_sra.policies.base import UnavailableError
 from llm_sra.policies.limits import RateLimit, TokenBudget
+from llm_sra.policies.question import Question
 from llm_sra.policies.reply_cache import ReplyCache
-from llm_sra.task import Message, Sampling
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts
 LONGEST_REQUESTED_PAUSE = 300.0  # seconds, by Retry-After
@@ -34,53 +32,12 @@ BUSY = (408, 409, 425, 429)  # worth another attempt, as is everything from 500 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What decides a reply, together with the server's address.
-
-    Attributes:
-        model: As the server calls it.
-        messages: The conversation.
-        sampling: How tokens are drawn.
-        seed: In [0, 2**31); None for greedy replies.
-        max_tokens: Longest reply.
-        stop: Strings that end it.
-    """
-
-    model: str
-    messages: tuple[Message, ...]
-    sampling: Sampling
-    seed: int | None
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-
-    def key(self, base_url: str) -> str:
-        """Names the reply in a cache."""
-        content = json.dumps([base_url, asdict(self)], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
-
-    def body(self) -> bytes:
-        """The request, in OpenAI's form."""
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": [message.as_dict() for message in self.messages],
-            "temperature": self.sampling.temperature,
-            "top_p": self.sampling.top_p,
-            "max_tokens": self.max_tokens,
-        }
-        if self.seed is not None:
-            body["seed"] = self.seed
-        if self.stop:
-            body["stop"] = list(self.stop)
-        return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-
-
 class _TryAgainError(Exception):
-    """The server may do better in a moment.
+    """The request failed, and another attempt may succeed.
 
     Args:
-        reason: What it did.
-        pause: Seconds that it asks to wait; None: as we like.
+        reason: What the server did.
+        pause: Seconds that it asks to wait; None: it names none.
         generated: Whether it may have generated a reply, and count it.
     """
 
@@ -124,7 +81,7 @@ class ChatClient:
         self._key_env, self._key = key_env, _key(key_env)
         self._cache = ReplyCache(cache)
         self._stopped = threading.Event()  # wakes those who wait
-        self._gone: str | None = None  # why nobody needs to ask any more
+        self._gone: str | None = None  # why no more requests are sent
         self._rate = RateLimit(requests_per_minute, self._stopped.wait)
         self._budget = TokenBudget(token_budget)
         self._limit = token_budget
@@ -288,7 +245,7 @@ class ChatClient:
         return name.startswith(asked) or name.endswith(f"/{asked}") or asked.endswith(f"/{name}")
 
     def _give_up(self, reason: str) -> NoReturn:
-        """Raises, here and for everybody who asks from now on."""
+        """Raises, now and at every later request."""
         self._gone = self._gone or self._redacted(reason)
         self._stopped.set()
         raise UnavailableError(self._gone)

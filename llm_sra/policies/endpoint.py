@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from llm_sra.policies.base import UnavailableError
-from llm_sra.policies.chat_client import ChatClient, Question
+from llm_sra.policies.chat_client import ChatClient
+from llm_sra.policies.question import Question
 from llm_sra.task import Message, Sampling
 
 
@@ -23,7 +24,7 @@ class Endpoint:
         client: How the server is asked; several policies may share one, and with it its limits and its cache.
         max_tokens: Longest reply.
         stop: Strings that end a reply; not part of it.
-        temperature: What stands for temperature 1: what `decoded` takes for sampling that is not greedy.
+        temperature: Used where `decoded` is asked for temperature 1.
         sampling: How tokens are drawn; `top_k` is left to the server, as the protocol does not know it. At temperature
             0 no seed is sent.
     """

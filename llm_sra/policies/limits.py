@@ -1,4 +1,4 @@
-"""What holds a client back: requests a minute, pauses that a server asks for, and a budget of tokens. Thread-safe."""
+"""Limits of a client: requests a minute, pauses that a server asks for, and a budget of tokens. Thread-safe."""
 
 import threading
 import time
@@ -35,7 +35,7 @@ class RateLimit:
 
 
 class TokenBudget:
-    """Counts tokens, and says no before they would be more than allowed.
+    """Counts tokens, and refuses a request that could exceed the limit.
 
     Args:
         limit: Prompts and replies together; None: no limit.

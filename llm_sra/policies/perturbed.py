@@ -1,4 +1,4 @@
-"""Partners that something happens to: another policy's reply is dropped, replaced, cut, falsified, repeated, shuffled.
+"""Perturbed partners: another policy's reply is dropped, replaced, cut, falsified, repeated or shuffled.
 
 `play` gets the inner policy's reply, from an engine or as text, and `Perturbed` changes its text. It does not read the
 reply as an answer to anything: a task's own notation is not known here.
@@ -121,7 +121,7 @@ class Perturbed:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that its replies depend on beside the inner policy."""
+        """All that its replies depend on apart from the inner policy."""
         return {key: getattr(self, key) for key in ("how", "probability", "seed", "temperature", "text")}
 
     @property

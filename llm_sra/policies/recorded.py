@@ -1,4 +1,4 @@
-"""Partners that replay what somebody once wrote: one reply for each problem, found by its question."""
+"""Partners that replay recorded replies: one for each problem, found by the problem's question."""
 
 import json
 import random
@@ -14,14 +14,14 @@ from llm_sra.task import Message
 class Recorded:
     """Says at every turn what was recorded for the problem in question.
 
-    The problem is told by its question, which the first user message that the seat sees must contain as it was
-    recorded; of several questions in it the first one counts, and of those that begin there the longest.
+    The problem is found by its question, which must stand as recorded in the first user message that the seat sees; of
+    several questions in it the first one counts, and of those that begin at the same place the longest.
 
     Args:
         name: Shown in transcripts and results.
         path: One JSON object per line.
-        field: Where in it the reply stands; a point leads into an object (`6b_finetuning.solution`).
-        key: Where the question stands.
+        field: Key of the reply; a dot leads into an object (`6b_finetuning.solution`).
+        key: Key of the question.
         rewrite: Regular expressions and what to put in their place, applied to every reply in this order.
 
     Raises:
@@ -99,11 +99,11 @@ def _text(row: Mapping[str, Any], field: str, place: str) -> str:
 
 
 def _at(row: Any, field: str) -> Any:
-    """What stands at a field; None if nothing does. Keys may hold points themselves."""
+    """The value of a field; None if there is none. Keys may contain dots themselves."""
     if not isinstance(row, Mapping) or field in row:
         return row.get(field) if isinstance(row, Mapping) else None
-    points = [place for place, letter in enumerate(field) if letter == "."]
-    return next((_at(row[field[:at]], field[at + 1 :]) for at in points if field[:at] in row), None)
+    dots = [place for place, letter in enumerate(field) if letter == "."]
+    return next((_at(row[field[:at]], field[at + 1 :]) for at in dots if field[:at] in row), None)
 
 
 def _paths(row: Mapping[str, Any], before: str = "") -> list[str]:

@@ -1,16 +1,19 @@
 """Arms: which matches a training plays, and what each policy in them is trained for.
 
-All arms share everything but this: episodes per step, prompts, rewards, estimator. Here it is said who sits where.
+Arms differ in nothing else: they share episodes per step, prompts, rewards and estimator.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from llm_sra.policies.base import EnginePolicy, Match, Policy
 from llm_sra.task import Sampling
 
-ARMS = ("ippo", "srpo", "adversary", "fcp", "untrained")
+ArmName = Literal["ippo", "srpo", "adversary", "fcp", "untrained"]
+Sharing = Literal["seat", "shared"]
+ARMS: tuple[str, ...] = get_args(ArmName)
 LIVE = "live"  # the match in which all heroes play together
 Partners = Mapping[str, Mapping[str, Policy]]  # by name, then by seat
 
@@ -21,7 +24,7 @@ class Player:
 
     Attributes:
         adapter: Name of the policy's adapter.
-        hero: Whose return counts: the policy's own seat for a hero, another seat for that seat's adversary.
+        hero: The seat whose return counts: its own for a hero, that of the hero it works against for an adversary.
         tether: Adapter of the live partner that an adversary is tethered to; None for a hero.
     """
 
@@ -32,12 +35,12 @@ class Player:
 
 @dataclass(frozen=True)
 class TrainingMatch:
-    """A match and its players by seat; seats without one are filled by policies that are not trained in it.
+    """A match and its players by seat; in seats without a player sit policies that the match does not train.
 
     Attributes:
         match: Who sits where.
         players: By seat.
-        partner: Name of the sampled partner; None where nobody is sampled.
+        partner: Name of the sampled partner; None in a match without one.
     """
 
     match: Match
@@ -47,7 +50,7 @@ class TrainingMatch:
 
 @dataclass(frozen=True)
 class MatchSet:
-    """Matches that play the same problems, and share the episodes of each problem equally.
+    """Matches that play the same problems and share the episodes of each problem equally.
 
     Attributes:
         matches: One; or one for each sampled partner of a hero.
@@ -120,11 +123,11 @@ def build_arm(
 ) -> Arm:
     """The matches of an arm.
 
-    `ippo`: all heroes play together. `srpo`: in one match for each seat its hero meets its adversary, which fills all
-    other seats and is tethered, in each, to the live partner of that seat. At `tau` 0 the adversary is the live
-    partner, and the arm is `ippo`. `adversary`: the same with a tether of no weight. With `partners`, which `fcp`
-    needs, each hero meets each of them instead, on the same problems, and alone is trained. `untrained` is seated as
-    `ippo`.
+    `ippo`: all heroes play together. `srpo`: one match for each seat, in which its hero meets its adversary; the
+    adversary fills all other seats and is tethered, in each, to the live partner of that seat. With `tau` 0 the live
+    partner takes the adversary's seat, so `srpo` reduces to `ippo`. `adversary`: as `srpo`, with a tether of weight 0.
+    With `partners`, which `fcp` needs, each hero meets each of them instead, on the same problems, and only the hero is
+    trained. `untrained` plays the matches of `ippo`.
 
     Args:
         name: One of `ARMS`.
@@ -133,24 +136,24 @@ def build_arm(
         tau: Degree of risk aversion; `inf` for no tether.
         sampling: How all policies draw tokens.
         partners: Sampled partners, each with a policy for every seat.
-        live_share: Share of the problems that all heroes play together beside, in [0, 1).
+        live_share: Share of the problems that all heroes play together in any case, in [0, 1).
     """
     roles = assign_roles(name, seats, sharing, tau, partners is not None)
 
     def learner(player: Player) -> EnginePolicy:
         return EnginePolicy(player.adapter, adapter=player.adapter, sampling=sampling)
 
-    def seat_them(
+    def training_match(
         match: str, players: dict[str, Player], others: Mapping[str, Policy] | None = None, partner: str | None = None
     ) -> TrainingMatch:
         policies = {seat: learner(players[seat]) if seat in players else (others or {})[seat] for seat in seats}
         return TrainingMatch(Match(match, policies), players, partner)
 
-    together = seat_them(LIVE, {seat: Player(roles.heroes[seat], hero=seat) for seat in seats})
+    together = training_match(LIVE, {seat: Player(roles.heroes[seat], hero=seat) for seat in seats})
     if partners is not None:
         match_sets = [
             tuple(
-                seat_them(f"{hero}-with-{other}", {hero: Player(roles.heroes[hero], hero)}, policies, other)
+                training_match(f"{hero}-with-{other}", {hero: Player(roles.heroes[hero], hero)}, policies, other)
                 for other, policies in partners.items()
             )
             for hero in seats
@@ -167,11 +170,11 @@ def build_arm(
                 else Player(adversary, hero, tether=roles.heroes[seat])
                 for seat in seats
             }
-            match_sets.append((seat_them(f"adversary-of-{hero}", players),))
-    found = [MatchSet(matches, (1 - live_share) / len(match_sets)) for matches in match_sets]
+            match_sets.append((training_match(f"adversary-of-{hero}", players),))
+    shared_out = [MatchSet(matches, (1 - live_share) / len(match_sets)) for matches in match_sets]
     if live_share:
-        found.append(MatchSet((together,), live_share))
-    return Arm(roles.heroes, roles.adversaries, tuple(found))
+        shared_out.append(MatchSet((together,), live_share))
+    return Arm(roles.heroes, roles.adversaries, tuple(shared_out))
 
 
 def tether_strength(name: str, tau: float) -> float:

@@ -1,7 +1,7 @@
-"""Critics: what each policy expects to get, read off the base by a LoRA adapter and a linear head of its own.
+"""Critics: the return that each policy expects, by a LoRA adapter and a linear head of its own on the base.
 
-The value before a token is that of the hidden state from which the token was drawn. How advantages come out of values
-is not known here.
+The value before a token is computed from the hidden state that the token was drawn from. Advantages are computed
+elsewhere, in `critic_credit`.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Critics:
         self.bank, self.policies = bank, tuple(policies)
         size, device = bank.base.config.get_text_config().hidden_size, bank.base.device
         self.heads = torch.nn.ModuleDict({policy: torch.nn.Linear(size, 1, device=device) for policy in policies})
-        for parameter in self.heads.parameters():  # a critic that knows nothing expects nothing
+        for parameter in self.heads.parameters():  # an untrained critic predicts 0
             torch.nn.init.zeros_(parameter)
 
     @property

@@ -1,9 +1,9 @@
-"""The language-model head is computed where a token was said, and nowhere else.
+"""Computes the language-model head at positions with a label only.
 
-TRL takes the statistics of tokens by its fused head, which never holds a whole batch's logits. Where there is no Triton
-it projects every place of every row, prompts and padding too, and throws away what has no label. With a vocabulary of
-150,000 that is much of a small model's work. Here places without a label are left out before the projection; numbers
-and gradients are the same.
+TRL computes log-probabilities and entropies by its fused head, which never holds a whole batch's logits. Without Triton
+it projects every position of every row, prompts and padding too, and then drops those without a label. With a
+vocabulary of 150,000 that is much of a small model's work. Here these positions are dropped before the projection;
+numbers and gradients are the same.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 @contextmanager
 def head_on_labels_only(model: PreTrainedModel) -> Iterator[None]:
-    """Inside the block, `model(..., labels=labels, fused_lm_head=True)` projects the places that have a label.
+    """Inside the block, `model(..., labels=labels, fused_lm_head=True)` projects the positions that have a label.
 
     Args:
         model: Has TRL's fused head. Its answers keep their shapes: 0 where there is no label.

@@ -1,8 +1,8 @@
 """How one adapter's loss is cut into micro-batches without changing it.
 
-TRL normalises a loss by the micro-batch that it sees. Here every micro-batch is given such a scale that the parts add
-up to the loss of all the adapter's rows over all processes, whatever the micro-batch size. Gradients are averaged over
-processes, hence the factor of their number. Only bnpo, by its definition, is normalised by what lies on one process.
+TRL normalises a loss by the micro-batch that it sees. Here every micro-batch gets a scale such that the parts add up to
+the loss over all the adapter's rows on all processes, whatever the micro-batch size. Gradients are averaged over
+processes, so losses are multiplied by their number. Only bnpo is, by definition, normalised on each process by itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ ROW_MEAN = ("grpo", "sapo")  # mean over a row's tokens, then over rows
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one adapter has to train on in this step.
+    """How much one adapter has to train on in this step.
 
     Attributes:
         rows: Number of rows, over all processes.
@@ -53,8 +53,8 @@ class Share:
 def micro_batches(samples: Sequence[Sample], size: int, share: Share) -> list[list[Sample]]:
     """Neighbouring samples in batches of at most `size`.
 
-    TRL gathers what it reports, so with several processes each of them runs the same number of micro-batches with the
-    same number of rows: where one has fewer, rows that carry no loss fill up.
+    TRL gathers what it reports, so every process must run the same number of micro-batches with the same number of
+    rows. A process that has fewer is filled up with rows without loss.
     """
     batches = [list(samples[start : start + size]) for start in range(0, len(samples), size)]
     if share.processes == 1:
@@ -85,7 +85,7 @@ def accumulation_scale(loss_type: str, rows: int, tokens: int, share: Share, ste
 def reduce_tokens(
     values: torch.Tensor, mask: torch.Tensor, share: Share, loss_type: str, reply_limit: int, mean: bool = False
 ) -> torch.Tensor:
-    """A micro-batch's part of a term that stands beside the policy term: entropy, exact tether.
+    """A micro-batch's part of a further term of the loss: the entropy, the exact tether.
 
     Args:
         values: (B, T), one number per token.
@@ -93,7 +93,7 @@ def reduce_tokens(
         share: Of the adapter.
         loss_type: TRL's; names the policy term's normaliser.
         reply_limit: Token limit of a reply, which normalises dr_grpo.
-        mean: Mean per own token, instead of a sum under the policy term's normaliser.
+        mean: Take the mean per own token instead of normalising like the policy term.
 
     Returns:
         A scalar; the parts of all micro-batches, averaged over processes, add up to the term.
@@ -115,21 +115,21 @@ def importance_ratios(
     highest: float | None,
     lowest: float | None,
 ) -> torch.Tensor:
-    """What a token's loss is multiplied by because another engine than the trainer sampled it.
+    """Importance ratios: what the loss of a token is multiplied by if another engine than the trainer sampled it.
 
-    Truncated importance sampling, as in TRL (its modes and bounds): the trainer's probability of a token, or of a whole
-    row, over that of the engine, kept between the bounds (`*_truncate`) or zeroed beyond them (`*_mask`).
+    Truncated importance sampling with TRL's modes and bounds: the trainer's probability of a token, or of a whole row,
+    over that of the engine, clamped to the bounds (`*_truncate`) or set to 0 outside them (`*_mask`).
 
     Args:
         own: (B, T) log-probabilities by the trainer, before any update.
         sampled: (B, T) log-probabilities by the engine.
         mask: (B, T), 1 on own tokens.
-        mode: One of `IMPORTANCE_MODES`.
+        mode: See `ImportanceMode` in `config`.
         highest: Upper bound; None: none.
         lowest: Lower bound; None: none.
 
     Returns:
-        (B, T), 1 beside own tokens.
+        (B, T), 1 where a token is not own.
     """
     differences = (own - sampled) * mask
     if mode.startswith("sequence"):
@@ -162,7 +162,7 @@ def loss_inputs(batch: Sequence[Sample], share: Share, pad_id: int, device: torc
         ("importance_sampling_ratio", [sample.importance for sample in batch]),
     ):
         known = [row for row in rows if row is not None]
-        if len(known) == len(rows):  # rows that only fill up have them in any case
+        if len(known) == len(rows):  # rows that fill a process up always have them
             fill = float("nan") if key == "targets" else 0.0
             padded = [torch.nn.functional.pad(row.to(device), (0, width - len(row)), value=fill) for row in known]
             inputs[key] = torch.stack(padded)
@@ -172,11 +172,11 @@ def loss_inputs(batch: Sequence[Sample], share: Share, pad_id: int, device: torc
 def token_statistics(
     logits: torch.Tensor, ids: torch.Tensor, choices: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of what was said, and entropies of the distribution that it was drawn from.
+    """Log-probabilities of sampled tokens, and entropies of the distributions that they were drawn from.
 
     Args:
         logits: (B, T, V), divided by the temperature; (B, T, C) where there are C choices.
-        ids: (B, T), the tokens that were said; where one is no choice, its log-probability is that of the first.
+        ids: (B, T), the sampled tokens; one that is no choice gets the log-probability of the first choice.
         choices: (C,), token ids, if replies are chosen from some.
 
     Returns:
@@ -188,7 +188,7 @@ def token_statistics(
 
 
 def by_length(samples: Sequence[Sample]) -> list[Sample]:
-    """Sorted by length: neighbours of like length need little padding."""
+    """Sorted by length, so that neighbours need little padding."""
     return sorted(samples, key=lambda sample: len(sample.row))
 
 

@@ -1,4 +1,4 @@
-"""What a step is reported as: numbers per seat and policy, where its time went, and the episodes themselves."""
+"""What is logged of a step: numbers per seat and policy, its seconds by part, and the episodes themselves."""
 
 import json
 import math
@@ -13,14 +13,14 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llm_sra.episodes import percentiles, reported
-from llm_sra.files import write_whole
+from llm_sra.episodes import EpisodeRecord, percentiles, reported
+from llm_sra.files import json_lines, write_whole
 from llm_sra.task import Episode
 from llm_sra.trainer.rollout import Rollout
 
-DEAD_ENTROPY = 0.02  # nats per token
-DEAD_GROUPS = 0.98
-WILD_ENTROPY = 3.0  # times that of the first step
+COLLAPSED_ENTROPY = 0.02  # nats per token
+COLLAPSED_GROUPS = 0.98  # share of groups without variance
+EXPLODING_ENTROPY = 3.0  # times that of the first step
 PARTS = ("generate", "score", "train", "sync")
 
 
@@ -39,7 +39,7 @@ class Clock:
 
 
 class TokenMeans:
-    """Means over a step's own tokens, whatever the micro-batches that they came in."""
+    """Means over a step's own tokens, independent of how micro-batches cut them."""
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
@@ -50,9 +50,9 @@ class TokenMeans:
         self._sums[name] = self._sums[name] + part if name in self._sums else part
 
     def reduce(self) -> dict[str, float]:
-        """The means over all processes, which all must call this; begins anew."""
+        """The means over all processes, which all must call this; then starts again from nothing."""
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-        # As objects: one process may have had a turn that no other came to.
+        # As objects: one process may have a turn that no other reached.
         for process in gather_object([{name: part.tolist() for name, part in self._sums.items()}]):
             for name, (total, tokens) in process.items():
                 sums[name][0] += total
@@ -64,8 +64,8 @@ class TokenMeans:
 def play_metrics(rollout: Rollout) -> dict[str, float]:
     """Means over all processes' episodes, by seat and policy, and over all episodes; all processes must call this.
 
-    Beside them, numbers of episodes: of all, and of each policy, counted once for each seat that it had; and
-    percentiles of the lengths of replies and of the adversaries' KL, over all and by turn.
+    Also numbers of episodes, of all and of each policy (once for each seat that it fills), and percentiles of the
+    lengths of replies and of the adversaries' KL, over all turns and by turn.
     """
     sums: dict[str, list[float]] = defaultdict(list)
     spread: dict[str, list[float]] = defaultdict(list)
@@ -151,64 +151,36 @@ def entropy_gaps(numbers: Mapping[str, float], adversary: str, partner: str) -> 
     return gaps
 
 
-def dead_policies(numbers: Mapping[str, float]) -> list[str]:
-    """Adapters that have stopped exploring: no entropy left, or no group with any variance."""
+def collapsed_policies(numbers: Mapping[str, float]) -> list[str]:
+    """Adapters that no longer explore: almost no entropy, or almost no group with variance."""
     return sorted(
         {
             name.split("/")[1]
             for name, value in numbers.items()
             if name.startswith("policy/")
             and (
-                (name.endswith("/entropy") and value < DEAD_ENTROPY)
-                or (name.endswith("/dead_groups") and value > DEAD_GROUPS)
+                (name.endswith("/entropy") and value < COLLAPSED_ENTROPY)
+                or (name.endswith("/dead_groups") and value > COLLAPSED_GROUPS)
             )
         }
     )
 
 
-def wild_policies(numbers: Mapping[str, float], first: Mapping[str, float]) -> list[str]:
-    """Adapters whose entropy has grown out of bounds: their entropy bonus outweighs what the task pays.
+def exploding_policies(numbers: Mapping[str, float], first: Mapping[str, float]) -> list[str]:
+    """Adapters whose entropy keeps growing: their entropy bonus outweighs what the task pays.
 
     Args:
         numbers: Of a step.
         first: Of the first step of the training.
     """
-    grown = (name for name in numbers if _is_entropy(name) and numbers[name] > WILD_ENTROPY * first.get(name, math.inf))
+    grown = (
+        name for name in numbers if _is_entropy(name) and numbers[name] > EXPLODING_ENTROPY * first.get(name, math.inf)
+    )
     return sorted(name.split("/")[1] for name in grown)
 
 
 def _is_entropy(name: str) -> bool:
     return name.startswith("policy/") and name.endswith("/entropy")
-
-
-def episode_record(episode: Episode, step: int) -> dict[str, Any]:
-    """An episode as it is written to disk: what was said, by whom, with rewards."""
-    return {
-        "step": step,
-        "problem": episode.problem.id,
-        "match": episode.match,
-        "index": episode.index,
-        "policies": dict(episode.policies),
-        "turns": [
-            {
-                "seat": t.seat,
-                "step": t.step,
-                "text": t.reply.text,
-                "finish": t.reply.finish,
-                "tokens": len(t.reply.token_ids),
-                "logprob": round(sum(t.reply.logprobs), 4),
-            }
-            for t in episode.turns
-        ],
-        "rewards": {
-            seat: [[reward.team, reward.own, reward.cost] for reward in rewards]
-            for seat, rewards in episode.rewards.items()
-        },
-        "returns": {seat: episode.total(seat) for seat in episode.rewards},
-        "solved": episode.outcome.solved,
-        "effort": dict(episode.outcome.effort),
-        "metrics": dict(episode.outcome.metrics),
-    }
 
 
 def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_match: int) -> None:
@@ -218,10 +190,10 @@ def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_mat
     for episode in episodes:
         if per_match < 0 or written[episode.match] < per_match:
             written[episode.match] += 1
-            lines.append(json.dumps(episode_record(episode, step), ensure_ascii=False))
+            lines.append(EpisodeRecord.of(episode, step=step).line())
     if lines:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"step-{step:06d}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / f"step-{step:06d}.jsonl").write_text(json_lines(lines), encoding="utf-8")
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]

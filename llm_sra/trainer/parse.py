@@ -10,31 +10,36 @@ from trl import TrlParser
 
 from llm_sra.errors import NoFileError, did_you_mean
 from llm_sra.registry import find_recipe, model_name, task_options
+from llm_sra.trainer.choices import check_choice
 from llm_sra.trainer.config import ModelArguments, SRPOConfig
 
 
 class ConfigError(ValueError):
-    """A recipe or a command line cannot be used; says which key, and what would do."""
+    """A recipe or a command line cannot be used; says which key, and what to write instead."""
 
 
 class _Parser(TrlParser):  # type: ignore[misc]
-    """TRL's parser; raises instead of leaving the program."""
+    """TRL's parser; raises instead of ending the program."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None:
+            check_choice(action.dest, value, action.choices)
 
 
 def parse(
     recipe: str | Path | None, flags: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> tuple[ModelArguments, SRPOConfig]:
-    """A recipe, and what overrides it.
+    """Configurations from a recipe, and values that override it.
 
     Args:
         recipe: YAML file with one value per field, or a shipped recipe's name (`worksheet/srpo`). A path in it that
             starts with `./` or `../` is relative to the recipe.
         flags: As on the command line: `--tau 10 --seed 3`.
-        overrides: Values under the recipe's keys. `task_args`, here or as a flag, takes the place of the options that
-            it names; the recipe's others stay, if its task does.
+        overrides: Values under the recipe's keys. `task_args`, here or as a flag, replaces the options that it
+            names; the recipe's other options stay if its task does.
 
     Raises:
         ConfigError: If a key is unknown or a value cannot be used.

@@ -9,7 +9,7 @@ from transformers.integrations import TensorBoardCallback
 
 
 class Progress(ProgressCallback):  # type: ignore[misc]
-    """transformers' bar, with a line of numbers behind it in place of a dictionary per step."""
+    """transformers' progress bar, followed by a line of numbers instead of a dictionary per step."""
 
     def on_log(
         self,
@@ -19,7 +19,7 @@ class Progress(ProgressCallback):  # type: ignore[misc]
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Show solve rate and effort of the step, or what the development roster gave."""
+        """Show solve rate and effort of the step, or the results on the development roster."""
         if self.training_bar is None or not logs:
             return
         if "eval_self_play" in logs:
@@ -35,7 +35,7 @@ class Progress(ProgressCallback):  # type: ignore[misc]
 class TensorBoard(TensorBoardCallback):  # type: ignore[misc]
     """transformers' callback, with its files in `logs/` of the run folder; TENSORBOARD_LOGGING_DIR names another.
 
-    A resumed training hides what an earlier process logged beyond the step from which it goes on.
+    A resumed training hides what an earlier process logged after the step that it resumes from.
     """
 
     logging_dir: str | None  # set by transformers

@@ -1,6 +1,6 @@
-"""One step's rollout: which episodes are played, and the rows that they leave to train on.
+"""One step's rollout: which episodes are played, and the rows to train on that they give.
 
-Pure bookkeeping between `play` and the loss: no model is run here. What rows are worth is said in `crediting`.
+Bookkeeping between `play` and the loss: no model is run here. Advantages come from `credit`.
 """
 
 import random
@@ -22,15 +22,15 @@ class Sample:
 
     Attributes:
         row: The tokens.
-        adapter: The policy that said them, and that is trained on them.
+        adapter: The policy that sampled them and is trained on them.
         tether: The live partner's adapter, for an adversary's row.
-        advantages: (T,), of each of the row's completion tokens, in units of the reward; 0 on what others said.
+        advantages: (T,), of each of the row's completion tokens, in units of the reward; 0 where others spoke.
         nats: (T,), log adversary - log partner of each token that the adversary said, 0 elsewhere; None for a hero.
-        values: (T,), the critic's guess before each token was said, if there is a critic.
-        targets: (T,), what the critic is fitted to there; NaN where it is not.
+        values: (T,), the critic's value before each token, if there is a critic.
+        targets: (T,), the returns that the critic is fitted to; NaN where it is not fitted.
         old_logprobs: Own log-probabilities before the first update, if an update needs them.
         ref_logprobs: Log-probabilities of the base model, if the reference KL is on.
-        importance: Weights of the tokens' loss, if another engine than the trainer sampled them.
+        importance: Importance ratios of the tokens, if another engine than the trainer sampled them.
     """
 
     row: Row
@@ -58,7 +58,7 @@ class Rollout:
         episodes: Group after group: neighbouring episodes share problem and match.
         matches: The training match of each episode.
         samples: Every training row.
-        dead_groups: By adapter, share of its groups without variance.
+        dead_groups: By adapter, share of its groups without variance, from which nothing is learned.
         notes: Further numbers to log, by name; the same on all processes.
     """
 
@@ -126,11 +126,11 @@ def episode_specs(
     Args:
         arm: The matches.
         problems: Of the whole step.
-        group_size: Episodes of a problem; where a match set has several matches, they have equal parts of them.
+        group_size: Episodes of a problem; several matches of a match set share them equally.
         rank: Of this process.
         processes: How many there are.
         sampled: How many of its partners each hero meets, drawn anew for each `key`; None: all of them.
-        key: Of the step.
+        key: Names the step.
 
     Raises:
         ValueError: If the episodes do not divide evenly.
@@ -145,7 +145,7 @@ def episode_specs(
             groups += [(problem, training, before[problem.id], size) for training in matches]
             before[problem.id] += 1
     return [
-        # A problem that comes up twice gets other numbers, hence other seeds: its episodes would else be the same.
+        # A problem that comes up twice gets new numbers, hence new seeds: else its episodes would be the same.
         (EpisodeSpec(problem, training.match, earlier * size + index), training)
         for problem, training, earlier, size in groups[rank::processes]
         for index in range(size)
@@ -153,7 +153,7 @@ def episode_specs(
 
 
 def group_sizes(arm: Arm, group_size: int, sampled: int | None = None) -> dict[str, int]:
-    """By match, how many neighbouring episodes are a group; arguments as of `episode_specs`."""
+    """By match, how many neighbouring episodes form a group; arguments as of `episode_specs`."""
     return {
         training.match.name: group_size // min(len(match_set.matches), sampled or len(match_set.matches))
         for match_set in arm.match_sets

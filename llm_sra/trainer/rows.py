@@ -1,8 +1,7 @@
 """Training rows: what a seat's policy said in an episode, as token sequences with a mask on its own tokens.
 
 Where a seat's view only grows by appending, its whole episode is one row: prompt, reply, what came in between
-(masked), reply, ... Where a prompt does not begin with all tokens before it, a new row starts. Which of the two
-holds is found out by comparing tokens.
+(masked), reply, ... Where a prompt does not begin with all tokens so far, a new row starts. Comparing tokens decides.
 """
 
 from collections.abc import Sequence
@@ -22,8 +21,8 @@ class Row:
         seat: Who spoke.
         prompt_ids: Tokens before the first reply of the row.
         completion_ids: Everything after, the seat's own replies and what came between them.
-        own: 1 where the token is the seat's own and is to be trained, else 0; as long as `completion_ids`.
-        turns: Number of the seat's turn that a token belongs to, -1 for what came between.
+        own: 1 where the token is the seat's own and is trained on, else 0; as long as `completion_ids`.
+        turns: Number of the seat's turn that a token belongs to, -1 for what came in between.
         logprobs: Log-probabilities with which own tokens were sampled, 0 elsewhere.
     """
 
@@ -52,7 +51,7 @@ class Row:
 
 
 def rows_of(episode: Episode, position: int, seat: str, mask_truncated: bool = False) -> list[Row]:
-    """The rows of one seat of an episode; none if its policy speaks text or said nothing.
+    """The rows of one seat of an episode; none if its policy gives text without tokens, or said nothing.
 
     Args:
         episode: What was played.

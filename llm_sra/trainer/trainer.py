@@ -8,43 +8,47 @@ One step is one rollout and all optimizer updates on it:
     credit    returns, tether, risk over partners, advantages
     train     for each update, each adapter: micro-batches, clip, optimizer step
 
-The loss is TRL's. What is ours here: which adapter is active, that a loss does not depend on how its rows are cut into
-micro-batches, one gradient norm per adapter, gradients averaged over processes. The parts do not know the trainer.
+Each of these is a part of its own, which does not know the trainer. The trainer makes the parts, runs the step, and is
+what TRL and transformers call: those methods delegate. The policy term of the loss is TRL's.
 """
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainerCallback
+from trl import GRPOTrainer
 
 from llm_sra.engines import Engine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.objectives import exact_tether, risk, value_loss
+from llm_sra.objectives import Tether
+from llm_sra.objectives.risk import RISKS
+from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.playing import play
 from llm_sra.task import Task
-from llm_sra.trainer import checkpoints, crediting, metrics
+from llm_sra.trainer import metrics
+from llm_sra.trainer.adapter_loss import AdapterLoss, Reported
 from llm_sra.trainer.arms import Arm, tether_strength
+from llm_sra.trainer.checkpoints import Checkpoints
 from llm_sra.trainer.config import SRPOConfig
-from llm_sra.trainer.critic import Critics, critic_of
-from llm_sra.trainer.loss import Share, accumulation_scale, by_length, loss_inputs, micro_batches, reduce_tokens
-from llm_sra.trainer.rollout import Rollout, Sample, collect, episode_specs, group_sizes, problem_order
-from llm_sra.trainer.scorer import RowScorer
+from llm_sra.trainer.credit import assign_credit
+from llm_sra.trainer.critic import Critics
+from llm_sra.trainer.estimators import EstimatorOptions
+from llm_sra.trainer.forward import Forward, evaluation_mode
+from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
+from llm_sra.trainer.scorer import Scorer
+from llm_sra.trainer.step_report import StepReport
+from llm_sra.trainer.updates import Updater, check_backend, parameter_groups
 
-logger = logging.getLogger(__name__)
-ENGINE = "main"
-FROM_TRL = {"clip_ratio/region_mean": "clip_fraction", "cispo_clip_ratio": "clip_fraction", "kl": "kl_to_base"}
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+ENGINE = "main"  # name of the engine that plays the policies under training
 
 
-class SRPOTrainer(RowScorer):
+class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """Trains the heroes of a task, and their adversaries.
 
     Args:
@@ -55,10 +59,11 @@ class SRPOTrainer(RowScorer):
         engine: Generates the replies.
         args: See `SRPOConfig`.
         other_engines: Those of partners that are other models, by the names that their policies use.
-        evaluate_heroes: Called every `eval_steps` with the engine; its numbers are logged as `eval_<name>`.
+        evaluate_heroes: Called every `eval_steps`; its numbers are logged as `eval_<name>`.
         callbacks: transformers callbacks.
     """
 
+    args: Any
     optimizer: Any  # set by transformers
     control: Any
 
@@ -82,7 +87,6 @@ class SRPOTrainer(RowScorer):
         if not self.problems:
             raise ValueError(f"task {type(task).__name__} has no problems in its train split")
         self._evaluate_heroes = evaluate_heroes
-        self._checkpoint_dir = args.run_dir / checkpoints.FOLDER
         self._reply_limit = args.max_completion_length or task.max_reply_tokens
         beta, args.beta = args.beta, 0.0  # TRL would copy an adapter named "default"
         entropy_coef, args.entropy_coef = args.entropy_coef, 0.0  # TRL's bonus depends on the number of micro-batches
@@ -100,20 +104,27 @@ class SRPOTrainer(RowScorer):
         self.beta = beta
         # Only now: in `__init__` TRL would start a vLLM of its own. From here on it says whether losses are corrected.
         self.use_vllm = not engine.shares_weights
-        self._entropies = None
-        chosen = engine.renderer.single_tokens(task.choices)
-        self._choices = torch.tensor(chosen, device=self.args.device) if chosen else None
-        self.critics = Critics(bank, arm.adapters) if args.algorithm == "ppo" else None
+        self._make_parts(tokenizer.pad_token_id)
+        check_backend(self.accelerator, args.allow_untested_backend)
+
+    def _make_parts(self, pad_id: int) -> None:
+        args, arm, bank = self.args, self.arm, self.bank
+        strength = tether_strength(args.arm, args.tau)
         steps = args.tau_schedule_steps or max(args.max_steps, 1)
-        self._schedule = TauSchedule(
-            args.tau_schedule, tether_strength(args.arm, args.tau), args.tau_start, steps, args.target_kl
-        )
+        self._schedule = TauSchedule(args.tau_schedule, strength, args.tau_start, steps, args.target_kl)
         heroes = [match_set.hero for match_set in arm.match_sets if match_set.sampled]
-        self._smoothed = {hero: risk.SmoothedWeights(args.risk_smoothing) for hero in heroes if args.risk_smoothing}
-        self._means = metrics.TokenMeans()
-        self._grad_norms: dict[str, float] = {}
-        self._first_numbers: dict[str, float] = {}
-        self._check_backend()
+        self._smoothed = {hero: SmoothedWeights(args.risk_smoothing) for hero in heroes if args.risk_smoothing}
+        self.critics = Critics(bank, arm.adapters) if args.estimator.needs_critic else None
+        self.checkpoints = Checkpoints(args.run_dir, bank, arm.adapters, self.critics, self._schedule, self._smoothed)
+        chosen = self.engine.renderer.single_tokens(self.task.choices)
+        choices = torch.tensor(chosen, device=args.device) if chosen else None
+        self.means = metrics.TokenMeans()
+        self.forward = Forward(bank, self.temperature, choices, self.accelerator.autocast)
+        statistics = self._get_per_token_logps_and_entropies
+        self.scorer = Scorer(args, bank, self.engine, self.critics, statistics, self.means, pad_id)
+        loss = AdapterLoss(args, arm, bank, self.forward, self._trl_loss, self.means, self._reply_limit, pad_id)
+        self.updater = Updater(args, arm, bank, self.critics, self.accelerator, loss, self.means, self._record, pad_id)
+        self.report = StepReport(arm, self.means)
 
     # -- the step ------------------------------------------------------------------------------------------------
 
@@ -130,17 +141,32 @@ class SRPOTrainer(RowScorer):
             rollout = self._play()
             self.engine.rest()
         with clock("score"):
-            self._score(rollout, self._reused)
+            self.scorer.score(rollout, self.arm.adapters, self.updater.reuses_rollouts)
         self._credit(rollout)
         with clock("train"):
             losses = self._update(model, rollout)
-        self._log_step(rollout, losses, clock)
+        self._log_step(rollout, losses, clock.seconds)
         self._step += 1
         return torch.tensor(sum(losses.values()) / max(len(losses), 1), device=self.args.device)
 
+    @property
+    def tether(self) -> Tether:
+        """The adversaries' tether in this step."""
+        tether: Tether = self.args.tether(self._schedule.at(self.state.global_step))
+        return tether
+
+    def _reset_adversaries(self) -> None:
+        """Make adversaries copies of their partners again, where `adversary_reset_steps` says so."""
+        every, step = self.args.adversary_reset_steps, self.state.global_step
+        if every and step and step % every == 0:
+            for adversary, partner in self.arm.adversaries.items():
+                self.bank.copy(partner, adversary)
+                for parameter in self.bank.parameters(adversary):
+                    self.optimizer.state.pop(parameter, None)
+
     def _play(self) -> Rollout:
         args, step = self.args, self.state.global_step
-        seated = episode_specs(
+        specs = episode_specs(
             self.arm,
             problem_order(self.problems, step, args.problems_per_step, args.seed),
             args.num_generations,
@@ -151,185 +177,84 @@ class SRPOTrainer(RowScorer):
         )
         episodes = play(
             self.task,
-            [table for table, _ in seated],
+            [spec for spec, _ in specs],
             self._engines,
             seed=args.seed,
             step=step,
             max_reply_tokens=self._reply_limit,
         )
-        return collect(episodes, [training for _, training in seated], args.mask_truncated_completions)
+        return collect(episodes, [training for _, training in specs], args.mask_truncated_completions)
 
     def _credit(self, rollout: Rollout) -> None:
-        args, parts = self.args, crediting.parts_of(rollout)
-        tether = self.tau, self._tether_in_reward
-        returns = crediting.player_returns(parts, *tether)
-        sizes = group_sizes(self.arm, args.num_generations, args.partners_per_step)
-        if args.algorithm == "ppo":
-            crediting.credit_with_critic(rollout, parts, *tether, args.gamma, args.gae_lambda, args.level)
-            if args.whiten_advantages:
-                crediting.whiten(rollout)
-        elif args.level == "turn":
-            crediting.credit_turns(rollout, parts, returns, sizes, *tether, args.advantage_baseline)
-        else:
-            batch_std = {}
-            if args.scale_rewards == "batch":
-                batch_std = metrics.batch_std(crediting.by_adapter(parts, returns))
-            crediting.credit_groups(
-                rollout, parts, returns, sizes, args.scale_rewards, args.advantage_baseline, batch_std
-            )
-        if any(match_set.sampled for match_set in self.arm.match_sets):
-            crediting.weigh_partners(rollout, self.arm, parts, returns, self._risk, self._smoothed)
-
-    def _risk(self, returns: torch.Tensor) -> risk.Risk:
-        """The risk measure over partners of (Z,) mean returns."""
         args = self.args
-        if args.risk == "entropic":
-            return risk.entropic(returns, args.tau)
-        if args.risk == "cvar":
-            return risk.cvar(returns, args.risk_alpha)
-        return risk.worst_case(returns) if args.risk == "worst_case" else risk.expectation(returns)
-
-    def _reset_adversaries(self) -> None:
-        """Make adversaries copies of their partners again, where that is asked for and due."""
-        every, step = self.args.adversary_reset_steps, self.state.global_step
-        if every and step and step % every == 0:
-            for adversary, partner in self.arm.adversaries.items():
-                self.bank.copy(partner, adversary)
-                for parameter in self.bank.parameters(adversary):
-                    self.optimizer.state.pop(parameter, None)
+        assign_credit(
+            rollout,
+            self.arm,
+            group_sizes(self.arm, args.num_generations, args.partners_per_step),
+            self.tether,
+            args.estimator,
+            EstimatorOptions.of(args),
+            lambda returns: RISKS[args.risk].of(returns, args),
+            self._smoothed,
+        )
 
     def _update(self, model: torch.nn.Module, rollout: Rollout) -> dict[str, float]:
-        """All optimizer updates of the step: heroes once an iteration, adversaries `adversary_updates` times."""
-        losses: dict[str, float] = {}
-        self._grad_norms.clear()
-        for _ in range(self.args.num_iterations):
-            losses.update(self._update_once(model, rollout, self.arm.adapters))
-            for _ in range(self._extra_updates):
-                losses.update(self._update_once(model, rollout, tuple(self.arm.adversaries)))
-        return losses
+        try:
+            return self.updater.update(model, rollout, self.optimizer, self.tether)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"step {self.state.global_step}: {error}") from error
 
-    def _update_once(self, model: torch.nn.Module, rollout: Rollout, adapters: Sequence[str]) -> dict[str, float]:
-        losses: dict[str, float] = {}
-        for adapter in adapters:
-            mine = [sample for sample in rollout.samples if sample.adapter == adapter and sample.row.own_tokens]
-            samples = by_length(mine)
-            share = Share.of(samples, self.accelerator)
-            if share.tokens:
-                losses[adapter] = self._accumulate(model, adapter, samples, share)
-                self._grad_norms[adapter] = self._reduce_and_clip(adapter, self.bank.parameters(adapter))
-                if self.critics:
-                    self._fit_critic(self.critics, adapter, samples, share)
-        self.optimizer.step()
-        self.bank.touch(*losses)
-        self.optimizer.zero_grad(set_to_none=True)
-        return losses
+    def _log_step(self, rollout: Rollout, losses: Mapping[str, float], seconds: Mapping[str, float]) -> None:
+        step = self.state.global_step + 1
+        numbers = self.report.numbers(rollout, losses, seconds, self.tether.tau)
+        if self.arm.adversaries:
+            self._schedule.observe(self.report.divergence(numbers))
+        for name, value in numbers.items():
+            self._record(name, value)
+        self.report.warn(numbers, step)
+        if self.accelerator.is_main_process:
+            folder = self.args.run_dir / "episodes"
+            metrics.write_episodes(folder, rollout.episodes, step, self.args.log_episodes)
 
-    def _accumulate(self, model: torch.nn.Module, adapter: str, samples: Sequence[Sample], share: Share) -> float:
-        """Gradients of one adapter's loss over all its rows; returns the loss."""
-        forward = model if self.accelerator.distributed_type in SHARDED else self.bank.model
-        batches = micro_batches(samples, self.args.per_device_train_batch_size, share)
-        total = torch.zeros((), device=self.args.device)
-        for i, batch in enumerate(batches):
-            self.accelerator.gradient_state._set_sync_gradients(i == len(batches) - 1)
-            loss = self._micro_batch_loss(forward, adapter, batch, share)
-            self.accelerator.backward(loss)
-            total += loss.detach()
-        self.accelerator.gradient_state._set_sync_gradients(True)
-        return float(self.accelerator.reduce(total, "mean").item())
+    def _record(self, name: str, value: float) -> None:
+        """Log a number; TRL logs the mean of all that came since it last logged."""
+        self._metrics["train"][name].append(value)
 
-    def _micro_batch_loss(
-        self, model: torch.nn.Module, adapter: str, batch: Sequence[Sample], share: Share
-    ) -> torch.Tensor:
-        """One micro-batch's part of the adapter's loss; the parts add up to the same whatever the micro-batch size."""
-        args = self.args
-        inputs = loss_inputs(batch, share, self._tokenizer.pad_token_id, args.device)
-        mask = inputs["completion_mask"] * inputs["tool_mask"]
-        adversary = adapter in self.arm.adversaries
-        partner = self._partner_logits(batch, inputs) if adversary and not self._tether_in_reward else None
-        self.bank.activate(adapter)
-        self.current_gradient_accumulation_steps = accumulation_scale(
-            self.loss_type, len(batch), int(mask.sum()), share, args.steps_per_generation
-        )
-        with self._reported_by_trl() as reported, self._keeping_logits(partner is not None) as kept:
-            loss: torch.Tensor = self._compute_loss(model, inputs)
-        entropies = self._entropies
-        assert entropies is not None
-        tokens = mask.sum()
-        metrics.add_entropies(self._means, adapter, entropies, mask, [sample.row.turns for sample in batch])
-        for theirs, ours in FROM_TRL.items():
-            for value in reported.get(theirs, ()):
-                self._means.add(f"policy/{adapter}/{ours}", value * tokens, tokens)
-        coef = args.adversary_entropy_coef if adversary else args.entropy_coef
-        mean = args.entropy_reduction == "mean"
-        loss = loss - coef * reduce_tokens(entropies, mask, share, self.loss_type, self._reply_limit, mean)
-        if partner is not None:
-            kl = exact_tether(partner, kept[0])
-            loss = loss + reduce_tokens(kl, mask, share, self.loss_type, self._reply_limit) / self.tau
-        return loss
+    def _trl_loss(self, model: torch.nn.Module, inputs: dict[str, Any], scale: float) -> tuple[torch.Tensor, Reported]:
+        """TRL's loss divided by a scale, and what TRL reports of it: that would mix the adapters in the log."""
+        self.current_gradient_accumulation_steps = scale
+        everything = self._metrics["train"]
+        self._metrics["train"] = reported = type(everything)(list)
+        try:
+            return self._compute_loss(model, inputs), reported
+        finally:
+            self._metrics["train"] = everything
 
-    def _fit_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample], share: Share) -> None:
-        """Gradients of a critic's loss, the mean over all the decisions that it is to value."""
-        args, name = self.args, critic_of(adapter)
-        known = torch.tensor([sum(int((~s.targets.isnan()).sum()) for s in samples if s.targets is not None)])
-        count = self.accelerator.reduce(known.to(args.device), "sum").item()
-        for batch in micro_batches(samples, args.per_device_train_batch_size, share):
-            inputs = loss_inputs(batch, share, self._tokenizer.pad_token_id, args.device)
-            there = ~inputs["targets"].isnan()
-            values, old, targets = critics.values(adapter, inputs), inputs["values"], inputs["targets"].nan_to_num()
-            losses = value_loss(values, old, targets, args.value_clip)[there]
-            self._means.add(f"policy/{adapter}/value_loss", losses.sum(), there.sum())
-            self.accelerator.backward(losses.sum() * share.processes / max(count, 1))
-        self._grad_norms[name] = self._reduce_and_clip(name, critics.parameters(adapter))
+    # -- what TRL and transformers call --------------------------------------------------------------------------
 
-    def _reduce_and_clip(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> float:
-        """Average gradients over processes and clip their norm; returns the norm before clipping."""
-        if self.accelerator.num_processes > 1 and self.accelerator.distributed_type not in SHARDED:
-            gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-            flat = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-            for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-                parameter.grad = gradient.view_as(parameter).clone()
-        limit = self.args.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
-        if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"step {self.state.global_step}: the gradient of adapter {name!r} is {norm}. Nothing was updated; "
-                "the last checkpoint is whole. Lower learning_rate or max_grad_norm, or train in float32"
-            )
-        self._metrics["train"][f"policy/{name}/grad_norm"].append(norm)
-        return norm
-
-    # -- hooks of TRL and transformers ----------------------------------------------------------------------------
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: torch.nn.Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        trl = super()._get_per_token_logps_and_entropies
+        return self.forward.statistics(trl, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> float:
-        """The norm of all gradients, before each adapter's was clipped by itself."""
-        return math.hypot(*self._grad_norms.values())
+        """The norm of all gradients, each adapter's before clipping."""
+        return math.hypot(*self.updater.grad_norms.values())
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """One optimizer with a parameter group per adapter."""
         if self.optimizer is None:
             cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            slow, fast = self.args.learning_rate, self.args.adversary_learning_rate
-            groups = [
-                {
-                    "params": self.bank.parameters(adapter),
-                    "lr": fast if adapter in self.arm.adversaries and fast is not None else slow,
-                    "weight_decay": self.args.weight_decay,
-                }
-                for adapter in self.arm.adapters
-            ]
-            if self.critics:
-                rate = self.args.critic_learning_rate
-                groups += [
-                    {
-                        "params": self.critics.parameters(adapter),
-                        "lr": slow if rate is None else rate,
-                        "weight_decay": self.args.weight_decay,
-                    }
-                    for adapter in self.arm.adapters
-                ]
-            self.optimizer = cls(groups, **options)
-        made: torch.optim.Optimizer = self.optimizer
-        return made
+            self.optimizer = cls(parameter_groups(self.args, self.arm, self.bank, self.critics), **options)
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Numbers of steps: problems are chosen by the number alone, so that a resumed run plays the same."""
@@ -344,82 +269,30 @@ class SRPOTrainer(RowScorer):
         numbers = self._evaluate_heroes() if self._evaluate_heroes else {}
         self.engine.rest()
         logs = {f"{metric_key_prefix}_{name}": value for name, value in numbers.items()}
-        with self._evaluating():  # else TRL would write the training's numbers onto this line
+        with evaluation_mode(self.bank.model):  # else TRL would write the training's numbers onto this line
             self.log(dict(logs))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
         return logs
 
-    # -- helpers --------------------------------------------------------------------------------------------------
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Cards are written by the export, with results."""
 
-    @property
-    def tau(self) -> float:
-        """The degree of risk aversion of this step."""
-        return self._schedule.at(self.state.global_step)
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.checkpoints.folder)
 
-    @property
-    def _tether_in_reward(self) -> bool:
-        return bool(self.args.kl_direction == "adversary_partner")
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        self.checkpoints.save(Path(output_dir) if output_dir else None)
 
-    @property
-    def _reused(self) -> bool:
-        """Whether a rollout is used for more than one update of an adapter."""
-        return self.args.num_iterations > 1 or self._extra_updates > 0
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        with self.checkpoints.staging():
+            super()._save_checkpoint(model, trial)
+        self.checkpoints.publish(self.state, self.accelerator, self.args.should_save, self.args.save_total_limit)
 
-    @property
-    def _extra_updates(self) -> int:
-        """Updates of the adversaries beside those of the heroes."""
-        return self.args.adversary_updates - 1 if self.arm.adversaries else 0
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        self.checkpoints.load(Path(resume_from_checkpoint))
 
-    @contextmanager
-    def _reported_by_trl(self) -> Iterator[dict[str, list[float]]]:
-        """What TRL reports inside the block; it is kept from the log, where it would mix the adapters."""
-        everything = self._metrics["train"]
-        self._metrics["train"] = reported = type(everything)(list)
-        try:
-            yield reported
-        finally:
-            self._metrics["train"] = everything
-
-    def _log_step(self, rollout: Rollout, losses: dict[str, float], clock: metrics.Clock) -> None:
-        numbers = metrics.play_metrics(rollout)
-        numbers |= self._means.reduce()
-        for adversary, partner in self.arm.adversaries.items():
-            numbers |= metrics.entropy_gaps(numbers, adversary, partner)
-        if self.arm.adversaries:
-            numbers["tau"] = self.tau
-            nats = [numbers.get(f"policy/{adversary}/kl_to_partner", 0.0) for adversary in self.arm.adversaries]
-            self._schedule.observe(sum(nats) / len(nats))
-        numbers |= {f"policy/{adapter}/loss": loss for adapter, loss in losses.items()}
-        numbers |= {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
-        for name, value in numbers.items():
-            self._metrics["train"][name].append(value)
-        if dead := metrics.dead_policies(numbers):
-            logger.warning(
-                "step %d: %s no longer explores (entropy or the variance of its groups is gone) and will not change "
-                "again by itself: raise its entropy bonus, or lower its learning rate",
-                self.state.global_step + 1,
-                ", ".join(dead),
-            )
-        self._first_numbers = self._first_numbers or numbers
-        if wild := metrics.wild_policies(numbers, self._first_numbers):
-            logger.warning(
-                "step %d: the entropy of %s has grown more than %g-fold since the start: its replies turn into noise, "
-                "for which the entropy bonus pays more than the task does. Lower the bonus or the replies' token limit",
-                self.state.global_step + 1,
-                ", ".join(wild),
-                metrics.WILD_ENTROPY,
-            )
-        if self.accelerator.is_main_process:
-            folder = self.args.run_dir / "episodes"
-            metrics.write_episodes(folder, rollout.episodes, self.state.global_step + 1, self.args.log_episodes)
-
-    def _check_backend(self) -> None:
-        if self.accelerator.distributed_type in SHARDED and not self.args.allow_untested_backend:
-            raise NotImplementedError(
-                f"{self.accelerator.distributed_type.value} is untested: no GPU test of it has passed yet. Use the "
-                "configuration multi_gpu (`llm-sra list accelerate_configs --path multi_gpu` prints its file), or pass "
-                "--allow_untested_backend true"
-            )
+    def _load_best_model(self) -> None:
+        self.checkpoints.load(Path(self.state.best_model_checkpoint))
 
 
 def _rewards_come_from_the_task(**kwargs: Any) -> list[float]:

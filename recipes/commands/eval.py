@@ -9,7 +9,7 @@ from eval.summary import write_summary
 from llm_sra import evaluate
 from llm_sra.engines import ENGINES, EngineOptions
 from llm_sra.evaluation.matches import DECODINGS
-from llm_sra.evaluation.missing import CHUNK
+from llm_sra.evaluation.options import CHUNK
 from llm_sra.registry import task_options
 from llm_sra.runs import open_runs
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"--problems must be 1 or more, got {args.problems}")
     runs = open_runs(args.run)
     if args.roster is None and not (args.cross_play or args.contributions):
-        raise ValueError("nobody to play with: name a --roster, or ask for --cross_play or --contributions")
+        raise ValueError("nobody to play with: name a --roster, or add --cross_play or --contributions")
     decodings = list(dict.fromkeys(args.decoding))
     engine = {
         "engine": args.engine,
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--divergence", action="store_true",
-        help="measure how far partners are from the one that an agent was trained beside, in nats an episode",
+        help="measure how far partners are from the one that an agent was trained with, in nats an episode",
     )  # fmt: skip
     parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--task_args", metavar="JSON",
-        help="options of the task that take the place of the runs' own: another world (default: as they were trained)",
+        help="options of the task that replace the runs' own: other conditions (default: as they were trained)",
     )  # fmt: skip
     parser.add_argument(
         "--engine", default="transformers", choices=ENGINES, help="plays the runs' agents (default %(default)s)"

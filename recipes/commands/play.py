@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from llm_sra.errors import unknown
-from llm_sra.evaluation.runner import DECODINGS, PolicyLoader
+from llm_sra.evaluation.matches import DECODINGS
+from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Policy
@@ -19,7 +20,7 @@ from recipes.terminal import COLOURS, printable
 
 
 class Human:
-    """A policy that is typed in."""
+    """A policy whose replies are typed in."""
 
     name = "human"
 
@@ -54,11 +55,11 @@ def main(argv: Sequence[str]) -> None:
         raise unknown("seat", seat, task.seats)
     console = Console(highlight=False)
     loader = PolicyLoader(task)
-    agents = loader.agents(run)
+    team = loader.team(run)
     sampling = DECODINGS["greedy" if args.greedy else "sampled"]
     own = {
-        s: EnginePolicy(str(name), agents.engine, adapter, sampling)
-        for (s, adapter), name in zip(agents.heroes.items(), run.heroes.values(), strict=True)
+        s: EnginePolicy(str(name), team.engine, adapter, sampling)
+        for (s, adapter), name in zip(team.heroes.items(), run.heroes.values(), strict=True)
     }
     policies: dict[str, Policy] = dict(own)
     if args.partner:

@@ -1,4 +1,4 @@
-"""`llm-sra train`: train agents as a recipe and flags say."""
+"""`llm-sra train`: train agents by a recipe and flags."""
 
 import argparse
 import sys
@@ -9,14 +9,14 @@ from llm_sra.runs import Run
 
 
 def main(argv: Sequence[str] | None = None) -> Run:
-    """Train as a recipe and flags say, and print the next command.
+    """Train by a recipe and flags, and print the next command.
 
     Args:
         argv: Arguments of the command line without the program's name; those of this process if None.
 
     Raises:
         ConfigError: If the recipe or a flag cannot be used.
-        RunError: If the run folder is taken.
+        RunError: If the run folder is in use.
     """
     from llm_sra.trainer.parse import parse
     from llm_sra.training import run_training
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> Run:
     try:
         run = run_training(model_args, args)
     except KeyboardInterrupt:
-        print("`--resume_from_checkpoint true` goes on from the last checkpoint, if there is one", file=sys.stderr)
+        print("`--resume_from_checkpoint true` resumes from the last checkpoint, if there is one", file=sys.stderr)
         raise
     if args.process_index == 0:
         roster = f"{args.task}_test" if f"{args.task}_test" in shipped_rosters() else "ROSTER"

@@ -1,6 +1,6 @@
 """`llm-sra watch`: the live curves of a run and its newest episode, in the terminal.
 
-This module follows the run's files, reading only what is new, and redraws; `recipes.watching.frame` is what is drawn.
+This module follows the run's files, reads only what is new, and redraws; `recipes.watching.frame` draws.
 """
 
 import argparse
@@ -19,7 +19,7 @@ POLL = 1.0  # seconds
 
 
 class Watched:
-    """A run that is looked at again and again.
+    """Follows a run.
 
     Args:
         folder: Of the run; it may not be there yet.

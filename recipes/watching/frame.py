@@ -1,4 +1,4 @@
-"""What `llm-sra watch` draws: curves as rows of unicode blocks, and an episode. Reads nothing, and runs no clock."""
+"""Draws what `llm-sra watch` shows: curves as rows of unicode blocks, and an episode. Reads no file and no clock."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from llm_sra.episodes import EpisodeRecord
 from llm_sra.runs import Run
 from recipes.terminal import BLOCKS, COLOURS, PLAIN_BLOCKS, duration, printable, sparkline
 
-RECENT = 20  # steps from whose time the end is foretold
-NARROW = 64  # columns below which a row shows its curve and last value alone
+RECENT = 20  # steps whose time predicts the end
+NARROW = 64  # columns; below, a row shows only its curve and last value
 LONGEST_REPLY = 400  # characters
-TURNS = 12  # the last of an episode that are shown at most
+TURNS = 12  # most turns of an episode that are shown, the last ones
 LEAST = 8  # columns of a curve or a title
-AROUND = 6  # lines of a frame that are neither a curve nor a turn
+AROUND = 6  # lines of a frame that show neither a curve nor a turn
 ROWS = (
     "solve rate", "with its partner", "worst partner", "return", "effort", "KL", "entropy", "reply tokens",
     "seconds per step",
@@ -77,13 +78,13 @@ class History:
         }
 
     def seconds_left(self, steps: int | None) -> float | None:
-        """Until the last of so many steps, by the time that the recent ones took; None if nothing tells."""
+        """Until the last of so many steps, by the time that the recent ones took; None if unknown."""
         if steps is None or self.step is None or not self.seconds:
             return None
         return max(steps - self.step, 0) * median(self.seconds[-RECENT:])
 
     def steps(self, config: Mapping[str, Any]) -> int | None:
-        """How many the training is to have; None if nothing tells."""
+        """How many steps the training has in all; None if unknown."""
         if config["max_steps"] > 0:
             return int(config["max_steps"])
         if not self.step or not self.epoch:
@@ -99,14 +100,14 @@ class Frame:
         folder: Of the run.
         run: None: it has not begun.
         history: Its numbers; None: it has not begun.
-        episode: The newest, as a line of `episodes/` has it.
+        episode: The newest.
         age: Seconds since something was logged.
     """
 
     folder: str
     run: Run | None
     history: History | None
-    episode: Mapping[str, Any] | None
+    episode: EpisodeRecord | None
     age: float | None = None
 
     @property
@@ -118,8 +119,8 @@ class Frame:
         """The frame.
 
         Args:
-            console: Its width and encoding are heeded, its height too but for `whole`.
-            whole: Whether to draw all of a tall frame; else an episode is cut to what the terminal has room for.
+            console: Its width and encoding count, and its height unless `whole`.
+            whole: Whether to draw all of a tall frame; else an episode is cut to the terminal's height.
         """
         if self.run is None or self.history is None:
             return Text(f"{printable(self.folder)}\nwaiting for the run to begin: no config.yaml there yet")
@@ -171,11 +172,11 @@ def _curves(rows: Sequence[tuple[str, Sequence[Point]]], console: Console) -> Ta
     return table
 
 
-def _episode(episode: Mapping[str, Any], heroes: Mapping[str, str], most: int, room: int) -> list[RenderableType]:
+def _episode(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room: int) -> list[RenderableType]:
     """Who said what, with rewards. It is text, never markup: what a partner says is shown and not interpreted."""
     colours = dict(zip(heroes, COLOURS * len(heroes), strict=False))
-    turns = episode["turns"]
-    title = f"step {episode['step']}, problem {episode['problem']}, match {episode['match']}"
+    turns = episode.turns
+    title = f"step {episode.step}, problem {episode.problem}, match {episode.match}"
     table = Table.grid(padding=(0, 1))
     table.add_column(overflow="fold", max_width=max(room, LEAST))
     table.add_column(overflow="fold", ratio=1)
@@ -183,14 +184,14 @@ def _episode(episode: Mapping[str, Any], heroes: Mapping[str, str], most: int, r
     if len(turns) > most:
         table.add_row("", Text(f"{len(turns) - most} earlier turns", style="dim"), "")
     for turn in turns[-most:]:
-        seat, said = turn["seat"], printable(turn["text"][:LONGEST_REPLY])
-        cut = " [...]" if len(turn["text"]) > LONGEST_REPLY else ""
-        who = f"{seat} ({episode['policies'].get(seat, '?')})"
-        team, own, cost = episode["rewards"][seat][turn["step"]]
-        told = Text(printable(who), style=colours.get(seat, "")), Text(said + cut), Text(f"{team + own - cost:+.2f}")
-        table.add_row(*told)
-    verdict = ("solved", "bold green") if episode["solved"] else ("not solved", "bold red")
-    returns = ", ".join(f"{printable(seat)} {value:+.2f}" for seat, value in episode["returns"].items())
+        said = printable(turn.text[:LONGEST_REPLY])
+        cut = " [...]" if len(turn.text) > LONGEST_REPLY else ""
+        who = f"{turn.seat} ({episode.policies.get(turn.seat, '?')})"
+        reward = episode.rewards[turn.seat][turn.step]
+        style = colours.get(turn.seat, "")
+        table.add_row(Text(printable(who), style=style), Text(said + cut), Text(f"{reward.total:+.2f}"))
+    verdict = ("solved", "bold green") if episode.solved else ("not solved", "bold red")
+    returns = ", ".join(f"{printable(seat)} {value:+.2f}" for seat, value in episode.returns.items())
     above = Text(" ".join(printable(title).split()), style="bold")
     return [Text(), above, table, Text.assemble(verdict, f"   returns: {returns}")]
 

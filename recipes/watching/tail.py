@@ -1,9 +1,11 @@
-"""Reads files that a training is writing: only what is new of one, only the end of another."""
+"""Reads files that a training is writing: the new lines of its metrics, the last line of its episodes."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
+
+from llm_sra.episodes import EpisodeRecord
+from llm_sra.files import parse_line
 
 BLOCK = 1 << 16  # bytes
 
@@ -19,10 +21,10 @@ class Tail:
         self._path, self._offset, self._file = path, 0, (0, 0)
 
     def read(self) -> tuple[list[dict[str, Any]], bool]:
-        """The lines since the last time, and whether the file is another than it was then.
+        """The lines since the last time, and whether the file was replaced since then.
 
-        A line that is still being written waits for its end. A resumed training puts another file in this one's
-        place, and one that overwrites a run begins anew: all lines are then given again.
+        A line that is still being written waits for its end. A resumed training replaces the file, and one that
+        overwrites a run begins a new one: all lines are then given again.
         """
         try:
             file = self._path.open("rb")
@@ -40,7 +42,7 @@ class Tail:
             new = file.read()
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [line for line in map(_parsed, whole.splitlines()) if line is not None], anew
+        return [line for line in map(parse_line, whole.splitlines()) if line is not None], anew
 
     def age(self) -> float | None:
         """Seconds since something was written; None if nothing was."""
@@ -50,7 +52,7 @@ class Tail:
             return None
 
 
-def newest_episode(folder: Path, latest: int | None = None) -> dict[str, Any] | None:
+def newest_episode(folder: Path, latest: int | None = None) -> EpisodeRecord | None:
     """The last episode of the newest step.
 
     Args:
@@ -59,14 +61,17 @@ def newest_episode(folder: Path, latest: int | None = None) -> dict[str, Any] | 
 
     Returns:
         None if there is none yet.
+
+    Raises:
+        ValueError: If the line holds no episode.
     """
     if not folder.is_dir():
         return None
     steps = {int(name): path for path in folder.iterdir() if (name := path.stem.removeprefix("step-")).isdigit()}
     counting = [step for step in steps if latest is None or step <= latest]
     for step in sorted(counting, reverse=True)[:2]:  # the newest may be empty yet
-        if (episode := _last_line(steps[step])) is not None:
-            return episode
+        if (line := _last_line(steps[step])) is not None:
+            return EpisodeRecord.read(line)
     return None
 
 
@@ -83,13 +88,4 @@ def _last_line(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     lines = read[: read.rfind(b"\n") + 1].splitlines()
-    return _parsed(lines[-1]) if lines else None
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A line's record; None for one that a kill cut off."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
+    return parse_line(lines[-1]) if lines else None

@@ -3,6 +3,7 @@
 Source: the LLM task of arXiv 2602.21515. It does not know what an answer is (`answers`) or where the problems lie.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,6 +13,8 @@ from tasks.gsm8k.answers import final_answer
 from tasks.gsm8k.repetition import repetition
 
 QUESTION, PEER = "{question}", "{peer}"
+PLACEHOLDER = r"\{question\}|\{peer\}"
+SHORTEST = 20  # characters of a quote: a shorter text may be the reply's own
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Debate:
         first: Prompt of round 0; `{question}` stands for the question.
         again: Prompt of later rounds; `{peer}` stands for what the others said.
         strict: Read only `#### number` as an answer.
+
+    What a reply quotes word for word from its prompt (question, instruction) is not read: an echo earns nothing.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class Debate:
     ) -> None:
         self.seats, self.rounds, self.gamma, self.strict = tuple(seats), rounds, gamma, strict
         self._first, self._again = first, again
+        parts = (part.strip() for prompt in (first, again) for part in re.split(PLACEHOLDER, prompt))
+        self._instructions = tuple(part for part in parts if len(part) >= SHORTEST)
 
     def start(self, question: str, reference: Fraction) -> Rounds:
         """Before the first round."""
@@ -76,7 +83,8 @@ class Debate:
 
     def step(self, state: Rounds, replies: Mapping[str, str]) -> tuple[Rounds, Mapping[str, Reward]]:
         """One round; who is right earns."""
-        answers = {seat: final_answer(text, self.strict) for seat, text in replies.items()}
+        quotes = (state.question, *self._instructions)
+        answers = {seat: final_answer(without_quotes(text, quotes), self.strict) for seat, text in replies.items()}
         worth = self.gamma ** len(state.said)
         state = replace(state, said=(*state.said, dict(replies)), answers=(*state.answers, answers))
         return state, {seat: Reward(own=worth * state.right(-1, seat)) for seat in self.seats}
@@ -84,9 +92,10 @@ class Debate:
     def outcome(self, state: Rounds) -> Outcome:
         """Whether all are right in the last round. A seat's effort is what it wrote, in hundreds of characters.
 
-        For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer), `answered/R/SEAT`,
-        `repetition/R/SEAT` (share of the reply's 4-grams of words that it had said before). From round 1 on
-        `flips/R/SEAT` (its answer is another than in the round before) and, only where they can be told,
+        Answers are read as they are for rewards: with `strict`, a reply without `#### number` is neither right nor
+        answered. For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer),
+        `answered/R/SEAT`, `repetition/R/SEAT` (share of the reply's 4-grams of words that it had said before). From
+        round 1 on `flips/R/SEAT` (its answer is another than in the round before) and, only where they can be told,
         `recovered/R/SEAT` (right now, of those that were wrong in the round before) and `corrupted/R/SEAT` (wrong now,
         of those that were right). From the first round to the last: `recovered/SEAT`, `corrupted/SEAT`.
         """
@@ -107,6 +116,14 @@ class Debate:
                 metrics |= _changed(state, 0, last, seat, seat)
         effort = {seat: sum(len(said[seat]) for said in state.said) / 100 for seat in self.seats}
         return Outcome(all(state.right(last, seat) for seat in self.seats), effort, metrics)
+
+
+def without_quotes(text: str, quotes: Sequence[str]) -> str:
+    """A reply without what it quotes word for word."""
+    for quote in quotes:
+        if len(quote) >= SHORTEST:
+            text = text.replace(quote, "\n")
+    return text
 
 
 def _changed(state: Rounds, before: int, after: int, seat: str, name: str) -> dict[str, float]:

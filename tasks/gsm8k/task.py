@@ -120,8 +120,6 @@ class GSM8K(Task[Any]):
         return self._rules.view(state, seat)
 
     def step(self, state: Any, replies: Mapping[str, str], rng: random.Random) -> tuple[Any, Mapping[str, Reward]]:
-        if not self.show_thinking:
-            replies = {seat: without_thinking(text) for seat, text in replies.items()}
         return self._rules.step(state, replies)
 
     def outcome(self, state: Any) -> Outcome:
@@ -137,13 +135,6 @@ class GSM8K(Task[Any]):
                 f"{self.validation}"
             )
         return by_hash[: -self.validation] if name == "train" else by_hash[-self.validation :]
-
-
-def without_thinking(text: str) -> str:
-    """A reply without what its model thought: up to the last `</think>`, and from a `<think>` that does not end."""
-    if "<think>" not in text and "</think>" not in text:
-        return text
-    return text.rpartition("</think>")[2].partition("<think>")[0].lstrip()
 
 
 def read_prompt(folder: Path | None, name: str, placeholder: str = "") -> str:

@@ -1,0 +1,82 @@
+"""One adapter's loss on a micro-batch: TRL's policy term, the entropy bonus, and the tether where it is exact."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.objectives import Tether, exact_tether
+from llm_sra.trainer import metrics
+from llm_sra.trainer.arms import Arm
+from llm_sra.trainer.config import SRPOConfig
+from llm_sra.trainer.forward import Forward
+from llm_sra.trainer.loss import Share, accumulation_scale, loss_inputs, reduce_tokens
+from llm_sra.trainer.rollout import Sample
+
+FROM_TRL = {"clip_ratio/region_mean": "clip_fraction", "cispo_clip_ratio": "clip_fraction", "kl": "kl_to_base"}
+Reported = Mapping[str, Sequence[float]]
+TrlLoss = Callable[[torch.nn.Module, dict[str, Any], float], tuple[torch.Tensor, Reported]]
+
+
+class AdapterLoss:
+    """The loss of adapters, micro-batch by micro-batch; parts add up to the same whatever the micro-batch size.
+
+    Args:
+        args: See `SRPOConfig`.
+        arm: Says which adapters are adversaries.
+        bank: The adapters.
+        forward: Computes their log-probabilities.
+        trl_loss: (model, inputs, scale) to TRL's loss divided by the scale, and what TRL reports of it.
+        means: Gets what is measured by token.
+        reply_limit: Token limit of a reply.
+        pad_id: Token that fills rows up.
+    """
+
+    def __init__(
+        self,
+        args: SRPOConfig,
+        arm: Arm,
+        bank: AdapterBank,
+        forward: Forward,
+        trl_loss: TrlLoss,
+        means: metrics.TokenMeans,
+        reply_limit: int,
+        pad_id: int,
+    ) -> None:
+        self._args, self._arm, self._bank, self._forward = args, arm, bank, forward
+        self._trl_loss, self._means, self._reply_limit, self._pad_id = trl_loss, means, reply_limit, pad_id
+
+    def __call__(
+        self, model: torch.nn.Module, adapter: str, batch: Sequence[Sample], share: Share, tether: Tether
+    ) -> torch.Tensor:
+        """One micro-batch's part of the adapter's loss, with its graph."""
+        args = self._args
+        inputs = loss_inputs(batch, share, self._pad_id, args.device)
+        mask = inputs["completion_mask"] * inputs["tool_mask"]
+        adversary = adapter in self._arm.adversaries
+        partner = self._forward.partner_logits(batch, inputs) if adversary and not tether.in_reward else None
+        self._bank.activate(adapter)
+        steps = args.steps_per_generation
+        scale = accumulation_scale(args.loss_type, len(batch), int(mask.sum()), share, steps)
+        with self._forward.keeping_logits(partner is not None) as kept:
+            loss, reported = self._trl_loss(model, inputs, scale)
+        entropies = self._forward.entropies
+        assert entropies is not None
+        self._report(adapter, batch, reported, entropies, mask)
+        coef = args.adversary_entropy_coef if adversary else args.entropy_coef
+        mean = args.entropy_reduction == "mean"
+        loss = loss - coef * reduce_tokens(entropies, mask, share, args.loss_type, self._reply_limit, mean)
+        if partner is not None:
+            kl = exact_tether(partner, kept[0])
+            loss = loss + tether.cost(reduce_tokens(kl, mask, share, args.loss_type, self._reply_limit))
+        return loss
+
+    def _report(
+        self, adapter: str, batch: Sequence[Sample], reported: Reported, entropies: torch.Tensor, mask: torch.Tensor
+    ) -> None:
+        tokens = mask.sum()
+        metrics.add_entropies(self._means, adapter, entropies, mask, [sample.row.turns for sample in batch])
+        for theirs, ours in FROM_TRL.items():
+            for value in reported.get(theirs, ()):
+                self._means.add(f"policy/{adapter}/{ours}", value * tokens, tokens)

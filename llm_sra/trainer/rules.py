@@ -1,0 +1,242 @@
+"""What a configuration's values must be, alone and together: one table of rules, each with its message.
+
+A rule checks and explains; it never changes a value. Rules of single risk measures and estimators come from their
+registries. Choices among names are the fields' types; see `choices`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llm_sra.objectives.risk import RISKS, RiskMeasure, RiskOption
+from llm_sra.trainer.arms import has_adversaries
+from llm_sra.trainer.estimators import ESTIMATORS, EstimatorOptions
+
+Config = Any  # an SRPOConfig, whose module imports this one
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What values of a configuration must be.
+
+    Attributes:
+        fields: Names of the fields that it is about.
+        broken: Whether a configuration breaks it.
+        message: What is wrong and what to do; `{c.tau}` stands for the value of `tau`.
+    """
+
+    fields: tuple[str, ...]
+    broken: Callable[[Config], bool]
+    message: str
+
+    def explain(self, config: Config) -> str:
+        """The message for a configuration that breaks the rule."""
+        return self.message.format(c=config)
+
+
+def check_rules(config: Config) -> None:
+    """Raise the first rule that a configuration breaks.
+
+    Raises:
+        ValueError: With the rule's message.
+    """
+    rule = first_broken(config)
+    if rule is not None:
+        raise ValueError(rule.explain(config))
+
+
+def first_broken(config: Config) -> Rule | None:
+    """The first rule that a configuration breaks; None if it keeps all."""
+    return next((rule for rule in all_rules() if rule.broken(config)), None)
+
+
+def all_rules() -> list[Rule]:
+    """Every rule, in the order in which they are checked: single values first, then combinations."""
+    return [*SINGLE, *_risk_rules(), *COMBINED, *_estimator_rules(), *FIXED]
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _within(field: str, holds: Callable[[Any], bool], must: str, optional: bool = False) -> Rule:
+    """A number in a range, which NaN is never in; `optional` allows None."""
+
+    def broken(config: Config) -> bool:
+        value = getattr(config, field)
+        return not (optional and value is None) and not (_number(value) and holds(value))
+
+    return Rule((field,), broken, f"{field} must {must}, got {{c.{field}!r}}")
+
+
+def _at_least(field: str, least: float, optional: bool = False) -> Rule:
+    return _within(field, lambda value: value >= least, f"be {least} or more", optional)
+
+
+SINGLE = (
+    _at_least("tau", 0),
+    _at_least("entropy_coef", 0),
+    _at_least("adversary_entropy_coef", 0),
+    _at_least("adversary_updates", 1),
+    _at_least("problems_per_step", 1),
+    _at_least("num_iterations", 1),
+    _at_least("num_generations", 2),
+    _at_least("rollout_batch_size", 1),
+    _at_least("dev_problems", 1),
+    _at_least("log_episodes", -1),
+    _at_least("tau_schedule_steps", 1, optional=True),
+    _at_least("partners_per_step", 1, optional=True),
+    _at_least("adversary_reset_steps", 1, optional=True),
+    _within("gamma", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    _within("gae_lambda", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    _within("risk_smoothing", lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    _within("adversary_mix", lambda value: 0 <= value < 1, "lie in [0, 1)"),
+    _within("value_clip", lambda value: value > 0, "be above 0, or left out", optional=True),
+    _within("target_kl", lambda value: value > 0, "be above 0, or left out", optional=True),
+    _within("temperature", lambda value: value > 0, "be above 0 (greedy replies teach nothing)"),
+)
+
+
+def _no_adversaries(config: Config) -> bool:
+    """Whether heroes meet neither adversaries nor sampled partners."""
+    return config.partners is None and not has_adversaries(config.arm, config.tau, sampled=False)
+
+
+COMBINED = (
+    Rule(
+        ("tau_schedule", "target_kl"),
+        lambda c: (c.tau_schedule == "target_kl") != (c.target_kl is not None),
+        "tau_schedule target_kl and target_kl go together: give both or neither",
+    ),
+    Rule(
+        ("tau_schedule", "arm", "tau", "partners"),
+        lambda c: c.tau_schedule != "constant" and not (c.arm == "srpo" and c.tau > 0 and c.partners is None),
+        "tau_schedule {c.tau_schedule} needs a learned adversary: set arm to srpo and tau above 0, without `partners`",
+    ),
+    Rule(
+        ("tau_start", "tau_schedule"),
+        lambda c: c.tau_schedule == "linear" and not c.tau_start > 0,
+        "tau_start must be above 0 (with 0 there is no adversary), got {c.tau_start!r}",
+    ),
+    Rule(
+        ("arm", "partners"),
+        lambda c: c.arm == "fcp" and c.partners is None,
+        "arm fcp needs `partners`: the roster of the pool to learn best responses to",
+    ),
+    Rule(
+        ("partners", "arm"),
+        lambda c: c.partners is not None and c.arm not in ("srpo", "fcp"),
+        "`partners` go with arm srpo or fcp, not with {c.arm}",
+    ),
+    Rule(
+        ("arm", "risk"),
+        lambda c: c.arm == "fcp" and c.risk != "expectation",
+        "arm fcp learns a best response to the pool's mean: set risk to expectation, or arm to srpo",
+    ),
+    Rule(
+        ("partners_per_step", "risk_smoothing", "partners"),
+        lambda c: c.partners is None and bool(c.partners_per_step is not None or c.risk_smoothing),
+        "partners_per_step and risk_smoothing need `partners`",
+    ),
+    Rule(
+        ("risk_smoothing", "partners_per_step"),
+        lambda c: c.partners_per_step is not None and c.risk_smoothing > 0,
+        "risk_smoothing needs the same partners at every step: leave out partners_per_step",
+    ),
+    Rule(
+        ("adversary_mix", "adversary_reset_steps", "arm"),
+        lambda c: _no_adversaries(c) and bool(c.adversary_mix or c.adversary_reset_steps),
+        "adversary_mix and adversary_reset_steps need adversaries; arm {c.arm} with tau {c.tau:g} has none",
+    ),
+    Rule(
+        ("adversary_reset_steps", "partners"),
+        lambda c: c.partners is not None and bool(c.adversary_reset_steps),
+        "adversary_reset_steps needs learned adversaries, not `partners`",
+    ),
+    Rule(
+        ("importance_sampling_level", "advantage_level"),
+        lambda c: c.importance_sampling_level == "sequence" and c.level != "episode",
+        "importance_sampling_level sequence weights whole rows, which averages the advantages of single {c.level}s "
+        "away: set advantage_level to episode",
+    ),
+    Rule(
+        ("loss_type", "importance_sampling_level"),
+        lambda c: c.loss_type == "luspo" and c.importance_sampling_level != "sequence",
+        "loss_type luspo needs importance_sampling_level sequence; with token it is dr_grpo, scaled",
+    ),
+    Rule(
+        ("load_best_model_at_end", "dev_roster"),
+        lambda c: c.load_best_model_at_end and not c.dev_roster,
+        "load_best_model_at_end needs dev_roster, whose partners decide which model is best",
+    ),
+    Rule(
+        ("epsilon_high", "loss_type"),
+        lambda c: c.loss_type == "cispo" and (c.epsilon if c.epsilon_high is None else c.epsilon_high) < 1,
+        "epsilon_high must be 1 or more with loss_type cispo (5 is usual), got {c.epsilon_high} (without it epsilon, "
+        "{c.epsilon}): it is the largest ratio itself there, and less would shrink the policy term against entropy and "
+        "tether",
+    ),
+)
+
+
+def _must_stay(field: str, value: object, why: str, *also: object) -> Rule:
+    return Rule(
+        (field,),
+        lambda config: getattr(config, field) not in (value, *also),
+        f"{field} must stay {value!r} ({why}), got {{c.{field}!r}}",
+    )
+
+
+_WHOLE = "the trained log-probabilities are those of the whole distribution"
+
+FIXED = (
+    _must_stay(
+        "gradient_accumulation_steps",
+        1,
+        "per_device_train_batch_size is the micro-batch; gradients always accumulate over the whole rollout",
+    ),
+    _must_stay("steps_per_generation", None, "one step is one rollout; set problems_per_step and num_generations"),
+    _must_stay("generation_batch_size", None, "set problems_per_step and num_generations"),
+    _must_stay("num_generations_eval", None, "evaluations play the dev roster; set dev_problems"),
+    _must_stay("top_p", 1.0, _WHOLE),
+    _must_stay("top_k", 0, _WHOLE, None),
+    _must_stay("min_p", None, _WHOLE),
+    _must_stay("repetition_penalty", 1.0, "the trained log-probabilities are those of the plain distribution"),
+    _must_stay("use_vllm", False, "TRL's own vLLM sync merges one adapter into the base: set engine to vllm or server"),
+    _must_stay("use_adaptive_entropy", False, "set entropy_coef and adversary_entropy_coef"),
+    _must_stay(
+        "top_entropy_quantile", 1.0, "it would leave tokens out of the policy term, but not out of the entropy term"
+    ),
+    _must_stay("fp16", False, "use bf16, or float32"),
+    _must_stay("logging_nan_inf_filter", False, "a NaN is an error, never replaced by a value"),
+)
+
+
+def _risk_rules() -> Iterator[Rule]:
+    for measure in RISKS.values():
+        for option in measure.options:
+            yield _risk_rule(measure, option)
+
+
+def _risk_rule(measure: RiskMeasure, option: RiskOption) -> Rule:
+    def broken(config: Config) -> bool:
+        used = config.partners is not None and config.risk == measure.name
+        return (option.own or used) and not option.holds(getattr(config, option.field))
+
+    fields = (option.field,) if option.own else ("risk", option.field)
+    return Rule(fields, broken, f"{option.field} must {option.must}, got {{c.{option.field}!r}}")
+
+
+def _estimator_rules() -> Iterator[Rule]:
+    for option in dict.fromkeys(option for entry in ESTIMATORS.values() for option in entry.takes):
+        yield _estimator_rule(option)
+
+
+def _estimator_rule(option: str) -> Rule:
+    takers = ", ".join(name for name, entry in ESTIMATORS.items() if option in entry.takes)
+    default = getattr(EstimatorOptions(), option)
+    return Rule(
+        (option, "algorithm", "advantage_level"),
+        lambda config: getattr(config, option) != default and option not in config.estimator.takes,
+        f"{option} is an option of {takers} (algorithm/advantage_level), not of {{c.estimator.name}}: leave it out",
+    )

@@ -1,0 +1,435 @@
+"""How a model is asked: adapted templates, the day, arguments, the end of a turn and thoughts, wherever it plays."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import date
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real_templates import TEMPLATES, tokenizer_of
+from support import make_run, qwen2, qwen2_folder, qwen2_tokenizer, save_model
+from transformers import AutoTokenizer
+
+from llm_sra import export
+from llm_sra.engines import Completion, Request
+from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
+from llm_sra.engines.transformers import TransformersEngine
+from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.templates import TemplateError
+from llm_sra.partners.loader import UNAVAILABLE, PolicyLoader
+from llm_sra.partners.rosters import Entry, RosterError, read_roster
+from llm_sra.playing import EpisodeSpec, play
+from llm_sra.policies import EnginePolicy, Match
+from llm_sra.task import Message, Problem, Sampling
+from llm_sra.trainer.parse import ConfigError, parse
+from tasks.gsm8k import GSM8K
+from tasks.worksheet import Worksheet
+
+SYSTEM, USER, OTHER = Message("system", "Add up."), Message("user", "1 + 2"), Message("user", "go on")
+SAID = Message("assistant", "3")
+
+
+def asked(renderer: Renderer, *messages: Message) -> str:
+    return str(renderer.tokenizer.decode(list(renderer.render(messages))))
+
+
+@pytest.mark.parametrize("family", ["gemma2", "mistral-v0.1"])
+def test_a_system_text_goes_into_the_first_user_message_where_there_is_no_system_role(family: str) -> None:
+    renderer, together = Renderer(tokenizer_of(family, "bytes")), Message("user", "Add up.\n\n1 + 2")
+    assert renderer.render([SYSTEM, USER]) == renderer.render([together])
+    assert renderer.render([SYSTEM, USER, SAID, OTHER]) == renderer.render([together, SAID, OTHER])
+    plain = Renderer(tokenizer_of("qwen3", "bytes"))
+    assert plain.template.adapted == () and plain.template.source == TEMPLATES["qwen3"]
+
+
+def test_a_template_that_leaves_the_system_text_out_in_silence_is_adapted_too() -> None:
+    tokenizer = tokenizer_of("base", "bytes")
+    tokenizer.chat_template = "{% for m in messages if m.role != 'system' %}{{ m.role + ': ' + m.content }}{% endfor %}"
+    assert asked(Renderer(tokenizer), SYSTEM, USER) == "user: Add up.\n\n1 + 2"
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "llama2", "mistral-v0.1", "mistral-v0.3"])
+def test_neighbours_of_one_role_are_joined_where_roles_must_alternate(family: str) -> None:
+    renderer, joined = Renderer(tokenizer_of(family, "bytes")), Message("user", "1 + 2\ngo on")
+    assert renderer.render([USER, OTHER]) == renderer.render([joined])
+    assert renderer.render([SYSTEM, USER, OTHER, SAID, SAID, USER]) == renderer.render(
+        [SYSTEM, joined, Message("assistant", "3\n3"), USER]
+    )
+
+
+def test_what_was_adapted_is_said_once_for_each_model(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = tokenizer_of("gemma2", "bytes")
+    tokenizer.name_or_path = "said-once"
+    with caplog.at_level(logging.WARNING):
+        Renderer(tokenizer)
+        Renderer(tokenizer)
+    said = [record.getMessage() for record in caplog.records if "said-once" in record.getMessage()]
+    assert len(said) == 2 and "no system role" in said[0] and "must alternate" in said[1]
+
+
+REFUSALS = {
+    "not even a user": ("{{ raise_exception('no chat here') }}", r"refuses the roles \['user'\]: no chat here"),
+    "no assistant": (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{{ raise_exception('none') }}{% endif %}"
+        "{{ m.content }}{% endfor %}",
+        r"refuses the roles \['user', 'assistant', 'user'\]: none",
+    ),
+    "broken": ("{% for m in messages %}", "refuses the roles .*endfor"),
+    "the last alone": ("{{ messages[-1].content }}", "each message once and in order"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_partner_that_cannot_be_asked_is_missing_when_it_is_loaded(tmp_path: Path, case: str) -> None:
+    template, complaint = REFUSALS[case]
+    tokenizer = qwen2_tokenizer()
+    model = qwen2(tokenizer)
+    tokenizer.chat_template = template
+    folder = save_model(model, tokenizer, tmp_path / "model")
+    with pytest.raises(UNAVAILABLE, match=complaint) as error:
+        PolicyLoader(Worksheet()).partner(Entry("x", "model", str(folder)))
+    assert "Set another `chat_template`" in str(error.value) or "set another `chat_template`" in str(error.value)
+
+
+def test_templates_that_ask_for_the_date_are_told_one_day() -> None:
+    llama, oss = tokenizer_of("llama3.2", "bytes"), tokenizer_of("gpt-oss", "bytes")
+    assert "Today Date: 01 Jan 2025" in asked(Renderer(llama), USER)
+    assert "Today Date: 26 Jul 2024" in asked(Renderer(llama, day="2024-07-26"), USER)
+    assert "Today Date: 4 July 1776" in asked(Renderer(llama, {"date_string": "4 July 1776"}), USER)
+    assert "Current date: 2024-07-26" in asked(Renderer(oss, day="2024-07-26"), USER)
+    # Llama 3.1's template has a day of its own.
+    assert "Today Date: 26 Jul 2024" in asked(Renderer(tokenizer_of("llama3.1", "bytes")), USER)
+    naive = llama.apply_chat_template([USER.as_dict()], tokenize=False)
+    assert date.today().strftime("%d %b %Y") in naive
+
+
+def test_a_template_that_wants_a_date_and_has_none_gets_the_day() -> None:
+    tokenizer = tokenizer_of("base", "bytes")
+    tokenizer.chat_template = "{{ 'On ' + date_string }}" + TEMPLATES["base"]
+    assert asked(Renderer(tokenizer), USER).startswith("On 01 Jan 2025User: 1 + 2")
+
+
+EXPORTED: Mapping[str, dict[str, Any]] = {
+    "qwen3": {"chat_template_kwargs": {"enable_thinking": False}},
+    "llama3.2": {"template_date": "2024-07-26"},
+    "llama3.1": {"chat_template_kwargs": {"date_string": "4 July 1776"}},
+    "gpt-oss": {},
+    "gemma2": {},
+    "mistral-v0.1": {},
+    "llama2": {},
+    "phi3": {},
+    "qwen2.5": {},
+}
+
+
+@pytest.mark.parametrize("family", EXPORTED)
+def test_an_exported_agent_is_asked_by_a_chat_api_as_it_was_trained(family: str, tmp_path: Path) -> None:
+    kind = "llama legacy" if family in ("llama2", "phi3", "mistral-v0.1") else "bytes"
+    tokenizer = tokenizer_of(family, kind)
+    base = save_model(qwen2(tokenizer), tokenizer, tmp_path / "base")
+    run = make_run(tmp_path / "run", base=base, **EXPORTED[family])
+    loader = PolicyLoader(Worksheet())
+    trained = loader.engines[loader.agents(run).engine].renderer
+    exported = AutoTokenizer.from_pretrained(export(run, "first", tmp_path / "out"))
+    for messages in ([USER], [SYSTEM, USER, SAID, OTHER], [USER, SAID, OTHER, OTHER]):
+        said = [message.as_dict() for message in messages]
+        ids = exported.apply_chat_template(said, add_generation_prompt=True, tokenize=True, return_dict=False)
+        assert tuple(ids) == trained.render(messages)
+    card = (tmp_path / "out" / "README.md").read_text()
+    changed = family not in ("llama2", "phi3", "qwen2.5")
+    assert (exported.chat_template != AutoTokenizer.from_pretrained(base).chat_template) == (
+        changed or family == "llama2"  # whose roles must alternate
+    )
+    for note in trained.template.notes:
+        assert note.replace("`", "'") in card
+    assert ("asks as the training did" in card) == bool(trained.template.notes)
+
+
+ENDS = {
+    "qwen2.5": ["<|im_end|>", "<|im_start|>"],
+    "qwen3": ["<|im_end|>", "<|im_start|>"],
+    "llama2": ["</s>", "<s>"],
+    "llama3": ["<|eot_id|>", "<|start_header_id|>"],
+    "mistral-v0.1": ["</s>", "[INST]"],
+    "mistral-v0.3": ["</s>", "[INST]"],
+    "gemma2": ["<end_of_turn>", "<start_of_turn>"],
+    "gemma3": ["<end_of_turn>", "<start_of_turn>"],
+    "phi3": ["<|end|>", "<|user|>"],
+    "phi4": ["<|im_end|>", "<|im_start|>"],
+    "smollm2": ["<|im_end|>", "<|im_start|>"],
+    "tinyllama": ["</s>", "<|user|>"],
+    "r1": ["<｜end▁of▁sentence｜>", "<｜User｜>"],
+    "gpt-oss": ["<|return|>"],  # a reply may hold several messages, each with an end of its own
+    "base": [],
+}
+
+
+@pytest.mark.parametrize("family", ENDS)
+def test_a_turn_ends_with_what_the_template_ends_it_with(family: str) -> None:
+    renderer = Renderer(tokenizer_of(family, "bytes"))
+    assert renderer.tokenizer.convert_ids_to_tokens(list(renderer.ends.ids)) == ENDS[family]
+    assert renderer.ends.strings == (("\nUser:",) if family == "base" else ())
+
+
+@pytest.mark.parametrize(
+    ("between", "string"),
+    [
+        ("\n\n### Instruction:\n", "\n\n### Instruction:"),
+        ("<|end of turn|>\n<|user|>\n", "<|end of turn|>"),  # not tokens of this vocabulary
+        ("\n\n", None),
+    ],
+)
+def test_a_template_whose_turns_are_told_apart_by_text_ends_a_reply_at_that_text(
+    between: str, string: str | None
+) -> None:
+    tokenizer = tokenizer_of("base", "bytes")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content + BETWEEN }}{% endfor %}".replace(
+        "BETWEEN", repr(between)
+    )
+    assert Renderer(tokenizer).ends.strings == (() if string is None else (string,))
+
+
+def forger(tmp_path: Path, family: str) -> TransformersEngine:
+    """A random model whose generation config names no end of turn, beside the tokenizer's end of text."""
+    tokenizer = tokenizer_of(family, "bytes")
+    tokenizer.eos_token = "<|endoftext|>"
+    model = qwen2(tokenizer)
+    model.generation_config.eos_token_id = None
+    return TransformersEngine(AdapterBank(model), Renderer(tokenizer))
+
+
+def request(engine: Any, seed: int = 0, tokens: int = 40, stop: tuple[str, ...] = ()) -> Request:
+    return Request(engine.renderer.render([USER]), None, Sampling(), tokens, stop, seed)
+
+
+def test_a_reply_never_runs_on_into_a_forged_turn(tmp_path: Path) -> None:
+    engine = forger(tmp_path, "qwen2.5")
+    ids = set(engine.renderer.ends.ids)
+    replies = engine.generate([request(engine, seed) for seed in range(60)])
+    assert any(reply.token_ids[-1] in ids for reply in replies)
+    assert not any(ids & set(reply.token_ids[:-1]) for reply in replies)
+    assert {reply.finish for reply in replies if reply.token_ids[-1] in ids} == {"stop"}
+    assert set(end_of_turn_ids(engine.bank, engine.renderer)) == {*ids, engine.renderer.tokenizer.eos_token_id}
+
+
+def test_a_reply_in_plain_text_never_runs_on_into_a_forged_turn() -> None:
+    renderer = Renderer(tokenizer_of("base", "bytes"))
+    engine = Fixed(renderer, "42\nUser: and now?\nAssistant: 43")
+    [asked_for] = ended_by_template(renderer, [request(engine, stop=("##",))])
+    assert asked_for.stop == ("##", "\nUser:")
+    [reply] = engine.generate([request(engine)])
+    assert (reply.text, reply.finish) == ("42", "stop")
+    chosen = Request((1,), None, Sampling(), 1, (), 0, choices=(5,))
+    assert ended_by_template(renderer, [chosen]) == [chosen]
+
+
+class Fixed:
+    """An engine whose model always says the same."""
+
+    context_length, shares_weights = 4096, False
+
+    def __init__(self, renderer: Renderer, text: str, ended: bool = True) -> None:
+        self.renderer = renderer
+        ids = renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
+        self.ids = [*ids, *(renderer.ends.ids[:1] if ended else ())]
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        requests = ended_by_template(self.renderer, requests)
+        ends, nothing = self.renderer.ends.ids, [0.0] * len(self.ids)
+        return [completion(self.renderer, ends, self.ids, nothing, request.stop) for request in requests]
+
+
+PENS = Problem("pens", {"question": "Ada has 3 boxes with 14 pens each. How many pens?", "answer": "42"})
+THINKING = {
+    "qwen3": ("qwen3", None, "<think>\n"),
+    "qwen3 that does not think": ("qwen3", {"enable_thinking": False}, ""),
+    "qwen3-thinking": ("qwen3-thinking", None, ""),
+    "r1": ("r1", None, ""),
+}
+
+
+def played(engine: Fixed, protocol: str, **options: Any) -> tuple[float, list[str], Any]:
+    """What the first seat earned, what the second was shown of its first reply, and the episode."""
+    task = GSM8K(protocol=protocol, rounds=2, turns=2, **options)
+    policies = {seat: EnginePolicy(seat) for seat in task.seats}
+    [episode] = play(task, [EpisodeSpec(PENS, Match("m", policies))], {"main": engine}, seed=0)  # type: ignore[dict-item]
+    return episode.total("first"), [message.content for message in episode.turns[-1].view], episode
+
+
+@pytest.mark.parametrize("protocol", ["debate", "relay"])
+@pytest.mark.parametrize("model", THINKING)
+def test_a_thought_that_never_ends_leaves_nothing_wherever_it_began(model: str, protocol: str) -> None:
+    family, arguments, begins = THINKING[model]
+    renderer = Renderer(tokenizer_of(family, "bytes of qwen"), arguments)
+    earned, shown, episode = played(Fixed(renderer, f"{begins}Let me see.\n#### 42", ended=False), protocol)
+    thinks = model != "qwen3 that does not think"
+    assert (earned == 0) == thinks
+    assert ("Let me see" in "".join(shown)) == (not thinks and protocol == "debate")  # the relay is over by then
+    # The transcript shows where the thought began.
+    assert episode.turns[0].reply.text == ("<think>\n" if thinks else "") + "Let me see.\n#### 42"
+    assert episode.turns[0].reply.finish == "length"
+
+
+@pytest.mark.parametrize("protocol", ["debate", "relay"])
+@pytest.mark.parametrize("model", THINKING)
+def test_what_follows_a_thought_is_shown_and_paid(model: str, protocol: str) -> None:
+    family, arguments, begins = THINKING[model]
+    renderer = Renderer(tokenizer_of(family, "bytes of qwen"), arguments)
+    text = f"{begins}A secret. #### 41\n</think>\n\nSo:\n#### 42"
+    earned, shown, episode = played(Fixed(renderer, text), protocol)
+    assert earned == (2 if protocol == "debate" else 1)
+    assert "secret" not in "".join(shown)
+    if protocol == "debate":
+        assert shown[1] == "So:\n#### 42" and "So:\n#### 42" in shown[2]
+    assert sum(renderer.widths(episode.turns[0].reply.token_ids, episode.turns[0].reply.text)) == len(
+        episode.turns[0].reply.text
+    )
+
+
+def test_a_thought_longer_than_a_reply_may_be_leaves_the_answer() -> None:
+    renderer = Renderer(tokenizer_of("qwen3-thinking", "bytes of qwen"))
+    engine = Fixed(renderer, "word " * 900 + "</think>\n\n#### 42")
+    engine.context_length = 10**6
+    assert len("word " * 900) > GSM8K.max_reply_chars
+    assert played(engine, "debate")[0] == 2
+    shown = played(engine, "debate", show_thinking=True)
+    assert shown[0] == 0 and shown[2].turns[0].reply.finish == "length"  # there the thought is part of the reply
+
+
+def test_a_choice_is_no_part_of_a_thought() -> None:
+    from llm_sra.registry import load_task
+
+    task = load_task("effort")
+    tokenizer = AutoTokenizer.from_pretrained(Path("tasks/effort/models/player").resolve())
+    tokenizer.chat_template += "{% if add_generation_prompt %}{{ '<think>\n' }}{% endif %}"
+    renderer = Renderer(tokenizer)
+    assert renderer.opened == "<think>\n"
+    engine = Fixed(renderer, task.choices[0], ended=False)
+    policies = {seat: EnginePolicy(seat) for seat in task.seats}
+    specs = [EpisodeSpec(task.problems("train", 1)[0], Match("m", policies))]
+    [episode] = play(task, specs, {"main": engine}, seed=0)  # type: ignore[dict-item]
+    assert {turn.reply.text for turn in episode.turns} == {task.choices[0]}
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("<|channel|>analysis<|message|>6 * 7", "<think>6 * 7"),
+        (
+            "<|channel|>analysis<|message|>6 * 7<|end|><|start|>assistant<|channel|>final<|message|>#### 42<|return|>",
+            "<think>6 * 7</think>#### 42",
+        ),
+        ("<|channel|>final<|message|>#### 42<|return|>", "</think>#### 42"),
+    ],
+)
+def test_thoughts_between_tokens_of_their_own_are_told_as_the_others(said: str, text: str) -> None:
+    renderer = Renderer(tokenizer_of("gpt-oss", "bytes"))
+    assert renderer.decode(renderer.tokenizer(said, add_special_tokens=False)["input_ids"]) == text
+
+
+def roster(folder: Path, entry: str) -> Path:
+    path = folder / "roster.yaml"
+    path.write_text(f"partners:\n  - {{name: x, {entry}}}\n")
+    return path
+
+
+def test_a_model_of_a_roster_is_asked_with_its_arguments_and_is_another_partner_with_others(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("qwen3", "bytes")
+    folder = save_model(qwen2(tokenizer), tokenizer, tmp_path / "model")
+    loader, task = PolicyLoader(Worksheet()), Worksheet()
+    identities = {}
+    for name, extra in {"plain": "", "slow": "true", "quick": "false", "again": "false"}.items():
+        kwargs = f", chat_template_kwargs: {{enable_thinking: {extra}}}" if extra else ""
+        [entry] = read_roster(roster(tmp_path, f"kind: model, policy: {folder}{kwargs}"))
+        policy = loader.partner(entry)["first"]
+        assert isinstance(policy, EnginePolicy)
+        prompt = asked(loader.engines[policy.engine].renderer, USER)
+        assert prompt.endswith("<think>\n\n</think>\n\n") == (extra == "false")
+        identities[name] = loader.identity(policy)
+    assert identities["quick"] == identities["again"]
+    assert len({identities["plain"], identities["slow"], identities["quick"]}) == 3
+    assert task.seats
+
+
+def test_the_day_is_part_of_a_partner_only_where_its_template_asks_for_it(tmp_path: Path) -> None:
+    identities: dict[str, list[str]] = {}
+    for family in ("llama3.2", "llama3"):
+        tokenizer = tokenizer_of(family, "bytes")
+        folder = save_model(qwen2(tokenizer), tokenizer, tmp_path / family)
+        for day in ("", ", template_date: 2025-01-01", ", template_date: 2024-07-26"):
+            [entry] = read_roster(roster(tmp_path, f"kind: model, policy: {folder}{day}"))
+            loader = PolicyLoader(Worksheet())
+            identities.setdefault(family, []).append(loader.identity(loader.partner(entry)["first"]))
+    first, same, other = identities["llama3.2"]
+    assert first == same != other
+    assert len(set(identities["llama3"])) == 1
+
+
+def test_a_runs_day_is_kept_in_its_folder_and_its_agents_are_asked_with_it(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("llama3.2", "bytes")
+    base = save_model(qwen2(tokenizer), tokenizer, tmp_path / "base")
+    for day, shown in ((None, "01 Jan 2025"), ("2024-07-26", "26 Jul 2024")):
+        given = {} if day is None else {"template_date": day}
+        run = make_run(tmp_path / f"run {day}", base=base, **given)
+        assert run.config["template_date"] == (day or "2025-01-01")
+        loader = PolicyLoader(Worksheet())
+        assert f"Today Date: {shown}" in asked(loader.engines[loader.agents(run).engine].renderer, USER)
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("chat_template_kwargs: true", "`chat_template_kwargs` must be a mapping of names to plain values.*got True"),
+        ("chat_template_kwargs: [a]", "`chat_template_kwargs` must be a mapping of names"),
+        ("chat_template_kwargs: {1: 2}", "`chat_template_kwargs` must be a mapping of names"),
+        ("chat_template_kwargs: {a: 2025-01-01}", "`chat_template_kwargs` must be a mapping of names to plain"),
+        ("template_date: soon", "`template_date` must be a date, YYYY-MM-DD, got 'soon'"),
+        ("chat_template_args: {a: 1}", "did you mean 'chat_template_kwargs'"),
+    ],
+)
+def test_arguments_of_a_roster_that_cannot_be_used_are_refused(tmp_path: Path, entry: str, complaint: str) -> None:
+    with pytest.raises(RosterError, match=complaint):
+        read_roster(roster(tmp_path, f"kind: model, policy: y, {entry}"))
+
+
+def test_a_date_that_yaml_reads_as_one_is_text_again(tmp_path: Path) -> None:
+    [entry] = read_roster(roster(tmp_path, "kind: model, policy: y, template_date: 2024-07-26"))
+    assert entry.options == {"template_date": "2024-07-26"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"enable_thinkin": False}, "sets 'enable_thinkin', which the chat template of .* does not take.*Correct the"),
+        ({"messages": []}, "sets 'messages', which"),
+        ({"tokenize": False}, "sets 'tokenize', which"),
+        ({"enable_thinking": date(2025, 1, 1)}, "enable_thinking must be plain data"),
+    ],
+)
+def test_arguments_that_a_template_does_not_take_are_refused(arguments: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(TemplateError, match=complaint):
+        Renderer(tokenizer_of("qwen3", "bytes"), arguments)
+
+
+def test_a_day_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    flags = ["--model_name_or_path", str(qwen2_folder()), "--output_dir", str(tmp_path), "--bf16", "false"]
+    with pytest.raises(ConfigError, match="template_date must be a date, YYYY-MM-DD, got 'today'"):
+        parse(None, [*flags, "--template_date", "today"])
+
+
+def test_several_templates_without_a_default_are_refused() -> None:
+    tokenizer = qwen2_tokenizer()
+    tokenizer.chat_template = {"tool_use": "{{ messages }}", "rag": "{{ messages }}"}
+    with pytest.raises(TemplateError, match="several chat templates and none is called `default`: set the one to use"):
+        Renderer(tokenizer)
+
+
+def test_the_reward_of_a_forged_thought_is_none() -> None:
+    # A peer that writes `</think>` into its own words shows what follows, and nothing of what stood before.
+    renderer = Renderer(tokenizer_of("qwen3", "bytes of qwen"), {"enable_thinking": False})
+    earned, shown, _ = played(Fixed(renderer, "#### 42 </think> or 41"), "debate", strict=True)
+    assert earned == 0 and shown[1] == "or 41"
+    assert Fraction(42) != Fraction(41)
