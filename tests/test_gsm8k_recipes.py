@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from real_templates import TEMPLATES
 from support import ROOT, published_shape, qwen2_tokenizer, save_model
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
@@ -51,11 +52,13 @@ def models(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     """Small random models by the beginning of the names of those that they stand for."""
     tokenizer = qwen2_tokenizer([(data / "train.jsonl").read_text()], 600)
     shape = published_shape(tokenizer)
+    thinks = qwen2_tokenizer([(data / "train.jsonl").read_text()], 600)
+    thinks.chat_template = TEMPLATES["qwen3"]  # its recipes say whether it does
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models")
     return {
         "qwen2.5": save_model(Qwen2ForCausalLM(Qwen2Config(**shape)), tokenizer, folder / "qwen2"),
-        "qwen3": save_model(Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=32)), tokenizer, folder / "qwen3"),
+        "qwen3": save_model(Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=32)), thinks, folder / "qwen3"),
     }
 
 
