@@ -5,12 +5,14 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from difflib import unified_diff
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -31,10 +33,25 @@ def described(module: ModuleType) -> Iterator[str]:
     for name in sorted(public_names(module)):
         value = getattr(module, name)
         if inspect.isfunction(value) or inspect.isclass(value):
-            [node] = ast.parse(textwrap.dedent(inspect.getsource(value))).body
-            yield from (f"    {line}" for line in lines_of(node))
+            yield from (f"    {line}" for line in lines_of(definition(value)))
+            for keywords in unpacked(value):
+                yield from (f"        {line}" for line in lines_of(definition(keywords)))
         else:
             yield f"    {name}"
+
+
+def definition(value: Any) -> ast.stmt:
+    [node] = ast.parse(textwrap.dedent(inspect.getsource(value))).body
+    return node
+
+
+def unpacked(value: Any) -> Iterator[type]:
+    """The records of keywords that a function takes as `**keywords: Unpack[Record]`: part of its signature."""
+    node = definition(value)
+    wanted = node.args.kwarg.annotation if isinstance(node, ast.FunctionDef) and node.args.kwarg else None
+    found = re.fullmatch(r"Unpack\[(\w+)\]", ast.unparse(wanted)) if wanted else None
+    if found:
+        yield inspect.unwrap(value).__globals__[found[1]]
 
 
 def public_names(module: ModuleType) -> set[str]:

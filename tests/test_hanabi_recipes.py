@@ -111,7 +111,18 @@ def test_the_pool_of_the_recipe_names_runs_of_ippo_with_one_policy() -> None:
     assert all(entry["policy"].endswith("/hero") for entry in entries)  # shared: not one for each seat
 
 
-@pytest.mark.parametrize("recipe", REAL, ids=lambda path: f"{path.parent.name}/{path.stem}")
+# One of each arm and size; the others differ from these in numbers alone.
+QUICK = ("qwen2.5-0.5b-instruct/srpo", "qwen2.5-3b-instruct/ippo")
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(path, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for path in REAL
+        for name in [f"{path.parent.name}/{path.stem}"]
+    ],
+)
 def test_a_recipe_for_a_real_model_runs_on_transformers(recipe: Path, real_model: Path, tmp_path: Path) -> None:
     flags = {
         **SMALL,

@@ -125,10 +125,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
+# One of each task, arm and size; the others differ from these in numbers alone.
+QUICK = ("kitchen-qwen2.5-0.5b-instruct/srpo", "tag-qwen2.5-3b-instruct/ippo")
+
+
 @pytest.mark.parametrize(
     ("world", "recipe"),
-    [(world, recipe) for world in WORLDS for recipe in world.real],
-    ids=lambda value: value.name if isinstance(value, World) else f"{value.parent.name}/{value.stem}",
+    [
+        pytest.param(world, recipe, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for world in WORLDS
+        for recipe in world.real
+        for name in [f"{world.name}-{recipe.parent.name}/{recipe.stem}"]
+    ],
 )
 def test_a_recipe_for_a_real_model_runs_on_transformers(
     world: World, recipe: Path, models: Mapping[str, Path], tmp_path: Path
