@@ -15,7 +15,7 @@ from llm_sra import evaluate
 from llm_sra.episodes import EpisodeRecord
 from llm_sra.evaluation.play_missing import Pace
 from llm_sra.evaluation.progress import Progress
-from llm_sra.files import to_json
+from llm_sra.files import JsonLinesFile, parse_line, to_json
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Scripted
 from llm_sra.task import Episode, Outcome
@@ -146,9 +146,7 @@ def test_json_is_valid_or_the_number_is_named(value: object, place: str) -> None
     assert json.loads(to_json({"b": [1.5, None, "NaN"]})) == {"b": [1.5, None, "NaN"]}
 
 
-def test_an_episode_record_of_an_earlier_line_is_read_the_same_with_and_without_its_checksum(tmp_path: Path) -> None:
-    from llm_sra.files import JsonLinesFile, parse_line
-
+def test_a_line_is_read_the_same_with_and_without_its_checksum(tmp_path: Path) -> None:
     line = {"problem": "p", "solved": True, "turns": [], "text": 'a", "crc32": "00000000"}'}
     file = JsonLinesFile(tmp_path / "lines.jsonl")
     file.append([line])
