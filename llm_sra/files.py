@@ -1,13 +1,21 @@
 """Files that survive a kill: written whole or not at all, and JSON lines that are only ever appended.
 
-What a kill left of a line is noticed, skipped and never joined to the next one.
+What a kill left of a line is noticed, skipped and never joined to the next one. A line that `JsonLinesFile` writes ends
+with a checksum of all that stands before it, so that one which changed on the disk is noticed, too. What is written is
+valid JSON: a number that JSON does not have is refused by its name.
 """
 
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+CHECKSUM = "crc32"  # key of a line's checksum, always its last
+_CHECKED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\s*')
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -28,18 +36,54 @@ def write_whole(path: Path, content: str | bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def to_json(value: Any, *, indent: int | None = None, ensure_ascii: bool = False) -> str:
+    """A value as JSON.
+
+    Args:
+        value: What JSON can hold.
+        indent: See `json.dumps`.
+        ensure_ascii: The same.
+
+    Raises:
+        ValueError: If it holds NaN or an infinity, which JSON does not have; says where.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, allow_nan=False)
+    except ValueError:
+        if (found := _not_finite(value)) is None:
+            raise
+        place, number = found
+        raise ValueError(
+            f"{place} is {number}: expected a finite number, as JSON has no other. Leave out a number that an episode "
+            "does not have"
+        ) from None
+
+
 def json_lines(records: Iterable[Mapping[str, Any]]) -> str:
-    """Records as lines of JSON, each ended by a newline."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    """Records as lines of JSON, each ended by a newline.
+
+    Raises:
+        ValueError: If one holds NaN or an infinity; says where.
+    """
+    return "".join(to_json(record) + "\n" for record in records)
 
 
 def parse_line(line: str | bytes) -> dict[str, Any] | None:
-    """The JSON object in a line; None for an empty or damaged one, such as a kill leaves."""
+    """The JSON object in a line; None for an empty or damaged one: cut off by a kill, or not as its checksum says."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    if not isinstance(record, dict):
+        return None
+    if CHECKSUM in record:
+        content = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+        at = content.rfind(b", ")
+        found = _CHECKED.fullmatch(content, at) if at >= 0 else None
+        if found is None or int(found[1], 16) != zlib.crc32(content[:at]):
+            return None
+        del record[CHECKSUM]
+    return record
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -50,8 +94,29 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
                 yield number, parse_line(line)
 
 
+def _checked_line(record: Mapping[str, Any]) -> bytes:
+    """A line of JSON with its checksum; lines without anything to check have none."""
+    if not record:
+        return b"{}\n"
+    content = to_json(record).encode("utf-8", "backslashreplace")[:-1]
+    return content + b', "%s": "%08x"}\n' % (CHECKSUM.encode(), zlib.crc32(content))
+
+
+def _not_finite(value: Any, place: str = "") -> tuple[str, float] | None:
+    """The first number in a value that is not finite, and the keys that lead to it."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else (place or "the value", value)
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        parts = enumerate(value)
+    found = (_not_finite(part, f"{place}.{key}" if place else str(key)) for key, part in parts)
+    return next((one for one in found if one), None)
+
+
 class JsonLinesFile:
-    """Appends JSON objects to a file, one a line.
+    """Appends JSON objects to a file, one a line, each with a checksum.
 
     Args:
         path: Made if missing; its folder must exist.
@@ -75,8 +140,9 @@ class JsonLinesFile:
 
         Raises:
             OSError: If the disk does not take them all; names the file. The next call goes on behind what it took.
+            ValueError: If a record holds NaN or an infinity; nothing is written then.
         """
-        content = json_lines(records).encode("utf-8", "backslashreplace")
+        content = b"".join(map(_checked_line, records))
         if not content:
             return
         if self._torn:

@@ -7,22 +7,24 @@ depend on what is played beside it.
 """
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llm_sra.engines.base import Engine, Request
+from llm_sra.engines.base import Completion, Engine, EngineError, Request
 from llm_sra.policies.base import (
     BatchPolicy,
     EnginePolicy,
     Match,
     Policy,
+    PolicyError,
     TextPolicy,
-    UnavailableError,
     Wrapper,
     speaker,
 )
+from llm_sra.policies.failures import FailedError, asking
 from llm_sra.task import (
     Episode,
     Message,
@@ -94,7 +96,8 @@ def play(
     step: int = 0,
     max_reply_tokens: int | None = None,
     on_turn: Callable[[Turn], None] | None = None,
-    on_lost: Callable[[Policy, UnavailableError], None] | None = None,
+    on_lost: Callable[[Policy, Exception], None] | None = None,
+    on_ended: Callable[[Mapping[int, Episode]], None] | None = None,
 ) -> list[Episode]:
     """Play every episode to its end.
 
@@ -106,8 +109,9 @@ def play(
         step: Distinguishes batches of the same run.
         max_reply_tokens: Token limit of a reply; the task's own if None.
         on_turn: Called after each turn, for showing episodes as they are played.
-        on_lost: Called for a policy that is no longer available; its episodes are given up, the others are played on.
-            None raises the error.
+        on_lost: Called for a policy that does not answer, with what it raised; its episodes are given up, the others
+            are played on. None raises the error.
+        on_ended: Called with the episodes that have ended, by their place among the specs, as soon as they have.
 
     Returns:
         The episodes, in the order of the specs; those with a lost policy are left out.
@@ -119,21 +123,27 @@ def play(
         PolicyError: If a partner fails.
     """
     running = [_start(task, spec, seed, step) for spec in specs]
+    places = {episode: place for place, episode in enumerate(running)}
+    ended: dict[int, Episode] = {}
     limit = max_reply_tokens or task.max_reply_tokens
     while True:
-        pending = [
-            _pending(task, episode, seat, seed, step) for episode in running for seat in task.actors(episode.state)
-        ]
+        acting = {episode: tuple(task.actors(episode.state)) for episode in running}
+        over = {places[episode]: _finish(task, episode) for episode, seats in acting.items() if not seats}
+        if over and on_ended:
+            on_ended(over)
+        ended |= over
+        running = [episode for episode, seats in acting.items() if seats]
+        pending = [_pending(task, episode, seat, seed, step) for episode in running for seat in acting[episode]]
         if not pending:
-            return [_finish(task, episode) for episode in running]
+            return [ended[place] for place in sorted(ended)]
         try:
-            turns = _answer(task, pending, engines, limit)
-        except UnavailableError as error:
+            turns = _answer(task, pending, engines, limit, spare=on_lost is not None)
+        except FailedError as failed:
             if on_lost is None:
-                raise
-            for policy in error.seated:
-                on_lost(policy, error)
-            running = [e for e in running if not any(p in error.seated for p in e.spec.match.seats.values())]
+                raise failed.error from failed.error.__cause__
+            for policy in failed.policies:
+                on_lost(policy, failed.error)
+            running = [e for e in running if not any(p in failed.policies for p in e.spec.match.seats.values())]
             continue
         by_episode: dict[_Running, dict[str, Reply]] = {}
         for waiting, turn in zip(pending, turns, strict=True):
@@ -199,8 +209,21 @@ def _pending(task: Task, episode: _Running, seat: str, seed: int, step: int) -> 
     )
 
 
-def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engine], limit: int) -> list[Turn]:
-    """Every pending turn's reply, in order; one batch per engine, and one per partner that takes batches."""
+def _answer(
+    task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engine], limit: int, spare: bool
+) -> list[Turn]:
+    """Every pending turn's reply, in order; one batch per engine, and one per partner that takes batches.
+
+    Args:
+        task: The rules.
+        pending: The turns.
+        engines: By name.
+        limit: Most tokens of a reply.
+        spare: Whether to find out, where an engine fails, whose turns it fails on.
+
+    Raises:
+        FailedError: If a policy does not answer.
+    """
     said: dict[int, tuple[tuple[int, ...], Reply]] = {}  # by position: what the engine was sent, and the reply
     batches: dict[str, list[tuple[int, Request]]] = {}
     speakers = [speaker(waiting.policy, waiting.seed) for waiting in pending]
@@ -210,11 +233,12 @@ def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engin
     for i, (waiting, policy) in enumerate(zip(pending, speakers, strict=True)):
         if not isinstance(policy, EnginePolicy):
             continue
-        prompt, room = _prompt(task, waiting, policy, engines)
+        with asking(waiting.policy):
+            prompt, room = _prompt(task, waiting, policy, engines)
+            choices = engines[policy.engine].renderer.single_tokens(task.choices)
         if room < 1:
             said[i] = prompt, Reply("", finish="context")
             continue
-        choices = engines[policy.engine].renderer.single_tokens(task.choices)
         request = Request(
             prompt_ids=prompt,
             adapter=policy.adapter,
@@ -226,13 +250,43 @@ def _answer(task: Task, pending: Sequence[_Pending], engines: Mapping[str, Engin
         )
         batches.setdefault(policy.engine, []).append((i, request))
     for name, batch in batches.items():
-        completions = engines[name].generate([request for _, request in batch])
-        for (i, request), done in zip(batch, completions, strict=True):
+        asked = {i: request for i, request in batch}
+        completions = _generate(engines[name], asked, pending, spare)
+        for i, request in batch:
+            done = completions[i]
+            with asking(pending[i].policy):
+                _check_finite(pending[i], request, done)
             # A choice is whole, and no part of a thought, whatever the prompt began.
             finish = "stop" if request.choices else done.finish
             text = engines[name].renderer.decode(done.token_ids) if request.choices else done.text
             said[i] = request.prompt_ids, Reply(text, done.token_ids, done.logprobs, finish)
     return [_turn(waiting, *said[i], task) for i, waiting in enumerate(pending)]
+
+
+def _generate(
+    engine: Engine, asked: Mapping[int, Request], pending: Sequence[_Pending], spare: bool
+) -> dict[int, Completion]:
+    """An engine's completions, by position; where it fails and others are to be spared, each policy's by itself."""
+    try:
+        return dict(zip(asked, engine.generate(list(asked.values())), strict=True))
+    except Exception as error:
+        if not spare or isinstance(error, EngineError):
+            raise
+    completions: dict[int, Completion] = {}
+    for policy in dict.fromkeys(pending[i].policy for i in asked):
+        own = {i: request for i, request in asked.items() if pending[i].policy == policy}
+        with asking(policy):
+            completions |= zip(own, engine.generate(list(own.values())), strict=True)
+    return completions
+
+
+def _check_finite(waiting: _Pending, request: Request, done: Completion) -> None:
+    if not math.isfinite(sum(done.logprobs)):
+        raise PolicyError(
+            f"policy {waiting.policy.name!r} gives a token of problem {waiting.running.spec.problem.id!r} no finite "
+            f"probability: the weights of {f'adapter {request.adapter!r}' if request.adapter else 'its model'} hold "
+            "NaN or infinity, or overflow in their dtype. Load it in bfloat16 or float32, or take other weights"
+        )
 
 
 def _texts(pending: Sequence[_Pending], speakers: Sequence[EnginePolicy | TextPolicy]) -> dict[int, str]:
@@ -243,18 +297,12 @@ def _texts(pending: Sequence[_Pending], speakers: Sequence[EnginePolicy | TextPo
         if isinstance(policy, BatchPolicy):
             batches.setdefault(policy, []).append(i)
         elif isinstance(policy, TextPolicy):
-            try:
+            with asking(waiting.policy):
                 texts[i] = policy.reply(waiting.view, random.Random(waiting.seed))
-            except UnavailableError as error:
-                error.seated = (waiting.policy,)
-                raise
     for policy, places in batches.items():
-        try:
+        with asking(*dict.fromkeys(pending[i].policy for i in places)):
             replies = policy.replies([(pending[i].view, random.Random(pending[i].seed)) for i in places])
-        except UnavailableError as error:
-            error.seated = tuple(dict.fromkeys(pending[i].policy for i in places))
-            raise
-        texts |= zip(places, replies, strict=True)
+            texts |= zip(places, replies, strict=True)
     return texts
 
 

@@ -150,3 +150,41 @@ def drip(seconds: float) -> Fault:
         handler.close_connection = True
 
     return fault
+
+
+def drip_headers(seconds: float, interval: float = 0.05) -> Fault:
+    """Begin the headers and send a byte of them now and then, for so long; then hang up."""
+
+    def fault(handler: _Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        _repeat(handler, b"x", seconds, interval)
+
+    return fault
+
+
+def interim(seconds: float, interval: float = 0.05) -> Fault:
+    """Send interim answers (103 Early Hints) now and then, for so long, and never the answer."""
+
+    def fault(handler: _Handler) -> None:
+        _repeat(handler, b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", seconds, interval)
+
+    return fault
+
+
+def drip_status(seconds: float, interval: float = 0.05) -> Fault:
+    """Send the first line a byte at a time: before there are any headers."""
+
+    def fault(handler: _Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 ")
+        _repeat(handler, b"O", seconds, interval)
+
+    return fault
+
+
+def _repeat(handler: _Handler, piece: bytes, seconds: float, interval: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        handler.wfile.write(piece)
+        handler.wfile.flush()
+        time.sleep(interval)
+    handler.close_connection = True

@@ -4,16 +4,19 @@ import json
 import logging
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from fake_endpoint import FakeEndpoint, answer, drip, hang, says
+from fake_endpoint import FakeEndpoint, answer, drip, drip_headers, drip_status, hang, interim, says
 from partners_support import APPLE, GREEDY, SAMPLED, TOKEN, ask, endpoint, play_toy
 from support import Says, Toy, make_engine, qwen2_folder
 
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Match, Policy, Scripted, UnavailableError, chat_client
+from llm_sra.policies.deadline import Deadline, TooLateError, _Stream
 from llm_sra.registry import load_task
 from llm_sra.task import Episode, Message
 
@@ -194,6 +197,51 @@ def test_a_server_that_hangs_or_drips_is_given_up_after_the_timeout(server: Fake
     with pytest.raises(UnavailableError, match=r"broke off|took more than"):
         ask(endpoint(server, timeout=0.2, retries=0), "x")
     assert time.monotonic() - start < 4
+
+
+@pytest.mark.parametrize("fault", [drip_headers, interim, drip_status, drip])
+def test_the_timeout_holds_for_headers_and_body_together_at_each_attempt(
+    server: FakeEndpoint, fault: Callable[[float], Any]
+) -> None:
+    server.faults = [fault(20.0)] * 2
+    policy = endpoint(server, timeout=0.5, retries=1)
+    start = time.monotonic()
+    with pytest.raises(UnavailableError, match=r"took more than 0.5 s for an answer \(2 attempts\)"):
+        ask(policy, "x")
+    assert 1.0 <= time.monotonic() - start < 5
+    assert len(server.asked) == 2
+
+
+def test_the_deadline_holds_after_an_upgrade_to_tls_through_a_proxy_and_ends_with_its_block() -> None:
+    class Inner:
+        def start_tls(self, context: object, name: str | None, timeout: float | None) -> "Inner":
+            assert timeout is not None and timeout <= 0.05
+            return self
+
+        def read(self, size: int, timeout: float | None) -> bytes:
+            return b"x"
+
+    deadline = Deadline(httpx.Client())
+    with deadline.within(0.05):
+        stream = _Stream(Inner(), deadline).start_tls(object(), "host", 9.0)
+        assert stream.read(1) == b"x"
+        time.sleep(0.06)
+        with pytest.raises(TooLateError):
+            stream.read(1)
+    assert stream.read(1) == b"x"
+
+
+def test_slow_headers_within_the_timeout_are_waited_for(server: FakeEndpoint) -> None:
+    def slow(handler: Any) -> None:
+        for piece in (b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-", b"Length: "):
+            handler.wfile.write(piece)
+            time.sleep(0.1)
+        content = json.dumps(answer("late")).encode()
+        handler.wfile.write(b"%d\r\n\r\n%s" % (len(content), content))
+
+    server.faults = [slow]
+    policy = endpoint(server, timeout=5.0, retries=0)
+    assert ask(policy, "x") + ask(policy, "y") == ["late", "hm"]
 
 
 @pytest.mark.parametrize(("name", "reply"), [("kitchen", "stay"), ("tag", "stay"), ("hanabi", "discard 1")])

@@ -3,7 +3,9 @@
 import errno
 import json
 import logging
+import math
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +70,64 @@ def test_a_line_that_a_kill_cut_off_is_noted_skipped_and_never_joined(
     store.close()
     assert path.read_bytes().startswith(torn + b"\n")  # appended to, not rewritten
     assert read(folder, "aa", "bb", "cc") == {"aa": PLAYED, "bb": PLAYED, "cc": PLAYED}
+
+
+def test_of_3000_single_bit_flips_none_is_read_as_a_different_episode(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    path = folder / "process-0.jsonl"
+    kept = {"aa": PLAYED, "bb": replace(PLAYED, solved=True)}
+    whole, rng, store = path.read_bytes(), random.Random(0), Store(folder, "worksheet", process=1)
+    noticed = 0
+    for _ in range(3000):
+        at, bit = rng.randrange(len(whole)), rng.randrange(8)
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        found = store.read(["aa", "bb"])
+        assert found.items() <= kept.items(), f"bit {bit} of byte {at}"
+        noticed += found != kept
+    store.close()
+    assert noticed > 2900  # the others are in the checksum's own name
+
+
+@pytest.mark.parametrize("where", ["turns", "solved", "metrics", "rewards", "key", "crc32"])
+def test_a_line_that_changed_on_the_disk_is_counted_and_the_others_are_kept(
+    folder: Path, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder / "process-0.jsonl"
+    first, second = path.read_bytes().splitlines(keepends=True)
+    changed = {
+        "turns": (b"1+2=3", b"1+2=2"),
+        "solved": (b'"solved": false', b'"solved": true'),
+        "metrics": (b'"wrong": 0.1', b'"wrong": 0.3'),
+        "rewards": (b"[1.0, 0.0, 0.0]", b"[1.0, 8.0, 0.0]"),
+        "key": (b'"key": "aa"', b'"key": "ac"'),
+        "crc32": (b'"crc32": "', b'"crc32": "0'),
+    }[where]
+    assert changed[0] in first
+    path.write_bytes(first.replace(*changed) + second)
+    assert read(folder, "aa", "bb", "ac") == {"bb": replace(PLAYED, solved=True)}
+    assert "1 unreadable (line 1): cut off by a kill, or changed on the disk" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("episode", "place"),
+    [
+        (replace(PLAYED, metrics={"wrong": math.nan}), "metrics.wrong is nan"),
+        (replace(PLAYED, effort={"first": math.inf, "second": 0.0}), "effort.first is inf"),
+        (replace(PLAYED, rewards={**PLAYED.rewards, "first": (Reward(own=-math.inf),)}), "rewards.first.0.1 is -inf"),
+        (replace(PLAYED, turns=(replace(PLAYED.turns[0], mean_logprob=math.nan),)), "turns.0.mean_logprob is nan"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_number_that_json_does_not_have_is_refused_by_its_name_and_nothing_is_written(
+    folder: Path, episode: EpisodeRecord, place: str
+) -> None:
+    before, store = (folder / "process-0.jsonl").read_bytes(), Store(folder, "worksheet")
+    with pytest.raises(ValueError, match=f"{place}: expected a finite number"):
+        store.append({"cc": PLAYED, "dd": episode})
+    store.close()
+    assert (folder / "process-0.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize("line", ["[]", '"text"', "{}", '{"key": "zz"}', '{"key": 3}', "{" * 9999, "\x00\x00", "null"])

@@ -68,8 +68,7 @@ class DevEvaluation:
         matches = [cell.match for cell in self._cells]
         specs = {_key(match, problem): EpisodeSpec(problem, match) for match in matches for problem in problems}
         played: dict[str, EpisodeRecord] = {}
-        for part, _ in play_specs(self._setting, specs):
-            played |= part
+        play_specs(self._setting, specs, played.update)
         for cell in self._cells:
             record = cell_record(cell, [played[_key(cell.match, problem)] for problem in problems])
             share = record.metrics[headline] if headline else record.solve_rate

@@ -8,7 +8,7 @@ from llm_sra.engines import ENGINES, EngineOptions
 from llm_sra.errors import unknown
 from llm_sra.evaluation.matches import DECODINGS
 
-CHUNK = 1024  # episodes that are played at a time: full batches for an engine, minutes for a kill to lose
+CHUNK = 1024  # most episodes that are played at a time: full batches for an engine
 
 
 class EvaluationKeywords(TypedDict, total=False):
@@ -45,8 +45,9 @@ class EvaluationOptions:
             `divergence/SEAT` among a record's metrics, in nats an episode, where the partner draws tokens from the same
             base. Needs the transformers engine.
         engine: Plays the runs' agents and all adapters on their base; other models are played by transformers.
-        chunk: Most episodes at a time; decides what a kill can lose, not the results.
-        disable_tqdm: Whether to leave out the progress bar; None: where the output is not a terminal.
+        chunk: Most episodes at a time: a kill loses no more. It begins with few, and has more where that is quick, or
+            pays. Decides nothing about the results.
+        disable_tqdm: Whether to show no progress; None: a bar in a terminal, elsewhere a line a minute.
 
     Raises:
         ValueError: If a decoding, the engine or the chunk cannot be used.

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
 
+from llm_sra.errors import UnknownNameError
 from llm_sra.evaluation.divergence import TrainingPartners, training_partners
 from llm_sra.evaluation.matches import IDLE, Cell, Coalition, cells, coalitions, cross_cells, seated
 from llm_sra.evaluation.options import EvaluationOptions
 from llm_sra.evaluation.settings import Setting
 from llm_sra.evaluation.store import episode_key
 from llm_sra.partners.loader import UNAVAILABLE, PolicyLoader, Team
-from llm_sra.partners.rosters import Entry
+from llm_sra.partners.rosters import SELF_PLAY, Entry, RosterError
 from llm_sra.playing import EpisodeSpec
-from llm_sra.policies import Policy
+from llm_sra.policies import Policy, PolicyError
 from llm_sra.runs import Run
 
 LONGEST_REASON = 1000  # characters
@@ -57,6 +58,15 @@ class Plan:
     episodes: Mapping[str, EpisodeSpec]
     training_partners: Mapping[str, TrainingPartners]
     unavailable: Mapping[str, str]
+
+    def partners_of(self, policy: Policy) -> list[str]:
+        """The roster's partners that a policy of a match plays for; none if it is an agent of a run."""
+        found = [
+            cell.partner
+            for cell in (planned.pairing for planned in self.with_partners)
+            if cell.partner != SELF_PLAY and any(policy == p for s, p in cell.match.seats.items() if s != cell.seat)
+        ]
+        return list(dict.fromkeys(found))
 
 
 def make_plan(
@@ -108,7 +118,8 @@ def make_plan(
 
 def why_unavailable(partner: str, error: Exception) -> str:
     """The reason for which a partner is left out, in one line; it may hold what a server said. Logs a warning."""
-    words = " ".join(str(error).split())
+    ours = isinstance(error, (*UNAVAILABLE, PolicyError))
+    words = " ".join((str(error) if ours else f"{type(error).__name__}: {error}").split())
     reason = "".join(c if c.isprintable() else "?" for c in words)[:LONGEST_REASON]
     logger.warning("partner %r is missing, the others are played: %s", partner, reason)
     return reason
@@ -129,8 +140,16 @@ def _partners(
     for entry in entries:
         try:
             shared = None if entry.innermost.kind == "live" else loader.partner(entry)
-            for team in teams:  # each run has a live partner of its own
-                partners[team.run][entry.name] = shared or loader.partner(entry, seated(team))
-        except UNAVAILABLE as error:
+            own = {team.run: shared or loader.partner(entry, seated(team)) for team in teams}
+            for policies in own.values():  # each run has a live partner of its own
+                for policy in policies.values():
+                    loader.identity(policy)  # needs its files, too
+        except Exception as error:
+            # A name that the roster has wrong is the roster's fault; all else is the partner's.
+            if isinstance(error, RosterError | UnknownNameError) and not isinstance(error, UNAVAILABLE):
+                raise
             unavailable[entry.name] = why_unavailable(entry.name, error)
+            continue
+        for run, policies in own.items():
+            partners[run][entry.name] = policies
     return partners, unavailable

@@ -1,29 +1,33 @@
-"""Plays the planned episodes that are not kept yet: in chunks that are kept as they end, shared by processes.
+"""Plays the planned episodes that are not kept yet: each is kept as it ends, and processes share them.
 
 Who plays with whom, what an episode is kept under and how it is counted are decided elsewhere.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from tqdm import tqdm
 
 from llm_sra.engines import Engine
 from llm_sra.episodes import EpisodeRecord
 from llm_sra.evaluation.divergence import divergences
 from llm_sra.evaluation.plan import Plan, why_unavailable
+from llm_sra.evaluation.progress import Progress
 from llm_sra.evaluation.settings import Setting
 from llm_sra.evaluation.store import Store
 from llm_sra.playing import EpisodeSpec, play
-from llm_sra.policies import Endpoint, EnginePolicy, Match, Policy, UnavailableError, innermost
+from llm_sra.policies import Endpoint, EnginePolicy, Match, Policy, innermost
 from llm_sra.task import Episode
 
 PATIENCE = timedelta(days=30)  # with which processes wait for the slowest
+FIRST_CHUNK = 8  # episodes that an evaluation plays first
+QUICK = 30.0  # seconds; after a chunk that took less the next is twice as large
+PAYS = 1.5  # times as many episodes a second are worth a larger chunk, however long it takes
 Measure = Callable[[Sequence[str], Sequence[Episode]], Sequence[Mapping[str, float]]]
 
 
@@ -77,7 +81,7 @@ def play_missing(setting: Setting, plan: Plan, store: Store | None, processes: P
     Args:
         setting: Of all episodes.
         plan: What is wanted.
-        store: Takes each chunk as it ends; None: nothing is kept.
+        store: Takes each episode as it ends; None: nothing is kept.
         processes: That share the work.
     """
     episodes = store.read(plan.episodes) if store else {}
@@ -89,26 +93,31 @@ def play_missing(setting: Setting, plan: Plan, store: Store | None, processes: P
         nats = divergences(setting.task, played, compared, setting.engines)
         return [{f"divergence/{seat}": value for seat, value in each.items()} for each in nats]
 
-    def on_lost(policy: Policy, error: UnavailableError) -> None:
-        for cell in (planned.pairing for planned in plan.with_partners):
-            if policy in cell.match.seats.values() and cell.partner not in unavailable:
-                unavailable[cell.partner] = why_unavailable(cell.partner, error)
-
     share = {key: spec for key, spec in plan.episodes.items() if processes.plays(key, spec)}
     todo = {key: spec for key, spec in share.items() if key not in episodes}
     of = f" (process 1 of {processes.count})" if processes.count > 1 else ""
-    with tqdm(
-        total=len(share),
-        initial=len(share) - len(todo),
-        desc=f"episodes{of}",
-        unit=" episodes",
-        disable=True if processes.rank else setting.disable_tqdm,
-    ) as bar:
-        for played, passed in play_specs(setting, todo, on_lost, measure):
+    disable = True if processes.rank else setting.disable_tqdm
+    with Progress(len(share), len(share) - len(todo), f"episodes{of}", disable) as progress:
+        lost: list[Policy] = []
+
+        def on_lost(policy: Policy, error: Exception) -> None:
+            names = plan.partners_of(policy)
+            if not names:
+                raise error  # an agent's own
+            lost.append(policy)
+            for name in names:
+                if name not in unavailable:
+                    unavailable[name] = why_unavailable(name, error)
+            given_up = [k for k, spec in todo.items() if k not in episodes and _has_any(spec.match, lost)]
+            progress.limit(len(share) - len(given_up))
+
+        def keep(played: Mapping[str, EpisodeRecord]) -> None:
             if store is not None:
                 store.append(played)
-            episodes |= played
-            bar.update(passed)
+            episodes.update(played)
+            progress.add(len(played))
+
+        play_specs(setting, todo, keep, on_lost=on_lost, measure=measure, grow=True)
     unavailable = processes.joined(unavailable)
     if store and processes.count > 1:
         episodes = store.read(plan.episodes)
@@ -118,53 +127,94 @@ def play_missing(setting: Setting, plan: Plan, store: Store | None, processes: P
 def play_specs(
     setting: Setting,
     specs: Mapping[str, EpisodeSpec],
-    on_lost: Callable[[Policy, UnavailableError], None] | None = None,
+    keep: Callable[[Mapping[str, EpisodeRecord]], None],
+    *,
+    on_lost: Callable[[Policy, Exception], None] | None = None,
     measure: Measure | None = None,
-) -> Iterator[tuple[dict[str, EpisodeRecord], int]]:
-    """Play episodes, a chunk at a time, all of it at once.
+    grow: bool = False,
+) -> None:
+    """Play episodes, a chunk of them at a time.
 
     Args:
         setting: Of all episodes.
         specs: What to play, by key.
-        on_lost: Called for a partner that becomes unavailable; None raises the error.
-        measure: Given the keys and episodes of a chunk, returns further numbers for each.
-
-    Yields:
-        A chunk's episodes by key, and how many specs it had. Episodes of lost partners are left out.
+        keep: Called with the episodes that have ended, by key, as soon as they have. Those of lost partners are left
+            out.
+        on_lost: Called for a partner that does not answer, with what it raised; None raises the error.
+        measure: Given the keys and episodes that have ended, returns further numbers for each.
+        grow: Whether to begin with small chunks (see `Pace`): a kill then loses little. Else each is `setting.chunk`.
     """
     lost: list[Policy] = []
 
-    def lose(policy: Policy, error: UnavailableError) -> None:
+    def lose(policy: Policy, error: Exception) -> None:
         assert on_lost is not None
-        lost.append(policy)
         on_lost(policy, error)
-
-    def is_whole(spec: EpisodeSpec) -> bool:
-        return not any(policy in lost for policy in spec.match.seats.values())
+        lost.append(policy)
 
     todo = list(specs.items())
-    for start in range(0, len(todo), setting.chunk):
-        part = todo[start : start + setting.chunk]
-        begun = [(key, spec) for key, spec in part if is_whole(spec)]
-        episodes = play(
+    pace = Pace(FIRST_CHUNK if grow else setting.chunk, setting.chunk)
+    while todo:
+        part, todo = todo[: pace.size], todo[pace.size :]
+        begun = [(key, spec) for key, spec in part if not _has_any(spec.match, lost)]
+
+        def on_ended(ended: Mapping[int, Episode], begun: list[tuple[str, EpisodeSpec]] = begun) -> None:
+            keys = [begun[place][0] for place in ended]
+            more = measure(keys, list(ended.values())) if measure else [{}] * len(keys)
+            keep(
+                {
+                    key: EpisodeRecord.of(
+                        episode, more_metrics=numbers, widths=_widths(specs[key].match, episode, setting.engines)
+                    )
+                    for key, episode, numbers in zip(keys, ended.values(), more, strict=True)
+                }
+            )
+
+        start = time.monotonic()
+        play(
             setting.task,
             [spec for _, spec in begun],
             setting.engines,
             seed=setting.seed,
             max_reply_tokens=setting.max_reply_tokens,
             on_lost=None if on_lost is None else lose,
+            on_ended=on_ended,
         )
-        keys = [key for key, spec in begun if is_whole(spec)]
-        more = measure(keys, episodes) if measure else [{}] * len(keys)
-        yield (
-            {
-                key: EpisodeRecord.of(
-                    episode, more_metrics=numbers, widths=_widths(specs[key].match, episode, setting.engines)
-                )
-                for key, episode, numbers in zip(keys, episodes, more, strict=True)
-            },
-            len(part),
-        )
+        pace.took(time.monotonic() - start)
+
+
+class Pace:
+    """How many episodes to play at a time: more as long as it is quick, or pays.
+
+    Episodes of a chunk are played in lock-step and may all end at once, so a slow chunk is long at risk. Where many at
+    a time take no longer than a few (a GPU), large chunks are worth it; where they do not (a CPU), they are not.
+
+    Args:
+        first: Size of the first chunk.
+        most: Of any.
+
+    Attributes:
+        size: Of the next chunk.
+    """
+
+    def __init__(self, first: int, most: int) -> None:
+        self.size, self._most = min(first, most), most
+        self._smaller: float | None = None  # seconds of the chunk before, of half the size
+        self._settled = False
+
+    def took(self, seconds: float) -> None:
+        """The last chunk took so long."""
+        smaller, self._smaller = self._smaller, None
+        if seconds < QUICK:
+            self._settled = False
+        elif smaller is not None and 2 * smaller < PAYS * seconds:  # two halves would have been about as quick
+            self.size, self._settled = self.size // 2, True
+        if not self._settled and self.size < self._most:
+            self._smaller = seconds if 2 * self.size <= self._most else None
+            self.size = min(2 * self.size, self._most)
+
+
+def _has_any(match: Match, policies: Sequence[Policy]) -> bool:
+    return any(policy in policies for policy in match.seats.values())
 
 
 def _widths(match: Match, episode: Episode, engines: Mapping[str, Engine]) -> list[tuple[int, ...]]:

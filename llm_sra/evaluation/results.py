@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, Summary, TeamRecord
-from llm_sra.files import json_lines, read_json_lines, write_whole
+from llm_sra.files import json_lines, read_json_lines, to_json, write_whole
 from llm_sra.partners.rosters import SELF_PLAY
 
 RESULTS, EPISODES = "results.json", "episodes.jsonl"
@@ -159,6 +159,10 @@ def write_results(out: Path, summary: Summary, episodes: Iterable[EvaluatedEpiso
         out: Folder; made if missing.
         summary: What was counted.
         episodes: What it was counted from.
+
+    Raises:
+        ValueError: If a number is not finite; says where. Nothing is written then.
+        OSError: If the disk does not take them.
     """
     out.mkdir(parents=True, exist_ok=True)
     results = {
@@ -168,8 +172,12 @@ def write_results(out: Path, summary: Summary, episodes: Iterable[EvaluatedEpiso
         **({"cross_play": [asdict(record) for record in summary.cross_play]} if summary.cross_play else {}),
         **({"teams": [asdict(record) for record in summary.teams]} if summary.teams else {}),
     }
-    write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
-    write_whole(out / EPISODES, json_lines(episode.line() for episode in episodes))
+    summary_text, lines = (
+        to_json(results, indent=1, ensure_ascii=True) + "\n",
+        json_lines(episode.line() for episode in episodes),
+    )
+    write_whole(out / RESULTS, summary_text)
+    write_whole(out / EPISODES, lines)
 
 
 def read_summary(folder: str | Path) -> Summary:

@@ -31,7 +31,7 @@ def evaluate(
 ) -> list[Record]:
     """Play the agents of runs with every partner of a roster, in each seat, on the same problems for everyone.
 
-    Each episode is kept in `out` as soon as it is played, under a hash of all that it depends on. What is there is not
+    Each episode is kept in `out` as soon as it has ended, under a hash of all that it depends on. What is there is not
     played again: after a kill, or with another run, partner or problem, only what is missing is. Under `accelerate
     launch` every process plays a share of it, and the first one writes the results.
 
@@ -55,7 +55,8 @@ def evaluate(
         StoreError: If `out` holds episodes of another task, or another evaluation writes there now.
         ValueError: If an option is unknown or cannot be used, or there are no problems.
         EngineError: If the engine cannot be started.
-        PolicyError: If a scripted partner fails.
+        PolicyError: If an agent of a run fails. Partners that do are missing, or lost, with the reason.
+        AdapterError, ModelError: If an agent's weights cannot be used.
     """
     options = EvaluationOptions.of(keywords)
     opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]

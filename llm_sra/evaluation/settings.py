@@ -28,7 +28,7 @@ class Setting:
         max_reply_tokens: Token limit of a reply; the task's own if None.
         task_args: The options that the task was made with.
         chunk: Most episodes at a time.
-        disable_tqdm: Whether to leave out the progress bar; None: where the output is not a terminal.
+        disable_tqdm: Whether to show no progress; None: a bar in a terminal, elsewhere a line a minute.
     """
 
     task: Task

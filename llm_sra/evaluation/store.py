@@ -1,7 +1,8 @@
 """The store: an evaluation's episodes on disk, appended when played, found by a hash of all that they depend on.
 
-A folder holds one file of JSON lines for each process that plays, and `about.json`. Lines are only ever appended: one
-that a kill cut off is noticed, skipped and never joined to the next. Who plays with whom is not decided here.
+A folder holds one file of JSON lines for each process that plays, and `about.json`. Lines are only ever appended, each
+with a checksum: one that a kill cut off, or that changed on the disk, is noticed, skipped and never joined to the next.
+Lines of earlier versions have no checksum. Who plays with whom is not decided here.
 """
 
 import fcntl
@@ -83,8 +84,8 @@ class Store:
             if unreadable:
                 numbers = ", ".join(unreadable[:5]) + ", ..." * (len(unreadable) > 5)
                 logger.warning(
-                    "%s: %d unreadable (line %s), as a kill leaves them; these episodes are played again if they are "
-                    "wanted, all others are kept", path, len(unreadable), numbers,
+                    "%s: %d unreadable (line %s): cut off by a kill, or changed on the disk. These episodes are played "
+                    "again if they are wanted, all others are kept", path, len(unreadable), numbers,
                 )  # fmt: skip
         return found
 
@@ -93,6 +94,7 @@ class Store:
 
         Raises:
             OSError: If the disk does not take them.
+            ValueError: If a number of one is not finite; names it.
         """
         try:
             self._file.append(({"key": key, **one.line()} for key, one in played.items()), sync=True)

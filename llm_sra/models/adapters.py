@@ -19,11 +19,17 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from peft.utils.error import NoMatchingPeftModuleError
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from llm_sra.models.adapter_files import CARD, WEIGHTS, AdapterError, fingerprint, read_card, read_config
+from llm_sra.models.adapter_files import (
+    CARD,
+    WEIGHTS,
+    AdapterError,
+    fingerprint,
+    read_card,
+    read_config,
+    read_weights,
+)
 
 __all__ = ["CARD", "WEIGHTS", "AdapterBank", "AdapterError", "fingerprint", "read_card", "read_config"]
 
@@ -221,7 +227,8 @@ class AdapterBank:
             name: Of the adapter in this bank.
 
         Raises:
-            AdapterError: If the folder holds no adapter, one without safetensors, or one of another base or rank.
+            AdapterError: If the folder holds no adapter, one without safetensors, one that is damaged or not finite, or
+                one of another base or rank.
         """
         config = read_config(folder)
         card = read_card(folder)
@@ -231,7 +238,7 @@ class AdapterBank:
                 f"the adapter at {folder} was trained on {config.base_model_name_or_path!r}, whose weights then differ "
                 f"from those of {self.base.name_or_path!r} now: load the adapter on the base that it was trained on"
             )
-        state = load_file(folder / WEIGHTS)
+        state = read_weights(folder, config)
         fresh = name not in self.names
         if not fresh:
             own = self.model.peft_config[name]
@@ -244,7 +251,9 @@ class AdapterBank:
         else:
             try:
                 self.add(name, config)
-            except NoMatchingPeftModuleError as error:
+            except AdapterError:
+                raise
+            except Exception as error:  # whatever PEFT says of a configuration that it cannot apply
                 raise AdapterError(
                     f"the adapter at {folder} does not fit the base model {self.base.name_or_path!r}: {error}"
                 ) from error

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llm_sra.models.damage import why_unreadable
 from llm_sra.registry import find_model, model_hint
 
 
@@ -50,8 +51,9 @@ def load_model(
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype or "auto", use_safetensors=True, attn_implementation=attn_implementation, **options
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {error}") from error
+    except Exception as error:  # each library has its own for a damaged file
+        reason = why_unreadable(Path(name), error)
+        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return model.to(device), tokenizer

@@ -17,6 +17,7 @@ from llm_sra.engines import Engine, EngineOptions, make_engine
 from llm_sra.errors import NoFileError
 from llm_sra.models.adapters import AdapterBank, AdapterError, fingerprint, read_card, read_config
 from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.damage import not_finite
 from llm_sra.models.loading import ModelError, load_model
 from llm_sra.models.templates import DAY, TemplateError
 from llm_sra.partners.identity import Facts, describe, digest
@@ -26,7 +27,7 @@ from llm_sra.registry import load_partner
 from llm_sra.runs import Run
 from llm_sra.task import Task
 
-# What `PolicyLoader.partner` raises for a partner without which the others can be played.
+# What is raised for a partner whose file, model or server is missing or cannot be used.
 UNAVAILABLE = (UnavailableError, NoFileError, ModelError, AdapterError, TemplateError)
 
 
@@ -142,7 +143,10 @@ class PolicyLoader:
 
     def _for_any_seat(self, entry: Entry) -> Policy:
         if entry.kind == "scripted":
-            return Scripted(entry.name, load_partner(entry.policy, self.task))
+            try:
+                return Scripted(entry.name, load_partner(entry.policy, self.task))
+            except SystemExit as error:
+                raise UnavailableError(f"the script {entry.policy} ends the program: exit code {error.code}") from error
         if entry.kind == "recorded":
             return Recorded(entry.name, entry.policy, **entry.options)
         if entry.kind == "endpoint":
@@ -195,7 +199,10 @@ class PolicyLoader:
                 trust_remote_code=bool(config.get("trust_remote_code")),
                 device="cuda" if generates_here and torch.cuda.is_available() else "cpu",
             )
+            if (key := not_finite(model.named_parameters())) is not None:
+                raise ModelError(f"the weights of {base!r} hold NaN or infinity, first in {key}: take other weights")
             bank, renderer = AdapterBank(model), Renderer.of(tokenizer, config)
+            renderer.single_tokens(self.task.choices)  # raises before play where it could not choose in play
             if generates_here:
                 options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
             self.engines[name], self._banks[name] = make_engine(options, bank, renderer), bank

@@ -14,13 +14,7 @@ class PolicyError(UserError):
 
 
 class UnavailableError(PolicyError):
-    """A partner is not available, or no longer: its server, its file or its budget. Play goes on without it.
-
-    Attributes:
-        seated: The policies of matches that `play` could not get a reply from.
-    """
-
-    seated: tuple["Policy", ...] = ()
+    """A partner is not available, or no longer: its server, its file or its budget."""
 
 
 @dataclass(frozen=True, slots=True)

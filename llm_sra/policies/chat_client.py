@@ -18,6 +18,7 @@ from typing import NoReturn
 import httpx
 
 from llm_sra.policies.base import UnavailableError
+from llm_sra.policies.deadline import Deadline, TooLateError
 from llm_sra.policies.limits import RateLimit, TokenBudget
 from llm_sra.policies.question import Question
 from llm_sra.policies.reply_cache import ReplyCache
@@ -54,7 +55,7 @@ class ChatClient:
         key_env: Environment variable that holds the key; None: the server wants none.
         requests_per_minute: At most so many, retries included; None: as many as `concurrency` allows.
         concurrency: Requests on their way at a time.
-        timeout: Seconds that an answer may take.
+        timeout: Seconds that an answer may take, headers and all.
         retries: Further attempts at each reply.
         token_budget: Tokens of prompts and replies that may be used up; cached replies use none. None: no limit.
         cache: File that keeps the replies; None: they are kept in memory.
@@ -93,6 +94,7 @@ class ChatClient:
             follow_redirects=False,
             trust_env=httpx.URL(self.url).host not in LOCAL,  # a proxy serves the way out
         )
+        self._deadline = Deadline(self._http)
 
     @property
     def spent(self) -> int:
@@ -173,19 +175,29 @@ class ChatClient:
 
     def _post(self, question: Question, body: bytes) -> tuple[str, int]:
         """One attempt: the reply, and the tokens that it used."""
-        deadline = time.monotonic() + self._timeout
+        late = time.monotonic() + self._timeout
         try:
-            with self._http.stream("POST", f"{self.url}/chat/completions", content=body) as response:
-                content = self._read(response, deadline)
+            with (
+                self._deadline.within(self._timeout),
+                self._http.stream("POST", f"{self.url}/chat/completions", content=body) as response,
+            ):
+                content = self._read(response)
+        except TooLateError:
+            raise self._too_late() from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise _TryAgainError(f"no connection to {self.url}: {error}", generated=False) from None
         except httpx.TransportError as error:
+            if isinstance(error, httpx.TimeoutException) and time.monotonic() >= late:
+                raise self._too_late() from None
             raise _TryAgainError(f"{self.url} broke off: {type(error).__name__}: {error}") from None
         if response.status_code != 200:
             self._refused(response, content)
         return self._understood(question, body, content)
 
-    def _read(self, response: httpx.Response, deadline: float) -> bytes:
+    def _too_late(self) -> _TryAgainError:
+        return _TryAgainError(f"{self.url} took more than {self._timeout:g} s for an answer")
+
+    def _read(self, response: httpx.Response) -> bytes:
         """The body, as far as it is worth reading."""
         if response.headers.get("Content-Encoding", "identity") != "identity":
             self._give_up(f"{self.url} compresses its answers although it was asked not to")
@@ -195,8 +207,6 @@ class ChatClient:
             parts.append(part)
             if size > LONGEST_BODY:
                 raise _TryAgainError(f"{self.url} answered with more than {LONGEST_BODY} bytes")
-            if time.monotonic() > deadline:
-                raise _TryAgainError(f"{self.url} took more than {self._timeout:.0f} s for an answer")
         return b"".join(parts)
 
     def _refused(self, response: httpx.Response, content: bytes) -> NoReturn:

@@ -25,7 +25,7 @@ class Scripted:
             text = self.partner.reply([message.as_dict() for message in messages], rng)
         except UnavailableError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PolicyError(
                 f"scripted partner {self.name!r} ({type(self.partner).__name__}) failed on {len(messages)} messages, "
                 f"the last being {messages[-1].content[-200:]!r}: {error!r}"

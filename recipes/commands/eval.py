@@ -102,6 +102,6 @@ def _parser() -> argparse.ArgumentParser:
         "--chunk", type=int, default=CHUNK,
         help="most episodes at a time: what a kill can lose, never the results (default %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--disable_tqdm", action="store_true", help="no progress bar (default: in a terminal only)")
+    parser.add_argument("--disable_tqdm", action="store_true", help="no progress (default: a bar, or lines)")
     parser.add_argument("--seed", type=int, default=0, help="of the problems and replies (default %(default)s)")
     return parser
