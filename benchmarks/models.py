@@ -6,6 +6,7 @@ were is counted). The tokenizer is that of the embedded model, filled up to the 
 """
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -71,6 +72,8 @@ def _write_tokenizer(folder: Path, vocabulary: int) -> int:
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     tokenizer["added_tokens"].append({"id": end, "content": END, **plain})
     path.write_text(json.dumps(tokenizer))
+    template = folder / "chat_template.jinja"  # what it frames turns with ends a reply, too
+    template.write_text(re.sub(r"<\|im_(start|end)\|>", END, template.read_text()))
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": END}))
     (folder / "generation_config.json").write_text(

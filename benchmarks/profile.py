@@ -27,10 +27,15 @@ from benchmarks.models import write_tiny
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.mixed_adapters import MixedAdapters
 from llm_sra.trainer import SRPOTrainer
+from llm_sra.trainer.scorer import Scorer
 
 PARTS = ("generate", "score", "train")
-OURS = {"_play": "generate", "_score": "score", "_update": "train"}
-THEIRS = {"_generate": "generate", "_generate_and_score_completions": "score", "training_step": "train"}
+OURS = {(SRPOTrainer, "_play"): "generate", (Scorer, "score"): "score", (SRPOTrainer, "_update"): "train"}
+THEIRS = {
+    (GRPOTrainer, "_generate"): "generate",
+    (GRPOTrainer, "_generate_and_score_completions"): "score",
+    (GRPOTrainer, "training_step"): "train",
+}
 NO_KERNEL = ("aten::_unsafe_view", "aten::lift_fresh", "aten::detach")  # views but for their name
 PROMPT, SHORT, LONG = 20, 8, 40  # tokens; a token step is the difference of a long and a short reply
 ALONE, LOOP, MIXED, ONE = "1 adapter, PEFT", "4 adapters, PEFT's loop", "4 adapters, ours", "1 adapter, ours"
@@ -65,9 +70,8 @@ class Parts(Steps):
     def watching(cls, count: bool) -> "Parts":
         """Watch both trainers; for a process of its own, as their classes are changed."""
         parts = cls(count)
-        for owner, methods in ((SRPOTrainer, OURS), (GRPOTrainer, THEIRS)):
-            for method, part in methods.items():
-                parts.watch(owner, method, part)
+        for (owner, method), part in {**OURS, **THEIRS}.items():
+            parts.watch(owner, method, part)
         parts.watch(torch.optim.AdamW, "step", "train")
         return parts
 

@@ -352,7 +352,7 @@ def test_an_at_sign_in_a_path_is_part_of_the_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["just text", "{heroes: {}}", "heroes: [", ""])
 def test_a_folder_with_another_config_is_no_run(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(RunError, match="not what a training writes"):
+    with pytest.raises(RunError, match=r"config\.yaml was not written by a training"):
         Run.open(tmp_path)
 
 

@@ -44,7 +44,7 @@ def test_page_and_markdown_have_the_same_exact_numbers(tmp_path, runs):
         # Effort 2 and 0; 1.5 and 1.5.
         assert "in IPPO the seat that worked least did 0% of the work (2 runs)" in shown
         assert "in SRPO the seat that worked least did 50% of the work (2 runs)" in shown
-    row = re.search(r"\| srpo less ippo \| all partners \| sampled \| (.*) \|", text)[1]
+    row = re.search(r"\| srpo - ippo \| all partners \| sampled \| (.*) \|", text)[1]
     assert row.startswith("+0.50 [+") and row.endswith("| +0.50 (no spread) | +0.50, +0.50")
     assert re.search(r"\| lazy \| 0\.25 \| 0\.75 \| \+0\.50 \[", text)
     assert "| srpo-seed2 | second | lazy | sampled | 32 | 0.75 | [0.58, 0.87] | 0.75 | 0.75 | 1.50 | 1.50 |" in text
@@ -98,7 +98,7 @@ def test_runs_of_different_seeds_are_compared_by_problem(tmp_path):
     for run, solved in ((ippo, 2), (srpo, 1)):
         evaluated(run.path / "report", run, solved)
     _, text = report(tmp_path / "out", [srpo, ippo])  # IPPO is held against whatever the order
-    assert "| srpo less ippo | all partners | sampled | -0.25 [" in text
+    assert "| srpo - ippo | all partners | sampled | -0.25 [" in text
 
 
 def test_two_seeds_against_two_others_are_not_compared_and_it_says_so(tmp_path):

@@ -56,7 +56,7 @@ def test_the_configuration_of_a_run_names_a_shipped_model_by_its_name(name: str,
 
 
 def test_a_run_that_names_a_shipped_model_by_the_path_of_another_clone_opens(elsewhere: Path) -> None:
-    path = "/home/somebody/another-clone/tasks/worksheet/models/pupil"
+    path = "/elsewhere/another-clone/tasks/worksheet/models/pupil"
     write_config(elsewhere, {"model_name_or_path": path, "seed": 1}, {"first": "first"})
     run = Run.open(elsewhere)
     assert Path(find_model(run.config["model_name_or_path"])) == PUPIL

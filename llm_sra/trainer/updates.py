@@ -185,6 +185,7 @@ def check_backend(accelerator: Accelerator, allow_untested: bool) -> None:
     """
     if accelerator.distributed_type in SHARDED and not allow_untested:
         raise NotImplementedError(
-            f"{accelerator.distributed_type.value} is untested: no GPU test of it has passed yet. Use "
-            "accelerate_configs/multi_gpu.yaml, or go on with --allow_untested_backend true"
+            f"{accelerator.distributed_type.value} is untested: no GPU test of it has passed yet. Use the "
+            "configuration multi_gpu (`llm-sra list accelerate_configs --path multi_gpu` prints its file), or pass "
+            "--allow_untested_backend true"
         )
