@@ -40,19 +40,21 @@ class Stopping:
         self._ending = threading.Lock()
         self._command: list[str] = []
 
-    def install(self, program: Sequence[str]) -> None:
+    def install(self, program: Sequence[str], watch: bool = True) -> None:
         """Take over the signals of this process, but for those that it was started to ignore, as by nohup.
 
         Args:
             program: How this program is started; its arguments are those of the process.
+            watch: Whether to cut off what goes on for some seconds after a signal.
         """
         self._installed = True
         self._command = _launched_command() or [*program, *sys.argv[1:]]
         self.resumable = not any(word.split("=")[0] in _ANSWERED for word in self._command)
-        read, write = os.pipe()
-        os.set_blocking(write, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, args=(read,), name="stopping", daemon=True).start()
+        if watch:
+            read, write = os.pipe()
+            os.set_blocking(write, False)
+            signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, args=(read,), name="stopping", daemon=True).start()
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._handle)
