@@ -56,9 +56,13 @@ class FolderLock:
         self._pid = os.getpid()
         _held.add(self._descriptor)
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": datetime.now().isoformat(" ", "seconds")}
-        with writing("the lock of the folder", self._path):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
+        try:
+            with writing("the lock of the folder", self._path):
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let others have the folder."""
