@@ -2,15 +2,18 @@
 
 What a kill left of a line is noticed, skipped and never joined to the next one. A line that `JsonLinesFile` writes ends
 with a checksum of all that stands before it, so that one which changed on the disk is noticed, too. What is written is
-valid JSON: a number that JSON does not have is refused by its name.
+valid JSON: a number that JSON does not have is refused by its name. A failure to write is one line.
 """
 
+import errno
 import json
 import math
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+        sync_file(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -160,3 +164,87 @@ class JsonLinesFile:
     def close(self) -> None:
         """Release the file."""
         os.close(self.descriptor)
+
+
+class WriteError(OSError):
+    """Something could not be written; the message says what, where and why."""
+
+
+@contextmanager
+def writing(what: str, path: Path) -> Iterator[None]:
+    """Turn a failure to write inside the block into one line that names the path.
+
+    Args:
+        what: For people, such as `the metrics`.
+        path: What is written; an error that names another file takes precedence.
+
+    Raises:
+        WriteError: If the system, safetensors or torch could not write.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except Exception as error:
+        reason = _write_failure(error)
+        if reason is None:
+            raise
+        there = Path(str(getattr(error, "filename", None) or path))
+        raise WriteError(f"cannot write {what} to {there}: {reason}; {_free(there)}") from error
+
+
+def _write_failure(error: Exception) -> str | None:
+    """Why a file could not be written; None for an error of another kind."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = " ".join(str(error).split())
+    if type(error).__name__ == "SafetensorError" and "I/O error" in text:
+        return text
+    # torch's writer of zip files says nothing of the disk; its message tells positions in the file.
+    if isinstance(error, RuntimeError) and any(mark in text for mark in ("inline_container", "PytorchStreamWriter")):
+        return "the file could not be written to its end"
+    return None
+
+
+def _free(path: Path) -> str:
+    folder = next((parent for parent in (path, *path.absolute().parents) if parent.is_dir()), None)
+    try:
+        free = shutil.disk_usage(folder).free if folder else 0
+    except OSError:
+        return "make room or check the disk"
+    return f"{free / 2**20:.1f} MiB are free there"
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return  # a system on which folders cannot be opened
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot sync a folder
+            raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until everything below a folder is on the disk."""
+    for path in sorted(folder.rglob("*")):
+        sync_file(path)
+    sync_file(folder)
+
+
+def publish_folder(staged: Path, target: Path) -> None:
+    """Give a finished folder its final name, on the disk; one that had the name is deleted only after that."""
+    replaced = target.with_name(f".{target.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        target.rename(replaced)
+    staged.rename(target)
+    sync_file(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)

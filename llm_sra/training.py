@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,18 @@ from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.policies import EnginePolicy, decoded
 from llm_sra.registry import load_task
+from llm_sra.run_writer import RunWriter
 from llm_sra.runs import Run, RunError
 from llm_sra.task import Sampling, Task
 from llm_sra.trainer import Arm, ModelArguments, SRPOConfig, SRPOTrainer, build_arm
-from llm_sra.trainer.arms import Partners, assign_roles
+from llm_sra.trainer.arms import Partners, Roles, assign_roles
 from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 from llm_sra.trainer.critic import critic_of
+from llm_sra.trainer.launcher import Launcher
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.progress import Progress, TensorBoard
+from llm_sra.trainer.resuming import check_options
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.trainer import ENGINE
 
@@ -58,28 +62,48 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
             f"{launched} processes were launched, but this one sees {args.world_size}: each would train alone. On a "
             "machine without a GPU set `use_cpu: true`"
         )
+    launcher = Launcher.find()
+    resume = wants_resume(args.resume_from_checkpoint)
+    with ExitStack() as stack:
+        writer = None
+        if args.process_index == 0:
+            writer = stack.enter_context(RunWriter(args.run_dir, args.overwrite_output_dir, resume))
+        try:
+            _train(model_args, args, [*callbacks, _Steps(writer, launcher)], writer)
+        except RuntimeError as error:
+            launcher.check(error)  # the other processes of a launcher that died are gone too
+            raise
+    return Run.open(args.run_dir)
+
+
+class _Steps(TrainerCallback):  # type: ignore[misc]
+    """Watches the launcher from step to step, and says when the first one is done."""
+
+    def __init__(self, writer: RunWriter | None, launcher: Launcher) -> None:
+        self._writer, self._launcher = writer, launcher
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop if nobody would end this process."""
+        self._launcher.check()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """From now on there is something to resume."""
+        if self._writer:
+            self._writer.started()
+
+
+def _train(
+    model_args: ModelArguments, args: SRPOConfig, callbacks: Sequence[TrainerCallback], writer: RunWriter | None
+) -> None:
+    """Load everything, and train."""
     assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
     partners = read_roster(args.partners) if args.partners else None
     roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None)
     if partners is None:
         check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)
-    resume = wants_resume(args.resume_from_checkpoint)
-    checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints") if resume else None
-    if args.process_index == 0:
-        runs.check_free(args.run_dir, args.overwrite_output_dir, resume)
-
-    base, tokenizer = load_model(
-        model_args.model_name_or_path,
-        dtype=model_args.dtype,
-        revision=model_args.model_revision,
-        trust_remote_code=args.trust_remote_code,
-        attn_implementation=model_args.attn_implementation,
-    )
-    critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
-    bank = AdapterBank.create(base, roles.adapters, get_peft_config(model_args), args.seed, critics)
-    for adversary, partner in roles.adversaries.items():
-        bank.copy(partner, adversary)
+    checkpoint = _checkpoint(model_args, args, writer is not None)
+    bank, tokenizer = _load_bank(model_args, args, roles)
     engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer.of(tokenizer, vars(args)))
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
@@ -95,9 +119,7 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
                 task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
             )
         args.run_name = args.run_name or "/".join(args.run_dir.resolve().parts[-2:])  # its name in results
-        if args.process_index == 0:  # only now: unusable input must not delete an earlier run
-            runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
-            runs.write_config(args.run_dir, {**vars(model_args), **args.to_dict()}, arm.heroes)
+        config = {**vars(model_args), **args.to_dict()}
         trainer = SRPOTrainer(
             task,
             arm,
@@ -109,20 +131,54 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
             callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
             other_engines=loader.engines,
         )
-        if not args.disable_tqdm:
-            trainer.remove_callback(ProgressCallback)
-            trainer.add_callback(Progress())
-        if "tensorboard" in args.report_to:
-            trainer.remove_callback(TensorBoardCallback)
-            trainer.add_callback(TensorBoard())
-        args.report_to = []  # the callbacks are there; TRL would send wandb and trackio a line for each forward pass
+        _show_progress(trainer, args)
+        if writer:  # only now: unusable input must not touch an earlier run
+            writer.begin(Path(checkpoint) if checkpoint else None)
+            runs.write_config(args.run_dir, config, arm.heroes)
         if args.arm != "untrained":
             trainer.train(resume_from_checkpoint=checkpoint)
+        if writer:
+            writer.started()
         trainer.save_model(str(args.run_dir / "adapters"))
     finally:
         loader.close()
         engine.close()
-    return Run.open(args.run_dir)
+
+
+def _checkpoint(model_args: ModelArguments, args: SRPOConfig, main: bool) -> str | None:
+    """The checkpoint to go on from, if any; see that the configuration fits the run's."""
+    if not wants_resume(args.resume_from_checkpoint):
+        return None
+    checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints", main)
+    if checkpoint and main and (args.run_dir / "config.yaml").is_file():
+        check_options(Run.open(args.run_dir).config, {**vars(model_args), **args.to_dict()})
+    return checkpoint
+
+
+def _load_bank(model_args: ModelArguments, args: SRPOConfig, roles: Roles) -> tuple[AdapterBank, Any]:
+    """The base model with an adapter for each agent, adversaries as copies of their partners; and its tokenizer."""
+    base, tokenizer = load_model(
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        revision=model_args.model_revision,
+        trust_remote_code=args.trust_remote_code,
+        attn_implementation=model_args.attn_implementation,
+    )
+    critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
+    bank = AdapterBank.create(base, roles.adapters, get_peft_config(model_args), args.seed, critics)
+    for adversary, partner in roles.adversaries.items():
+        bank.copy(partner, adversary)
+    return bank, tokenizer
+
+
+def _show_progress(trainer: SRPOTrainer, args: SRPOConfig) -> None:
+    if not args.disable_tqdm:
+        trainer.remove_callback(ProgressCallback)
+        trainer.add_callback(Progress())
+    if "tensorboard" in args.report_to:
+        trainer.remove_callback(TensorBoardCallback)
+        trainer.add_callback(TensorBoard())
+    args.report_to = []  # the callbacks are there; TRL would send wandb and trackio a line for each forward pass
 
 
 def _seat_partners(loader: PolicyLoader, entries: Sequence[Entry], sampling: Sampling) -> Partners:

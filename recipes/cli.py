@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from llm_sra.errors import did_you_mean
+from recipes.stopping import stopping
 
 # Each is a module of `recipes.commands` with a function `main(argv)`.
 COMMANDS = {
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = f"unknown command {name!r}{did_you_mean(name, COMMANDS)}\n\n" if name else ""
         print(f"{what}{usage()}", file=sys.stderr)
         return 2
+    if name == "train" and argv is None:
+        stopping.install(["llm-sra"])  # before the imports below: they take seconds
     from recipes.terminal import run_command
 
     return run_command(import_module(f"recipes.commands.{name}").main, arguments)

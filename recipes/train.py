@@ -8,6 +8,11 @@ TRL's GRPOConfig and ModelConfig has all others. `llm-sra train` is the same in 
 
 import sys
 
+from recipes.stopping import stopping
+
+if __name__ == "__main__":
+    stopping.install([sys.executable, "-m", "recipes.train"])  # before the imports below: they take seconds
+
 from recipes.commands.train import main
 from recipes.terminal import run_command
 

@@ -17,7 +17,9 @@ MAY_IMPORT = {
     "llm_sra.errors": (),
     "llm_sra.files": (),
     "llm_sra.registry": ("task", "errors"),
+    "llm_sra.locks": ("files",),
     "llm_sra.runs": ("files",),
+    "llm_sra.run_writer": ("files", "locks", "runs"),
     "llm_sra.models": ("task", "registry"),
     "llm_sra.engines": ("task", "errors", "models"),
     "llm_sra.policies": ("task", "errors", "files"),
@@ -33,7 +35,7 @@ MAY_IMPORT = {
         "task", "errors", "files", "registry", "runs", "engines", "policies", "partners", "playing", "episodes",
     ),
     "llm_sra.training": (
-        "task", "registry", "runs", "models", "engines", "policies", "partners", "trainer", "evaluation",
+        "task", "registry", "runs", "run_writer", "models", "engines", "policies", "partners", "trainer", "evaluation",
     ),
     "llm_sra.exporting": ("errors", "engines", "models", "runs", "evaluation"),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports

@@ -15,6 +15,7 @@ from llm_sra.errors import UnknownNameError, unknown
 from llm_sra.models.loading import ModelError, load_model
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
 from llm_sra.registry import load_partner, load_task, shipped_tasks
+from llm_sra.run_writer import RunWriter
 from llm_sra.runs import Run, RunError
 from tasks.worksheet import Worksheet
 
@@ -374,15 +375,17 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
         (notes / "thesis.txt", True, "is a file"),
     ):
         with pytest.raises(RunError, match=message):
-            runs.prepare(path, overwrite=overwrite, resume=False)
+            RunWriter(path, overwrite=overwrite, resume=False).__enter__()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_is_deleted_or_gone_on_with_only_where_that_was_asked_for(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run")
-    runs.prepare(run, overwrite=False, resume=True)
-    assert (run / "config.yaml").is_file()
-    runs.prepare(run, overwrite=True, resume=False)
+    for path, overwrite, resume, kept in ((run, False, True, True), (run, True, False, False)):
+        with RunWriter(path, overwrite, resume) as writer:
+            writer.begin()
+            writer.started()
+        assert (run / "config.yaml").is_file() == kept
     assert list(run.iterdir()) == []
-    runs.prepare(tmp_path / "new" / "run", overwrite=False, resume=False)
-    assert (tmp_path / "new" / "run").is_dir()
+    with RunWriter(tmp_path / "new" / "run", overwrite=False, resume=False):
+        assert (tmp_path / "new" / "run").is_dir()

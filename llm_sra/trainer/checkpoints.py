@@ -1,10 +1,10 @@
 """Checkpoints that are complete or absent: written to a staging folder, then moved into place in one step.
 
 A checkpoint has each adapter in PEFT format, the critics' heads, and the state of the objective. What else transformers
-needs to resume, it writes itself.
+needs to resume, it writes itself. A list of all files with their hashes comes last.
 """
 
-import os
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,14 +15,16 @@ from accelerate import Accelerator
 from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, sort_checkpoints
 
+from llm_sra.files import WriteError, publish_folder, sync_tree, writing
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.trainer.critic import Critics
+from llm_sra.trainer.manifest import MANIFEST, MARK, OBJECTIVE, STATE, damage, has_manifest, write_manifest
 
 FOLDER = "checkpoints"  # of a run
 STAGING = ".saving"
-OBJECTIVE = "objective.pt"  # the state of the objective
+logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -54,11 +56,17 @@ class Checkpoints:
 
     def save(self, folder: Path | None = None) -> None:
         """Write adapters and critics to a folder; None: to the run's `adapters/`."""
-        folder = folder or self._run_dir / "adapters"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._bank.save(folder, self._adapters)
-        if self._critics:
-            self._critics.save(folder)
+        final = self._run_dir / "adapters"
+        folder = folder or final
+        staged = self._run_dir / ".adapters.saving" if folder == final else folder
+        with writing("the adapters", staged):
+            staged.mkdir(parents=True, exist_ok=True)
+            self._bank.save(staged, self._adapters)
+            if self._critics:
+                self._critics.save(staged)
+            if staged != folder:
+                sync_tree(staged)
+                publish_folder(staged, folder)
 
     def load(self, folder: Path) -> None:
         """Read adapters, critics and the objective's state from a checkpoint."""
@@ -74,15 +82,22 @@ class Checkpoints:
 
     @contextmanager
     def staging(self) -> Iterator[None]:
-        """Let transformers write a checkpoint to the staging folder inside the block."""
+        """Let transformers write a checkpoint to the staging folder inside the block.
+
+        Raises:
+            WriteError: If the disk does not take it; names the file.
+        """
         self.folder = self._place / STAGING
         try:
-            yield
+            with _written_last(self.folder):
+                yield
         finally:
             self.folder = self._place
 
-    def publish(self, state: TrainerState, accelerator: Accelerator, save: bool, limit: int | None) -> None:
-        """Complete the staged checkpoint, move it into place and delete the oldest; all processes must call this.
+    def publish(
+        self, state: TrainerState, accelerator: Accelerator, save: bool, limit: int | None, resumable: bool = True
+    ) -> None:
+        """Complete the staged checkpoint, give it its name and delete the oldest; all processes must call this.
 
         A process that is killed before leaves earlier checkpoints as they were, and never half of this one.
 
@@ -91,35 +106,48 @@ class Checkpoints:
             accelerator: Of the trainer.
             save: Whether this process writes.
             limit: How many checkpoints are kept; None: all.
+            resumable: Whether the optimizer's state was saved too.
         """
+        accelerator.wait_for_everyone()  # each process writes the state of its random numbers
         if save:
             staged = self._place / STAGING / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            best = self._place / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
-            if best.is_dir() or best.name == staged.name:
-                state.best_model_checkpoint = str(best)
-            objective = {
-                "tau": self._schedule.state_dict(),
-                "risk": {hero: weights.state_dict() for hero, weights in self._smoothed.items()},
-            }
-            torch.save(objective, staged / OBJECTIVE)
-            state.save_to_json(str(staged / "trainer_state.json"))
-        accelerator.wait_for_everyone()
-        if save:
-            _move(self._place / STAGING, self._place)
+            with _written_last(staged):
+                self._complete(staged, state, resumable)
+                publish_folder(staged, self._place / staged.name)
+                staged.parent.rmdir()
             rotate_checkpoints(
                 output_dir=str(self._place), save_total_limit=limit, best_model_checkpoint=state.best_model_checkpoint
             )
         accelerator.wait_for_everyone()
 
+    def _complete(self, staged: Path, state: TrainerState, resumable: bool) -> None:
+        best = self._place / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+        if best.is_dir() or best.name == staged.name:
+            state.best_model_checkpoint = str(best)
+        objective = {
+            "tau": self._schedule.state_dict(),
+            "risk": {hero: weights.state_dict() for hero, weights in self._smoothed.items()},
+            MARK: True,
+        }
+        torch.save(objective, staged / OBJECTIVE)
+        state.save_to_json(str(staged / STATE))
+        write_manifest(staged, resumable)
 
-def _move(staging: Path, folder: Path) -> None:
-    """Move a finished checkpoint from the staging folder into its place."""
-    for written in staging.iterdir():
-        target = folder / written.name
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(written, target)
-    staging.rmdir()
+
+@contextmanager
+def _written_last(folder: Path) -> Iterator[None]:
+    """Name the file that a failure inside the block left unfinished, and delete what was staged."""
+    try:
+        yield
+    except Exception:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        last = max(files, key=lambda path: path.stat().st_mtime_ns, default=folder)
+        try:
+            with writing("a checkpoint", last):
+                raise
+        except WriteError:
+            shutil.rmtree(folder, ignore_errors=True)  # makes room for whatever is done about it
+            raise
 
 
 def wants_resume(resume: str | bool | None) -> bool:
@@ -128,31 +156,39 @@ def wants_resume(resume: str | bool | None) -> bool:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a folder holds a complete checkpoint; `trainer_state.json` is written last."""
-    return (checkpoint / "trainer_state.json").is_file() and checkpoint.resolve().parent.name != STAGING
+    """Whether a folder holds a complete checkpoint."""
+    return checkpoint.resolve().parent.name != STAGING and damage(checkpoint) is None
 
 
-def resolve_resume(resume: str | bool, folder: Path) -> str | None:
+def resolve_resume(resume: str | bool, folder: Path, main: bool = True) -> str | None:
     """The checkpoint to resume from; incomplete ones of a killed process are removed.
 
     Args:
         resume: A checkpoint's path; `true` or `latest` for the newest complete one of the run.
         folder: Where the run keeps its checkpoints.
+        main: Whether this process may write, and says what it finds.
 
     Returns:
         Its path; None where the run has no checkpoint yet, and so starts anew.
 
     Raises:
-        FileNotFoundError: If a path was given and holds no complete checkpoint.
+        FileNotFoundError: If a path was given and holds no complete checkpoint; names what is wrong with it.
     """
-    if str(resume).lower() in ("true", "latest"):
+    if main:
         shutil.rmtree(folder / STAGING, ignore_errors=True)
-        whole = [path for path in sort_checkpoints(str(folder)) if is_whole(Path(path))]
-        return whole[-1] if whole else None
-    if not is_whole(Path(str(resume))):
-        raise FileNotFoundError(
-            f"no complete checkpoint at {resume}: expected a folder checkpoint-N with trainer_state.json; "
-            "`--resume_from_checkpoint true` takes the run's newest"
-        )
-    shutil.rmtree(folder / STAGING, ignore_errors=True)
-    return str(resume)
+    named = str(resume).lower() not in ("true", "latest")
+    for path in [str(resume)] if named else reversed(sort_checkpoints(str(folder))):
+        checkpoint = Path(path)
+        wrong = "it was never finished" if checkpoint.resolve().parent.name == STAGING else damage(checkpoint)
+        if wrong is None:
+            if main and not has_manifest(checkpoint):
+                logger.warning("%s was saved without %s: its files cannot be checked", checkpoint, MANIFEST)
+            return path
+        if named:
+            raise FileNotFoundError(
+                f"no complete checkpoint at {resume}: {wrong}. Expected a folder checkpoint-N as a training writes it; "
+                "`--resume_from_checkpoint true` takes the run's newest that is complete"
+            )
+        if main:
+            logger.warning("%s is damaged (%s): the checkpoint before it is taken", checkpoint, wrong)
+    return None

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from llm_sra.episodes import EpisodeRecord, percentiles, reported
-from llm_sra.files import json_lines, write_whole
+from llm_sra.files import json_lines, write_whole, writing
 from llm_sra.task import Episode
 from llm_sra.trainer.rollout import Rollout
 
@@ -192,8 +192,10 @@ def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_mat
             written[episode.match] += 1
             lines.append(EpisodeRecord.of(episode, step=step).line())
     if lines:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"step-{step:06d}.jsonl").write_text(json_lines(lines), encoding="utf-8")
+        path = folder / f"step-{step:06d}.jsonl"
+        with writing("the episodes of a step", path):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json_lines(lines))
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]
@@ -201,15 +203,14 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._resumed_at = 0
+        self._trimmed = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep the lines up to the step from which training goes on, but no earlier end of training."""
-        if state.is_world_process_zero and self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= state.global_step and "train_runtime" not in line]
-            write_whole(self.path, "".join(line + "\n" for line in kept))
+        """Remember the step from which training goes on."""
+        self._resumed_at, self._trimmed = state.global_step, False
 
     def on_log(
         self,
@@ -221,8 +222,19 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Write one line."""
         if state.is_world_process_zero and logs:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+            with writing("the metrics", self.path):
+                if not self._trimmed:  # only now: a start that fails leaves the file as it was
+                    self._trim()
+                    self._trimmed = True
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+    def _trim(self) -> None:
+        """Keep the lines up to the step from which training goes on, but no earlier end of training."""
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= self._resumed_at and "train_runtime" not in line]
+            write_whole(self.path, "".join(line + "\n" for line in kept))
 
 
 def _step_of(line: str) -> float:

@@ -1,11 +1,15 @@
 """How a training shows itself while it runs: its progress bar, and TensorBoard's files in the run folder."""
 
+import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
+
+from llm_sra.files import writing
 
 
 class Progress(ProgressCallback):  # type: ignore[misc]
@@ -49,8 +53,35 @@ class TensorBoard(TensorBoardCallback):  # type: ignore[misc]
 
             assert args.output_dir is not None
             self.logging_dir = self.logging_dir or str(Path(args.output_dir) / "logs")
-            self.tb_writer = SummaryWriter(self.logging_dir, purge_step=state.global_step + 1)
-        super().on_train_begin(args, state, control, **kwargs)
+            _silence_writer_threads()
+            with self._writing():
+                self.tb_writer = SummaryWriter(self.logging_dir, purge_step=state.global_step + 1)
+        with self._writing():
+            super().on_train_begin(args, state, control, **kwargs)
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Write the numbers."""
+        with self._writing():
+            super().on_log(*args, **kwargs)
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Close the file."""
+        with self._writing():
+            super().on_train_end(*args, **kwargs)
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing("TensorBoard's log", Path(self.logging_dir or "logs"))
+
+
+def _silence_writer_threads() -> None:
+    """Let TensorBoard's thread not print a traceback of its own: the next call of the writer raises the same error."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if type(args.thread).__name__ != "_AsyncWriterThread":
+            before(args)
+
+    threading.excepthook = hook
 
 
 def summary(logs: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ from llm_sra.trainer.credit import assign_credit
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.estimators import EstimatorOptions
 from llm_sra.trainer.forward import Forward, evaluation_mode
+from llm_sra.trainer.resuming import load_with_present_options
 from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
 from llm_sra.trainer.scorer import Scorer
 from llm_sra.trainer.step_report import StepReport
@@ -286,10 +287,15 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         with self.checkpoints.staging():
             super()._save_checkpoint(model, trial)
-        self.checkpoints.publish(self.state, self.accelerator, self.args.should_save, self.args.save_total_limit)
+        args, resumable = self.args, not self.args.save_only_model
+        self.checkpoints.publish(self.state, self.accelerator, args.should_save, args.save_total_limit, resumable)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         self.checkpoints.load(Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        load = super()._load_optimizer_and_scheduler
+        load_with_present_options(self.optimizer, self.lr_scheduler, lambda: load(checkpoint))
 
     def _load_best_model(self) -> None:
         self.checkpoints.load(Path(self.state.best_model_checkpoint))

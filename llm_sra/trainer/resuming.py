@@ -1,0 +1,78 @@
+"""What a resumed training takes from its checkpoint, and what from its configuration.
+
+Rates, weight decay and the like are the configuration's: the optimizer's saved state would else bring the earlier ones
+back without a word. What would have to be made anew with another value cannot change.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+# Each has its mark in what a checkpoint holds.
+FIXED = ("optim", "arm", "sharing", "lora_r", "lora_alpha", "use_rslora", "use_dora")
+CONTROLLER = ("tau", "tau_schedule")  # fixed where a controller has moved τ on from its start
+
+
+class ResumeError(ValueError):
+    """An option cannot take effect in a resumed training."""
+
+
+def check_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """See that the options that changed can take effect.
+
+    Args:
+        before: The arguments in the run's `config.yaml`.
+        now: Those of the resumed training.
+
+    Raises:
+        ResumeError: If one cannot; names it, and both values.
+    """
+    controlled = "target_kl" in (before.get("tau_schedule"), now.get("tau_schedule"))
+    for name in (*FIXED, *(CONTROLLER if controlled else ())):
+        if name not in before or name not in now:
+            continue
+        old, new = (str(getattr(value, "value", value)) for value in (before[name], now[name]))
+        if old != new:
+            raise ResumeError(
+                f"{name} was {old} and is now {new}, which cannot take effect in a resumed training: resume with "
+                f"--{name} {old}, or start a new run with another --output_dir"
+            )
+
+
+def load_with_present_options(optimizer: Any, scheduler: Any, load: Callable[[], None]) -> None:
+    """Load the states of optimizer and scheduler, but keep this configuration's rates and other options.
+
+    Args:
+        optimizer: As it was made for this training.
+        scheduler: Of the optimizer's rates, the same.
+        load: Loads both states.
+
+    Raises:
+        ResumeError: If a rate has changed that the scheduler cannot take up.
+    """
+    present = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    load()
+    scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
+    for index, (group, options) in enumerate(zip(optimizer.param_groups, present, strict=True)):
+        rate, saved = options.get("initial_lr", options["lr"]), group.get("initial_lr", group["lr"])
+        group.update({key: value for key, value in options.items() if key not in ("lr", "initial_lr")})
+        if not math.isclose(float(rate), float(saved), rel_tol=1e-12, abs_tol=0.0):
+            _change_rate(scheduler, group, index, float(rate), float(saved))
+
+
+def _change_rate(scheduler: Any, group: dict[str, Any], index: int, rate: float, saved: float) -> None:
+    if not isinstance(scheduler, LambdaLR):
+        raise ResumeError(
+            f"the learning rate was {saved:g} and is now {rate:g}, which cannot take effect in a resumed training "
+            f"with this lr_scheduler_type: resume with {saved:g}, or start a new run with another --output_dir"
+        )
+    group["initial_lr"] = scheduler.base_lrs[index] = rate
+    now = rate * scheduler.lr_lambdas[index](scheduler.last_epoch)
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(now)
+    else:
+        group["lr"] = now
+    scheduler._last_lr[index] = now
