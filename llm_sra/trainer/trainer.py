@@ -30,6 +30,7 @@ from llm_sra.objectives.risk import RISKS
 from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.playing import play
+from llm_sra.protocol import Rules
 from llm_sra.task import Task
 from llm_sra.trainer import metrics
 from llm_sra.trainer.adapter_loss import AdapterLoss, Reported
@@ -83,7 +84,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._engines = {**(other_engines or {}), ENGINE: engine}
         if args.eval_strategy != "no" and evaluate_heroes is None:
             raise ValueError("eval_strategy asks for evaluations: name the roster to play in dev_roster")
-        self.problems = list(task.problems("train", seed=args.seed))
+        self.problems = Rules(task).problems("train", seed=args.seed)
         if not self.problems:
             raise ValueError(f"task {type(task).__name__} has no problems in its train split")
         self._evaluate_heroes = evaluate_heroes
