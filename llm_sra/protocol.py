@@ -19,7 +19,7 @@ WANTED = {
     "start": "`start(problem, rng)` must return the state before the first turn, for every problem",
     "actors": "`actors(state)` must return a tuple of the seats to speak next, as ('{seat}',), or () at the end",
     "view": "`view(state, seat)` must return a list of Message(role, text), the last one of role 'user'",
-    "step": "`step(state, replies, rng)` must return (new state, {{seat: Reward(...)}}), whatever the text of the replies",
+    "step": "`step(state, replies, rng)` must return (new state, {{seat: Reward(...)}}), whatever the replies",
     "outcome": "`outcome(state)` must return Outcome(solved, effort={{seat: number}}, metrics={{name: number}})",
 }
 LONGEST = 120  # characters of a value that are shown

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "llm_sra.games": (),
     "llm_sra.trainer": (
         "task", "errors", "files", "registry", "models", "engines", "policies", "playing", "episodes", "objectives",
-        "protocol",
+        "protocol", "task_check",
     ),
     "llm_sra.evaluation": (
         "task", "errors", "files", "registry", "runs", "engines", "policies", "partners", "playing", "episodes",

@@ -258,7 +258,7 @@ def test_a_list_as_a_state_is_a_warning(caplog: pytest.LogCaptureFixture) -> Non
 def test_an_episode_that_differs_for_the_same_seed_breaks_a_task() -> None:
     generator = random.Random(0)
     task = toy("view", lambda self, state, seat: [Message("user", str(generator.random()))])
-    with pytest.raises(TaskError, match="seat 'left' saw another text .* with the same seed"):
+    with pytest.raises(TaskError, match=r"seat 'left' saw another text .* with the same seed"):
         require_task(task)
     task = toy("outcome", lambda self, state: Outcome(True, metrics={"time": generator.random()}))
     with pytest.raises(TaskError, match="other rewards or another outcome"):
@@ -297,7 +297,7 @@ def test_numbers_of_numpy_and_torch_are_kept_as_pythons() -> None:
 @pytest.mark.parametrize("share", [None, 1.5, -0.1])
 def test_a_headline_is_a_share_that_every_episode_has(share: float | None) -> None:
     task = toy("outcome", ending(metrics={} if share is None else {"score": share}), headline="score")
-    with pytest.raises(TaskError, match="metric 'score', the task's headline, .* expected a share"):
+    with pytest.raises(TaskError, match=r"metric 'score', the task's headline, .* expected a share"):
         played(task)
 
 
