@@ -4,6 +4,7 @@ What a kill left of a line is noticed, skipped and never joined to the next one.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -29,8 +30,40 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def json_lines(records: Iterable[Mapping[str, Any]]) -> str:
-    """Records as lines of JSON, each ended by a newline."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    """Records as lines of JSON, each ended by a newline.
+
+    Raises:
+        ValueError: If a record holds NaN or infinity, which JSON does not have; says where in it.
+    """
+    return "".join(json_text(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def json_text(value: Any, **how: Any) -> str:
+    """A value as JSON that every reader takes.
+
+    Raises:
+        ValueError: If it holds NaN or infinity; says where.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **how)
+    except ValueError as error:
+        if place := _not_finite(value, ""):
+            raise ValueError(f"{place} is not finite, and JSON has no such number: nothing was written") from error
+        raise
+
+
+def _not_finite(value: Any, place: str) -> str:
+    """Where in a value the first number stands that JSON does not have; empty if nowhere."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else place or str(value)
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = dict(enumerate(value)).items()
+    else:
+        return ""
+    found = (_not_finite(part, f"{place}/{key}" if place else str(key)) for key, part in parts)
+    return next(filter(None, found), "")
 
 
 def parse_line(line: str | bytes) -> dict[str, Any] | None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_sra.episodes import checked, checked_numbers
 from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, Summary, TeamRecord
-from llm_sra.files import json_lines, read_json_lines, write_whole
+from llm_sra.files import json_lines, json_text, read_json_lines, write_whole
 from llm_sra.partners.rosters import SELF_PLAY
 
 RESULTS, EPISODES = "results.json", "episodes.jsonl"
@@ -168,8 +169,9 @@ def write_results(out: Path, summary: Summary, episodes: Iterable[EvaluatedEpiso
         **({"cross_play": [asdict(record) for record in summary.cross_play]} if summary.cross_play else {}),
         **({"teams": [asdict(record) for record in summary.teams]} if summary.teams else {}),
     }
-    write_whole(out / RESULTS, json.dumps(results, indent=1) + "\n")
-    write_whole(out / EPISODES, json_lines(episode.line() for episode in episodes))
+    written = json_text(results, indent=1) + "\n", json_lines(episode.line() for episode in episodes)
+    for name, text in zip((RESULTS, EPISODES), written, strict=True):
+        write_whole(out / name, text)
 
 
 def read_summary(folder: str | Path) -> Summary:
@@ -183,12 +185,15 @@ def read_summary(folder: str | Path) -> Summary:
         loaded = json.loads(path.read_text(encoding="utf-8"))
         return Summary(
             records=tuple(_record(item) for item in loaded["records"]),
-            settings=loaded.get("settings", {}),
-            missing={item["partner"]: item["reason"] for item in loaded.get("missing", [])},
+            settings=checked("settings", loaded.get("settings", {}), Mapping),
+            missing={
+                checked("partner", item["partner"], str): checked("reason", item["reason"], str)
+                for item in loaded.get("missing", [])
+            },
             cross_play=tuple(_record(item) for item in loaded.get("cross_play", ())),
             teams=tuple(_team(item) for item in loaded.get("teams", ())),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} is not what `llm-sra eval` writes: {type(error).__name__} {error}") from error
 
 
@@ -221,6 +226,8 @@ def read_results(folder: str | Path) -> Results:
     for line in read_episodes(folder):
         problems.setdefault(line.key, []).append(line.episode.problem)
         solved.setdefault(line.key, []).append(line.episode.solved)
+        if headline and headline not in line.episode.metrics:
+            raise ResultsError(f"{folder / EPISODES}: an episode of {line.key} lacks the headline {headline!r}")
         shares.setdefault(line.key, []).append(line.episode.metrics[headline] if headline else line.episode.solved)
     for record in (*summary.records, *summary.cross_play):
         found = solved.get(record.key, [])
@@ -285,9 +292,20 @@ def _existing(path: Path) -> Path:
 
 def _record(item: Mapping[str, Any]) -> Record:
     values = {f.name: item[f.name] for f in fields(Record) if f.name in item or f.default_factory is MISSING}
-    low, high = values["solve_rate_ci95"]
+    low, high = (checked("solve_rate_ci95", bound, float) for bound in values["solve_rate_ci95"])
+    for name in ("run", "arm", "seat", "partner", "decoding"):
+        checked(name, values[name], str)
+    checked("n", values["n"], int)
+    for name in ("solve_rate", "team_reward", "own_return", "effort_own", "effort_partner"):
+        checked(name, values[name], float)
+    checked_numbers("metrics", values.get("metrics", {}))
     return Record(**{**values, "solve_rate_ci95": (float(low), float(high))})
 
 
 def _team(item: Mapping[str, Any]) -> TeamRecord:
+    for name in ("run", "arm", "decoding", "by"):
+        checked(name, item[name], str)
+    checked("reward", item["reward"], float)
+    for reward in item["rewards"]:
+        checked("rewards", reward, float)
     return TeamRecord(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})
