@@ -5,6 +5,7 @@ A training writes `episodes/step-*.jsonl`, an evaluation `store/process-*.jsonl`
 versions. Where the files lie and which episodes are kept is not decided here.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from llm_sra.task import Episode, Reward
 
 DIGITS = 4  # of log-probabilities: in float32, and the batch around a reply changes what comes after them
 TOKEN_DIGITS = 2  # of a single token's, which is only shown
+LARGEST = sys.float_info.max  # of a number in a file; nan is not below it
 PERCENTILES = (50, 95)
 MOST_TURNS = 8  # of a seat that are reported one by one: the rounds of a debate, not the steps of a walk
 NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -150,18 +152,23 @@ class EpisodeRecord:
             turns = _turns_of_said(item) if "said" in item else tuple(_turn(turn) for turn in item["turns"])
             rewards = {s: tuple(Reward(*reward) for reward in steps) for s, steps in item.get("rewards", {}).items()}
             returns = {item["seat"]: item["own_return"]} if "own_return" in item else item.get("returns", {})
+            for turn in turns:
+                _check_turn(turn, rewards)
+            for reward in (reward for steps in rewards.values() for reward in steps):
+                checked_numbers("rewards", {"team": reward.team, "own": reward.own, "cost": reward.cost})
+            policies = checked("policies", item.get("policies") or item.get("players") or {}, Mapping)
             return cls(
-                problem=item["problem"],
-                policies=item.get("policies") or item.get("players") or {},
-                solved=item["solved"],
-                effort=item.get("effort", {}),
-                metrics=item.get("metrics", {}),
+                problem=checked("problem", item["problem"], str),
+                policies={seat: checked("policies", policy, str) for seat, policy in policies.items()},
+                solved=bool(checked("solved", item["solved"], int)),
+                effort=checked_numbers("effort", item.get("effort", {})),
+                metrics=checked_numbers("metrics", item.get("metrics", {})),
                 turns=turns,
                 rewards=rewards,
-                match=item.get("match", ""),
-                index=item.get("index", 0),
+                match=checked("match", item.get("match", ""), str),
+                index=checked("index", item.get("index", 0), int),
                 step=item.get("step"),
-                old_returns={seat: value for seat, value in returns.items() if seat not in rewards},
+                old_returns=checked_numbers("returns", {s: value for s, value in returns.items() if s not in rewards}),
             )
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"a line holds no episode: {type(error).__name__} {error}") from error
@@ -184,6 +191,40 @@ class EpisodeRecord:
     def team_reward(self, seat: str) -> float:
         """The shared part of a seat's return."""
         return sum(reward.team for reward in self.rewards[seat])
+
+
+def checked(name: str, value: Any, kind: type) -> Any:
+    """A value of a file, if it is of its kind: text, a whole number, a finite number, an object.
+
+    Raises:
+        ValueError: If it is not; names it.
+    """
+    number = isinstance(value, int | float) and abs(value) < LARGEST
+    if number if kind is float else isinstance(value, kind):
+        return value
+    wanted = {str: "text", int: "a whole number", float: "a finite number", Mapping: "an object"}[kind]
+    raise ValueError(f"{name} is {repr(value)[:100]}: expected {wanted}")
+
+
+def checked_numbers(name: str, value: Any) -> Mapping[str, float]:
+    """An object of finite numbers; see `checked`."""
+    for key, number in checked(name, value, Mapping).items():
+        checked(f"{name}/{key}", number, float)
+    return dict(value)
+
+
+def _check_turn(turn: TurnRecord, rewards: Mapping[str, Sequence[Reward]]) -> None:
+    for name in ("seat", "text", "finish"):
+        checked(name, getattr(turn, name), str)
+    checked("step", turn.step, int), checked("tokens", turn.tokens, int)
+    if turn.mean_logprob is not None:
+        checked("mean_logprob", turn.mean_logprob, float)
+    for name, numbers in (("logprobs", turn.logprobs), ("widths", turn.widths)):
+        checked_numbers(name, dict(enumerate(numbers)))
+    if turn.seat in rewards and not 0 <= turn.step < len(rewards[turn.seat]):
+        raise ValueError(
+            f"a turn of seat {turn.seat!r} is at step {turn.step}, but there are {len(rewards[turn.seat])}"
+        )
 
 
 def read_episodes(path: Path) -> Iterator[EpisodeRecord]:

@@ -14,17 +14,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_sra.engines.base import Completion, Engine, EngineError, Request
+from llm_sra.errors import NumberError
 from llm_sra.policies.base import (
     BatchPolicy,
     EnginePolicy,
     Match,
     Policy,
-    PolicyError,
     TextPolicy,
     Wrapper,
     speaker,
 )
 from llm_sra.policies.failures import FailedError, asking
+from llm_sra.protocol import Rules, at
 from llm_sra.task import (
     Episode,
     Message,
@@ -75,6 +76,11 @@ class _Running:
     turns: list[Turn] = field(default_factory=list)
     rewards: list[Mapping[str, Reward]] = field(default_factory=list)
 
+    @property
+    def where(self) -> str:
+        """Problem and step, for an error."""
+        return at(self.spec.problem, len(self.rewards))
+
 
 @dataclass(frozen=True)
 class _Pending:
@@ -120,20 +126,23 @@ def play(
         ContextError: If what a seat sees of a problem, before anything is said, does not fit into its model's
             context. Where it is the replies that do not fit, later turns are empty and end by `context`.
         KeyError: If a match leaves a seat empty or names an unknown engine.
+        NumberError: If a model's log-probabilities are not finite.
         PolicyError: If a partner fails.
+        TaskError: If the task raises, returns something else than the protocol says, or does not end.
     """
-    running = [_start(task, spec, seed, step) for spec in specs]
+    rules = Rules(task)
+    running = [_start(rules, spec, seed, step) for spec in specs]
     places = {episode: place for place, episode in enumerate(running)}
     ended: dict[int, Episode] = {}
     limit = max_reply_tokens or task.max_reply_tokens
     while True:
-        acting = {episode: tuple(task.actors(episode.state)) for episode in running}
-        over = {places[episode]: _finish(task, episode) for episode, seats in acting.items() if not seats}
+        acting = {episode: tuple(rules.actors(episode.state, episode.where)) for episode in running}
+        over = {places[episode]: _finish(rules, episode) for episode, seats in acting.items() if not seats}
         if over and on_ended:
             on_ended(over)
         ended |= over
         running = [episode for episode, seats in acting.items() if seats]
-        pending = [_pending(task, episode, seat, seed, step) for episode in running for seat in acting[episode]]
+        pending = [_pending(rules, episode, seat, seed, step) for episode in running for seat in acting[episode]]
         if not pending:
             return [ended[place] for place in sorted(ended)]
         try:
@@ -158,7 +167,7 @@ def play(
             if replies := by_episode.get(episode):
                 rng = random.Random(reply_seed(seed, step, episode.spec, "", len(episode.rewards)))
                 texts = {seat: heard(task, reply.text) for seat, reply in replies.items()}
-                episode.state, rewards = task.step(episode.state, texts, rng)
+                episode.state, rewards = rules.step(episode.state, texts, rng, episode.where)
                 episode.rewards.append(_with_token_cost(task.cost_per_token, replies, rewards))
 
 
@@ -188,23 +197,25 @@ def _with_token_cost(cost: float, replies: Mapping[str, Reply], rewards: Mapping
     return paid
 
 
-def _start(task: Task, spec: EpisodeSpec, seed: int, step: int) -> _Running:
+def _start(rules: Rules, spec: EpisodeSpec, seed: int, step: int) -> _Running:
+    task = rules.task
     if missing := [seat for seat in task.seats if seat not in spec.match.seats]:
         raise KeyError(f"match {spec.match.name!r} leaves empty: {', '.join(missing)}")
     rng = random.Random(reply_seed(seed, step, spec, "", -1))
-    start = task.start(spec.problem, rng)
+    start = rules.start(spec.problem, rng)
     return _Running(spec, start, start, {seat: _Seat() for seat in task.seats})
 
 
-def _pending(task: Task, episode: _Running, seat: str, seed: int, step: int) -> _Pending:
+def _pending(rules: Rules, episode: _Running, seat: str, seed: int, step: int) -> _Pending:
     policy, spec = episode.spec.match.seats[seat], episode.spec
     if isinstance(policy, EnginePolicy) and policy.fixed_seed is not None:
         spec = replace(spec, index=-policy.fixed_seed)  # no episode has such a number
+    rules.end(seat, episode.seats[seat].turns, episode.where)
     return _Pending(
         running=episode,
         seat=seat,
         policy=policy,
-        view=tuple(task.view(episode.state, seat)),
+        view=rules.view(episode.state, seat, episode.where),
         seed=reply_seed(seed, step, spec, seat, episode.seats[seat].turns),
     )
 
@@ -255,7 +266,8 @@ def _answer(
         for i, request in batch:
             done = completions[i]
             with asking(pending[i].policy):
-                _check_finite(pending[i], request, done)
+                if not math.isfinite(sum(done.logprobs)):
+                    raise _no_number(pending[i], request)
             # A choice is whole, and no part of a thought, whatever the prompt began.
             finish = "stop" if request.choices else done.finish
             text = engines[name].renderer.decode(done.token_ids) if request.choices else done.text
@@ -280,13 +292,14 @@ def _generate(
     return completions
 
 
-def _check_finite(waiting: _Pending, request: Request, done: Completion) -> None:
-    if not math.isfinite(sum(done.logprobs)):
-        raise PolicyError(
-            f"policy {waiting.policy.name!r} gives a token of problem {waiting.running.spec.problem.id!r} no finite "
-            f"probability: the weights of {f'adapter {request.adapter!r}' if request.adapter else 'its model'} hold "
-            "NaN or infinity, or overflow in their dtype. Load it in bfloat16 or float32, or take other weights"
-        )
+def _no_number(waiting: _Pending, request: Request) -> NumberError:
+    """The error for a reply whose log-probabilities are not finite."""
+    whose = f"adapter {request.adapter!r} or its base model" if request.adapter else "the base model"
+    return NumberError(
+        f"the log-probabilities of policy {waiting.policy.name!r} in seat {waiting.seat!r} are not finite "
+        f"{waiting.running.where}: the weights of {whose} hold NaN or infinity, or overflow in their dtype. Take an "
+        "earlier checkpoint, or load the model in bfloat16 or float32"
+    )
 
 
 def _texts(pending: Sequence[_Pending], speakers: Sequence[EnginePolicy | TextPolicy]) -> dict[int, str]:
@@ -356,14 +369,14 @@ def _cut(reply: Reply, task: Task) -> Reply:
     return Reply(text, reply.token_ids, reply.logprobs, finish)
 
 
-def _finish(task: Task, episode: _Running) -> Episode:
-    nothing = Reward()
+def _finish(rules: Rules, episode: _Running) -> Episode:
+    nothing, seats = Reward(), rules.task.seats
     return Episode(
         problem=episode.spec.problem,
         match=episode.spec.match.name,
         index=episode.spec.index,
         policies={seat: policy.name for seat, policy in episode.spec.match.seats.items()},
         turns=tuple(episode.turns),
-        rewards={seat: tuple(rewards.get(seat, nothing) for rewards in episode.rewards) for seat in task.seats},
-        outcome=task.outcome(episode.state),
+        rewards={seat: tuple(rewards.get(seat, nothing) for rewards in episode.rewards) for seat in seats},
+        outcome=rules.outcome(episode.state, episode.where),
     )

@@ -11,12 +11,13 @@ import inspect
 import json
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from llm_sra.errors import NoFileError, UnknownNameError, did_you_mean, unknown
+from llm_sra.errors import NoFileError, TaskError, UnknownNameError, UserError, did_you_mean, unknown
 from llm_sra.task import ScriptedPartner, Task, check_seats
 
 TASKS = "tasks"
@@ -247,5 +248,16 @@ def _load_file(path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except SyntaxError as error:
+        raise TaskError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}. Mend the file") from error
+    except Exception as error:
+        lines = [
+            line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)
+        ]
+        place = f"{path}:{lines[-1]}" if lines else str(path)
+        raise TaskError(f"{place}: {type(error).__name__}: {error}, as the file was imported. Mend the file") from error
     return module

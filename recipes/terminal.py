@@ -1,12 +1,18 @@
 """Terminal output of all commands: untrusted text without control characters, curves, and errors in one line."""
 
+import dis
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 from llm_sra.errors import UserError
 
+REPORT = (
+    "this is an error of llm-sra itself, not of yours. Please report it with all that stands above and the command "
+    "that you ran"
+)
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"  # where the terminal cannot show the others
@@ -41,11 +47,30 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
 
 
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether an error was raised on purpose, in words: not by a look-up or a call that failed."""
+    if isinstance(error, UserError | OSError | NotImplementedError):
+        return True
+    if not isinstance(error, ValueError | KeyError):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+
+
 def run_command(command: Callable[..., Any], *args: Any) -> int:
-    """Run a command; what the user can fix is one line on stderr and exit code 2."""
+    """Run a command; what the user can fix is one line on stderr and exit code 2.
+
+    An error of ours is its traceback and a line that asks for a report, and exit code 1.
+    """
     try:
         command(*args)
-    except (ValueError, KeyError, OSError, NotImplementedError, UserError) as error:
+    except Exception as error:
+        if not _is_for_the_user(error):
+            traceback.print_exc()
+            print(f"llm-sra: {REPORT}", file=sys.stderr)
+            return 1
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"llm-sra: {type(error).__name__}: {' '.join(str(message).split())}", file=sys.stderr)
         return 2

@@ -7,8 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 import support
@@ -280,12 +282,23 @@ def test_an_error_is_shown_in_one_line(error: Exception, line: str, capsys: pyte
     assert capsys.readouterr().err == f"llm-sra: {line}\n"
 
 
-def test_an_error_of_ours_is_not_hidden() -> None:
-    def fails() -> None:
-        raise AttributeError("a defect")
-
-    with pytest.raises(AttributeError, match="a defect"):
-        run_command(fails)
+@pytest.mark.parametrize(
+    ("fails", "error"),
+    [
+        (lambda: object().defect, "AttributeError: 'object' object has no attribute 'defect'"),  # type: ignore[attr-defined]
+        (lambda: {}["p"], "KeyError: 'p'"),
+        (lambda: int("p"), "ValueError: invalid literal for int()"),
+        (lambda: [][0], "IndexError: list index out of range"),
+        (lambda: (lambda a: a)(), "TypeError: "),  # type: ignore[call-arg, misc]
+    ],
+)
+def test_an_error_of_ours_is_a_traceback_that_asks_for_a_report(
+    fails: Callable[[], Any], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(fails) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last)") and error in shown
+    assert "Please report it" in shown.splitlines()[-1]
 
 
 @pytest.mark.parametrize(("arguments", "code"), [([], 2), (["tarin"], 2), (["--help"], 0), (["-h"], 0)])

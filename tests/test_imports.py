@@ -24,18 +24,23 @@ MAY_IMPORT = {
     "llm_sra.engines": ("task", "errors", "models"),
     "llm_sra.policies": ("task", "errors", "files"),
     "llm_sra.partners": ("task", "errors", "registry", "runs", "models", "engines", "policies"),
-    "llm_sra.playing": ("task", "engines", "policies"),
+    "llm_sra.protocol": ("task", "errors"),
+    "llm_sra.task_check": ("task", "errors", "protocol"),
+    "llm_sra.playing": ("task", "errors", "protocol", "engines", "policies"),
     "llm_sra.episodes": ("task", "files"),
     "llm_sra.objectives": ("errors",),
     "llm_sra.games": (),
     "llm_sra.trainer": (
         "task", "errors", "files", "registry", "models", "engines", "policies", "playing", "episodes", "objectives",
+        "protocol", "task_check",
     ),
     "llm_sra.evaluation": (
         "task", "errors", "files", "registry", "runs", "engines", "policies", "partners", "playing", "episodes",
+        "protocol", "task_check",
     ),
     "llm_sra.training": (
         "task", "registry", "runs", "run_writer", "models", "engines", "policies", "partners", "trainer", "evaluation",
+        "task_check",
     ),
     "llm_sra.exporting": ("errors", "engines", "models", "runs", "evaluation"),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -12,8 +13,11 @@ import training_support
 from training_support import Trained, steps_of, train_tiny, trained
 
 from llm_sra.runs import Run
-from llm_sra.trainer.metrics import TokenMeans, collapsed_policies, exploding_policies
+from llm_sra.task import Sampling
+from llm_sra.trainer import build_arm
+from llm_sra.trainer.metrics import TokenMeans, exploding_policies, without_entropy, without_variance
 from llm_sra.trainer.progress import summary
+from llm_sra.trainer.step_report import StepReport
 
 HEROES = ("left", "right")
 ADVERSARIES = ("adversary-of-left", "adversary-of-right")
@@ -81,17 +85,56 @@ def test_arms_of_equal_budget_report_how_many_episodes_each_policy_had(srpo: Tra
     assert counts(shared) == {"episodes": 12, "policy/hero/episodes": 24}
 
 
-def test_a_policy_that_learns_no_more_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def warned(steps: Sequence[Mapping[str, float]], caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The warnings of a training with these numbers, up to the first colon but one."""
+    report = StepReport(build_arm("ippo", HEROES, "seat", 0.0, Sampling()), TokenMeans())
+    caplog.clear()
+    for step, numbers in enumerate(steps, 1):
+        report.warn(numbers, step)
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_policy_that_learns_no_more_is_warned_of_once_that_lasts(caplog: pytest.LogCaptureFixture) -> None:
+    equal = {"policy/left/entropy": 3.8, "policy/left/dead_groups": 1.0, "policy/right/dead_groups": 0.5}
+    alive = {"policy/left/entropy": 3.8, "policy/left/dead_groups": 0.5}
+    assert warned([equal] * 9, caplog) == []
+    [message] = warned([equal] * 30, caplog)
+    assert message.startswith("step 10: for 10 steps nearly all groups of left have had no variance")
+    assert "entropy now: 3.8 nats" in message and "explores" not in message and "num_generations" in message
+    assert warned(([equal] * 9 + [alive]) * 5, caplog) == []  # it never lasts
+    assert len(warned([*[equal] * 10, alive, *[equal] * 10], caplog)) == 2  # it comes back
+
+    silent = {"policy/left/entropy": 0.01, "policy/left/dead_groups": 0.9, "policy/right/entropy": 0.01}
+    [message] = warned([silent] * 30, caplog)
+    assert message.startswith("step 10: the entropy of left, right has been below 0.02 nats a token for 10 steps")
+    assert "no longer explores" in message and "entropy_coef" in message and "variance" not in message
+    assert len(warned([{**silent, "policy/left/dead_groups": 1.0}] * 10, caplog)) == 2  # both, each with its help
+
+
+def test_a_task_that_pays_nothing_is_no_matter_of_entropy_and_not_of_the_first_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, logger="llm_sra.trainer.step_report"):
         train_tiny(tmp_path / "dead", task=f"{SUPPORT}:Nothing", arm="ippo", max_steps=1)
-    assert [record.getMessage().split(" no longer")[0] for record in caplog.records] == ["step 1: left, right"]
-    caplog.clear()
+    assert caplog.records == []
+
+
+def test_a_seat_that_was_paid_nothing_in_the_first_step_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="llm_sra.trainer.step_report"):
+        train_tiny(tmp_path / "one", task=f"{SUPPORT}:OneSided", arm="ippo", max_steps=1)
+    [record] = [record for record in caplog.records if record.name == "llm_sra.trainer.step_report"]
+    assert "paid seat 'right' nothing in any of 12 episodes (left in 12)" in record.getMessage()
+
+
+def test_a_policy_with_varied_rewards_is_not_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="llm_sra.trainer.step_report"):
         train_tiny(tmp_path / "alive", arm="ippo", max_steps=1)
     assert caplog.records == []
 
 
-def test_a_policy_is_dead_without_entropy_or_without_variance() -> None:
+def test_a_policy_without_entropy_is_not_one_without_variance() -> None:
     numbers = {
         "policy/a/entropy": 0.01,
         "policy/a/dead_groups": 0.0,
@@ -101,7 +144,7 @@ def test_a_policy_is_dead_without_entropy_or_without_variance() -> None:
         "policy/c/dead_groups": 0.9,
         "task/entropy": 0.0,  # a task's own metric
     }
-    assert collapsed_policies(numbers) == ["a", "b"]
+    assert (without_entropy(numbers), without_variance(numbers)) == (["a"], ["b"])
 
 
 def test_a_policy_is_wild_once_its_entropy_has_more_than_tripled() -> None:

@@ -60,12 +60,29 @@ class Nothing(Toy):
         return super().step(state, replies, rng)[0], {}
 
 
-class Broken(Letters):
-    """`Letters` that pays the right seat's partner not a number."""
+class OneSided(Toy):
+    """`Toy` in which the left seat alone is paid."""
+
+    def step(self, state: Any, replies: Mapping[str, str], rng: Any) -> tuple[Any, Mapping[str, Reward]]:
+        return super().step(state, replies, rng)[0], {"left": Reward(own=1.0)}
+
+
+class Huge(Letters):
+    """`Letters` that pays the right seat a number that is finite, but not in float32."""
+
+    pay = 1e300
 
     def step(self, state: Any, replies: Mapping[str, str], rng: Any) -> tuple[Any, Mapping[str, Reward]]:
         state, rewards = super().step(state, replies, rng)
-        return state, {**rewards, "right": Reward(team=float("nan"))}
+        return state, {**rewards, "right": Reward(team=self.pay)}
+
+
+class NoNumber(Huge):
+    """`Letters` that pays the right seat not a number, once somebody says a word of more than a letter."""
+
+    @property
+    def pay(self) -> float:  # type: ignore[override]
+        return float("nan")
 
 
 def train_tiny(out: Path, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:

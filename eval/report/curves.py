@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from eval.report.figures import Line, Picture, curves
 from eval.report.gather import Gathered
+from llm_sra.episodes import LARGEST
 
 Panels = Mapping[str, list[Line]]
 
@@ -79,4 +80,4 @@ def _panels(gathered: Gathered, wanted: Mapping[tuple[str, str], str]) -> Panels
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) < float("inf")  # a curve has no nan to draw
+    return isinstance(value, int | float) and abs(value) < LARGEST  # a curve has no nan to draw

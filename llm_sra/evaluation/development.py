@@ -14,6 +14,7 @@ from llm_sra.partners.loader import PolicyLoader, Team
 from llm_sra.partners.rosters import SELF_PLAY, read_roster
 from llm_sra.playing import EpisodeSpec
 from llm_sra.policies import Match
+from llm_sra.protocol import Rules
 from llm_sra.task import Problem, Task
 
 ENGINE = "training"  # name of the engine that plays the agents
@@ -49,7 +50,7 @@ class DevEvaluation:
         self._setting = Setting(
             task,
             {**loader.engines, ENGINE: engine},
-            task.problems("dev", problems, seed),
+            Rules(task).problems("dev", problems, seed),
             split="dev",
             seed=seed,
             max_reply_tokens=max_reply_tokens,

@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from llm_sra.episodes import EpisodeRecord, percentiles, reported
+from llm_sra.episodes import EpisodeRecord, checked, percentiles, reported
 from llm_sra.evaluation.matches import Cell, Coalition
 
 WHOSE = ("run", "arm", "seat", "partner", "decoding")  # keys that say whose episode a line of `episodes.jsonl` holds
@@ -141,6 +141,8 @@ class EvaluatedEpisode:
         """
         if missing := [key for key in WHOSE if key != "arm" and key not in item]:
             raise ValueError(f"a line does not say whose episode it holds: no {', '.join(missing)}")
+        for key in WHOSE:
+            checked(key, item.get(key, ""), str)
         return cls(**{"arm": "", **{key: item[key] for key in WHOSE if key in item}}, episode=EpisodeRecord.read(item))
 
 

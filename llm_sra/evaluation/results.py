@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_sra.episodes import checked, checked_numbers
 from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, Summary, TeamRecord
 from llm_sra.files import json_lines, read_json_lines, to_json, write_whole
 from llm_sra.partners.rosters import SELF_PLAY
@@ -191,12 +192,15 @@ def read_summary(folder: str | Path) -> Summary:
         loaded = json.loads(path.read_text(encoding="utf-8"))
         return Summary(
             records=tuple(_record(item) for item in loaded["records"]),
-            settings=loaded.get("settings", {}),
-            missing={item["partner"]: item["reason"] for item in loaded.get("missing", [])},
+            settings=checked("settings", loaded.get("settings", {}), Mapping),
+            missing={
+                checked("partner", item["partner"], str): checked("reason", item["reason"], str)
+                for item in loaded.get("missing", [])
+            },
             cross_play=tuple(_record(item) for item in loaded.get("cross_play", ())),
             teams=tuple(_team(item) for item in loaded.get("teams", ())),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} is not what `llm-sra eval` writes: {type(error).__name__} {error}") from error
 
 
@@ -229,6 +233,8 @@ def read_results(folder: str | Path) -> Results:
     for line in read_episodes(folder):
         problems.setdefault(line.key, []).append(line.episode.problem)
         solved.setdefault(line.key, []).append(line.episode.solved)
+        if headline and headline not in line.episode.metrics:
+            raise ResultsError(f"{folder / EPISODES}: an episode of {line.key} lacks the headline {headline!r}")
         shares.setdefault(line.key, []).append(line.episode.metrics[headline] if headline else line.episode.solved)
     for record in (*summary.records, *summary.cross_play):
         found = solved.get(record.key, [])
@@ -293,9 +299,20 @@ def _existing(path: Path) -> Path:
 
 def _record(item: Mapping[str, Any]) -> Record:
     values = {f.name: item[f.name] for f in fields(Record) if f.name in item or f.default_factory is MISSING}
-    low, high = values["solve_rate_ci95"]
+    low, high = (checked("solve_rate_ci95", bound, float) for bound in values["solve_rate_ci95"])
+    for name in ("run", "arm", "seat", "partner", "decoding"):
+        checked(name, values[name], str)
+    checked("n", values["n"], int)
+    for name in ("solve_rate", "team_reward", "own_return", "effort_own", "effort_partner"):
+        checked(name, values[name], float)
+    checked_numbers("metrics", values.get("metrics", {}))
     return Record(**{**values, "solve_rate_ci95": (float(low), float(high))})
 
 
 def _team(item: Mapping[str, Any]) -> TeamRecord:
+    for name in ("run", "arm", "decoding", "by"):
+        checked(name, item[name], str)
+    checked("reward", item["reward"], float)
+    for reward in item["rewards"]:
+        checked("rewards", reward, float)
     return TeamRecord(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})

@@ -18,7 +18,9 @@ from llm_sra.evaluation.settings import Setting, options_of, task_of
 from llm_sra.evaluation.store import Store
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
+from llm_sra.protocol import Rules
 from llm_sra.runs import Run, RunError
+from llm_sra.task_check import require_task
 
 STORE = "store"  # folder of the episodes, below that of the results
 
@@ -57,6 +59,7 @@ def evaluate(
         EngineError: If the engine cannot be started.
         PolicyError: If an agent of a run fails. Partners that do are missing, or lost, with the reason.
         AdapterError, ModelError: If an agent's weights cannot be used.
+        TaskError: If the task does not keep to its protocol; its first episode is checked with stand-in replies.
     """
     options = EvaluationOptions.of(keywords)
     opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
@@ -64,10 +67,11 @@ def evaluate(
     if options.cross_play:
         _check_cross_play(opened, entries)
     task = task_of(opened, options.task_args)
-    problems = task.problems(options.split, options.problems, options.seed)
+    processes = Processes()
+    require_task(task, options.seed, quiet=processes.rank > 0)
+    problems = Rules(task).problems(options.split, options.problems, options.seed)
     if not problems:
         raise ValueError(f"no problems to play: asked for {options.problems} of the {options.split} split")
-    processes = Processes()
     if processes.count > 1 and out is None:
         raise ValueError("several processes share their episodes in a folder: name it in `out`")
     limit = opened[0].config["max_completion_length"]

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+from llm_sra.errors import defined_at, raised_at
 from llm_sra.policies.base import PolicyError, UnavailableError
 from llm_sra.task import Message, ScriptedPartner
 
@@ -28,8 +29,13 @@ class Scripted:
         except (Exception, SystemExit) as error:
             raise PolicyError(
                 f"scripted partner {self.name!r} ({type(self.partner).__name__}) failed on {len(messages)} messages, "
-                f"the last being {messages[-1].content[-200:]!r}: {error!r}"
+                f"the last being {messages[-1].content[-200:]!r}: {error!r}, at "
+                f"{raised_at(error, type(self.partner), 'reply')}. `reply(messages, rng)` must return a str, whatever "
+                "it is told"
             ) from error
         if not isinstance(text, str):
-            raise PolicyError(f"scripted partner {self.name!r} must return a string, got {type(text).__name__}")
+            raise PolicyError(
+                f"scripted partner {self.name!r} must return a string, got {type(text).__name__} {repr(text)[:200]}, "
+                f"at {defined_at(type(self.partner), 'reply')}"
+            )
         return text

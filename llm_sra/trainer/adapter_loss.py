@@ -46,6 +46,7 @@ class AdapterLoss:
     ) -> None:
         self._args, self._arm, self._bank, self._forward = args, arm, bank, forward
         self._trl_loss, self._means, self._reply_limit, self._pad_id = trl_loss, means, reply_limit, pad_id
+        self.parts: dict[str, torch.Tensor] = {}  # sums of the loss's parts; whoever reads them clears them
 
     def __call__(
         self, model: torch.nn.Module, adapter: str, batch: Sequence[Sample], share: Share, tether: Tether
@@ -66,11 +67,21 @@ class AdapterLoss:
         self._report(adapter, batch, reported, entropies, mask)
         coef = args.adversary_entropy_coef if adversary else args.entropy_coef
         mean = args.entropy_reduction == "mean"
-        loss = loss - coef * reduce_tokens(entropies, mask, share, args.loss_type, self._reply_limit, mean)
+        bonus = coef * reduce_tokens(entropies, mask, share, args.loss_type, self._reply_limit, mean)
+        self.add("the policy term of its loss", loss)
+        self.add("the entropy bonus of its loss", bonus)
+        loss = loss - bonus
         if partner is not None:
             kl = exact_tether(partner, kept[0])
-            loss = loss + tether.cost(reduce_tokens(kl, mask, share, args.loss_type, self._reply_limit))
+            cost = tether.cost(reduce_tokens(kl, mask, share, args.loss_type, self._reply_limit))
+            self.add("the exact tether of its loss", cost)
+            loss = loss + cost
         return loss
+
+    def add(self, part: str, value: torch.Tensor) -> None:
+        """Add to the sum of a part of the loss."""
+        value = value.detach()
+        self.parts[part] = self.parts[part] + value if part in self.parts else value
 
     def _report(
         self, adapter: str, batch: Sequence[Sample], reported: Reported, entropies: torch.Tensor, mask: torch.Tensor

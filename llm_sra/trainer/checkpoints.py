@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from transformers import TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, sort_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints, sort_checkpoints
 
 from llm_sra.files import WriteError, publish_folder, sync_tree, writing
 from llm_sra.models.adapters import AdapterBank
@@ -79,6 +79,13 @@ class Checkpoints:
             self._schedule.load_state_dict(objective["tau"])
             for hero, weights in self._smoothed.items():
                 weights.load_state_dict(objective["risk"][hero])
+
+    def newest(self) -> str:
+        """What there is to resume from, in words."""
+        found = get_last_checkpoint(str(self._place)) if self._place.is_dir() else None
+        if found is None:
+            return "There is no checkpoint yet: begin anew"
+        return f"{Path(found).name} is from before: go on with --resume_from_checkpoint true"
 
     @contextmanager
     def staging(self) -> Iterator[None]:

@@ -16,10 +16,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from llm_sra.episodes import EpisodeRecord, percentiles, reported
 from llm_sra.files import json_lines, write_whole, writing
 from llm_sra.task import Episode
+from llm_sra.trainer.finite import is_finite
 from llm_sra.trainer.rollout import Rollout
 
 COLLAPSED_ENTROPY = 0.02  # nats per token
 COLLAPSED_GROUPS = 0.98  # share of groups without variance
+LASTING = 10  # steps in a row after which a policy is said to learn no more
 EXPLODING_ENTROPY = 3.0  # times that of the first step
 PARTS = ("generate", "score", "train", "sync")
 
@@ -151,18 +153,19 @@ def entropy_gaps(numbers: Mapping[str, float], adversary: str, partner: str) -> 
     return gaps
 
 
-def collapsed_policies(numbers: Mapping[str, float]) -> list[str]:
-    """Adapters that no longer explore: almost no entropy, or almost no group with variance."""
+def without_entropy(numbers: Mapping[str, float]) -> list[str]:
+    """Adapters that nearly always say the most probable: almost no entropy."""
     return sorted(
-        {
-            name.split("/")[1]
-            for name, value in numbers.items()
-            if name.startswith("policy/")
-            and (
-                (name.endswith("/entropy") and value < COLLAPSED_ENTROPY)
-                or (name.endswith("/dead_groups") and value > COLLAPSED_GROUPS)
-            )
-        }
+        name.split("/")[1] for name, value in numbers.items() if _is_entropy(name) and value < COLLAPSED_ENTROPY
+    )
+
+
+def without_variance(numbers: Mapping[str, float]) -> list[str]:
+    """Adapters from whose groups nothing is learned: all episodes of almost every group earned the same."""
+    return sorted(
+        name.split("/")[1]
+        for name, value in numbers.items()
+        if name.startswith("policy/") and name.endswith("/dead_groups") and value > COLLAPSED_GROUPS
     )
 
 
@@ -226,8 +229,10 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
                 if not self._trimmed:  # only now: a start that fails leaves the file as it was
                     self._trim()
                     self._trimmed = True
+                # JSON has no NaN: what is not finite (the explained variance of equal returns) is null.
+                known = {name: value if is_finite(value) else None for name, value in logs.items()}
                 with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+                    file.write(json.dumps({"step": state.global_step, **known}, allow_nan=False) + "\n")
 
     def _trim(self) -> None:
         """Keep the lines up to the step from which training goes on, but no earlier end of training."""

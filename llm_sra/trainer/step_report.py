@@ -1,8 +1,11 @@
 """What is logged of a step, and what a user is warned of."""
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
+from llm_sra.task import Episode, Reward, Task
+from llm_sra.task_check import unpaid
 from llm_sra.trainer import metrics
 from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.rollout import Rollout
@@ -21,6 +24,8 @@ class StepReport:
     def __init__(self, arm: Arm, means: metrics.TokenMeans) -> None:
         self._arm, self._means = arm, means
         self._first: Mapping[str, float] = {}
+        self._entropy = _Lasting(metrics.LASTING)
+        self._variance = _Lasting(metrics.LASTING)
 
     def numbers(
         self, rollout: Rollout, losses: Mapping[str, float], seconds: Mapping[str, float], tau: float
@@ -49,18 +54,31 @@ class StepReport:
         return sum(nats) / len(nats)
 
     def warn(self, numbers: Mapping[str, float], step: int) -> None:
-        """Warn of policies that no longer explore, and of such as explore ever more.
+        """Warn of policies that learn no more, once that has lasted, and of such as explore ever more.
 
         Args:
             numbers: Of the step.
             step: Its number, counted from 1.
         """
-        if collapsed := metrics.collapsed_policies(numbers):
+        if lasting := self._entropy.begun(metrics.without_entropy(numbers)):
             logger.warning(
-                "step %d: %s no longer explores: its entropy, or the variance of its groups, is almost 0, so training "
-                "will hardly change it any more. Raise its entropy bonus, or lower its learning rate",
+                "step %d: the entropy of %s has been below %g nats a token for %d steps: it says nearly always the "
+                "same, so it no longer explores. If its task is not solved, go back to an earlier checkpoint with a "
+                "higher entropy_coef (adversary_entropy_coef for an adversary) or a lower learning_rate",
                 step,
-                ", ".join(collapsed),
+                ", ".join(lasting),
+                metrics.COLLAPSED_ENTROPY,
+                metrics.LASTING,
+            )
+        if lasting := self._variance.begun(metrics.without_variance(numbers)):
+            logger.warning(
+                "step %d: for %d steps nearly all groups of %s have had no variance: all episodes of a problem earned "
+                "the same, so nothing is learned from them (entropy now: %s nats a token). If every problem is solved, "
+                "training is done; else take easier problems, more num_generations, or rewards for parts of a solution",
+                step,
+                metrics.LASTING,
+                ", ".join(lasting),
+                ", ".join(f"{numbers.get(f'policy/{name}/entropy', math.nan):.2g}" for name in lasting),
             )
         self._first = self._first or numbers
         if exploding := metrics.exploding_policies(numbers, self._first):
@@ -72,3 +90,33 @@ class StepReport:
                 ", ".join(exploding),
                 metrics.EXPLODING_ENTROPY,
             )
+
+    def warn_of_pay(self, task: Task, episodes: Sequence[Episode]) -> None:
+        """Warn of a seat that was paid nothing in the episodes of a step."""
+        returns = [
+            {seat: float(any(reward != Reward() for reward in rewards)) for seat, rewards in episode.rewards.items()}
+            for episode in episodes
+        ]
+        if finding := unpaid(task, returns):
+            logger.warning("%s", finding.text)
+
+
+class _Lasting:
+    """Counts for how many steps in a row something holds.
+
+    Args:
+        steps: After so many it is said, once.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._counts: dict[str, int] = {}
+
+    def begun(self, names: Sequence[str]) -> list[str]:
+        """Those for which it has now held for so many steps.
+
+        Args:
+            names: For which it holds in this step.
+        """
+        self._counts = {name: self._counts.get(name, 0) + 1 for name in names}
+        return [name for name, count in self._counts.items() if count == self._steps]

@@ -13,7 +13,8 @@ what TRL and transformers call: those methods delegate. The policy term of the l
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOTrainer
 
 from llm_sra.engines import Engine
+from llm_sra.errors import NumberError, TaskError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives import Tether
 from llm_sra.objectives.risk import RISKS
 from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.playing import play
+from llm_sra.protocol import Rules
 from llm_sra.task import Task
 from llm_sra.trainer import metrics
 from llm_sra.trainer.adapter_loss import AdapterLoss, Reported
@@ -84,7 +87,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._engines = {**(other_engines or {}), ENGINE: engine}
         if args.eval_strategy != "no" and evaluate_heroes is None:
             raise ValueError("eval_strategy asks for evaluations: name the roster to play in dev_roster")
-        self.problems = list(task.problems("train", seed=args.seed))
+        self.problems = Rules(task).problems("train", seed=args.seed)
         if not self.problems:
             raise ValueError(f"task {type(task).__name__} has no problems in its train split")
         self._evaluate_heroes = evaluate_heroes
@@ -176,14 +179,15 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             args.partners_per_step,
             f"{args.seed}/{step}",
         )
-        episodes = play(
-            self.task,
-            [spec for spec, _ in specs],
-            self._engines,
-            seed=args.seed,
-            step=step,
-            max_reply_tokens=self._reply_limit,
-        )
+        with self._naming_step():
+            episodes = play(
+                self.task,
+                [spec for spec, _ in specs],
+                self._engines,
+                seed=args.seed,
+                step=step,
+                max_reply_tokens=self._reply_limit,
+            )
         return collect(episodes, [training for _, training in specs], args.mask_truncated_completions)
 
     def _credit(self, rollout: Rollout) -> None:
@@ -200,10 +204,18 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         )
 
     def _update(self, model: torch.nn.Module, rollout: Rollout) -> dict[str, float]:
-        try:
+        with self._naming_step():
             return self.updater.update(model, rollout, self.optimizer, self.tether)
-        except FloatingPointError as error:
-            raise FloatingPointError(f"step {self.state.global_step}: {error}") from error
+
+    @contextmanager
+    def _naming_step(self) -> Iterator[None]:
+        """Say of errors in which step they arose, and of numbers what there is to resume from."""
+        try:
+            yield
+        except NumberError as error:
+            raise NumberError(f"step {self.state.global_step}: {error}. {self.checkpoints.newest()}") from error
+        except TaskError as error:
+            raise TaskError(f"{error}. In training step {self.state.global_step}") from error
 
     def _log_step(self, rollout: Rollout, losses: Mapping[str, float], seconds: Mapping[str, float]) -> None:
         step = self.state.global_step + 1
@@ -213,6 +225,8 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in numbers.items():
             self._record(name, value)
         self.report.warn(numbers, step)
+        if step == 1:
+            self.report.warn_of_pay(self.task, rollout.episodes)
         if self.accelerator.is_main_process:
             folder = self.args.run_dir / "episodes"
             metrics.write_episodes(folder, rollout.episodes, step, self.args.log_episodes)

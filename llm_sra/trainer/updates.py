@@ -14,6 +14,7 @@ from llm_sra.trainer.adapter_loss import AdapterLoss
 from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics, critic_of
+from llm_sra.trainer.finite import check_weights, gradient_error
 from llm_sra.trainer.loss import Share, by_length, loss_inputs, micro_batches
 from llm_sra.trainer.metrics import TokenMeans
 from llm_sra.trainer.rollout import Rollout, Sample
@@ -75,7 +76,8 @@ class Updater:
             Each adapter's latest loss.
 
         Raises:
-            FloatingPointError: If a gradient is not finite; that update is not made.
+            NumberError: If a gradient is not finite, and that update is not made; or if an update left weights that
+                are not.
         """
         losses: dict[str, float] = {}
         self.grad_norms.clear()
@@ -100,12 +102,13 @@ class Updater:
             share = Share.of(samples, self._accelerator)
             if share.tokens:
                 losses[adapter] = self.accumulate(model, adapter, samples, share, tether)
-                self.grad_norms[adapter] = self.reduce_and_clip(adapter, self._bank.parameters(adapter))
+                self.grad_norms[adapter] = self.reduce_and_clip(adapter, self._bank.parameters(adapter), samples)
                 if self._critics:
                     self.accumulate_critic(self._critics, adapter, samples, share)
                     critic = critic_of(adapter)
-                    self.grad_norms[critic] = self.reduce_and_clip(critic, self._critics.parameters(adapter))
+                    self.grad_norms[critic] = self.reduce_and_clip(critic, self._critics.parameters(adapter), samples)
         optimizer.step()
+        check_weights(losses, {adapter: self._bank.parameters(adapter) for adapter in losses})
         self._bank.touch(*losses)
         optimizer.zero_grad(set_to_none=True)
         return losses
@@ -117,6 +120,7 @@ class Updater:
         forward = model if self._accelerator.distributed_type in SHARDED else self._bank.model
         batches = micro_batches(samples, self._args.per_device_train_batch_size, share)
         total = torch.zeros((), device=self._args.device)
+        self._loss.parts.clear()
         for i, batch in enumerate(batches):
             self._accelerator.gradient_state._set_sync_gradients(i == len(batches) - 1)
             loss = self._loss(forward, adapter, batch, share, tether)
@@ -128,6 +132,7 @@ class Updater:
     def accumulate_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample], share: Share) -> None:
         """Add up the gradients of a critic's loss, the mean over all decisions that have a target."""
         args = self._args
+        self._loss.parts.clear()
         known = torch.tensor([sum(int((~s.targets.isnan()).sum()) for s in samples if s.targets is not None)])
         count = self._accelerator.reduce(known.to(args.device), "sum").item()
         for batch in micro_batches(samples, args.per_device_train_batch_size, share):
@@ -136,13 +141,21 @@ class Updater:
             values, old, targets = critics.values(adapter, inputs), inputs["values"], inputs["targets"].nan_to_num()
             losses = value_loss(values, old, targets, args.value_clip)[there]
             self._means.add(f"policy/{adapter}/value_loss", losses.sum(), there.sum())
+            self._loss.add("its value loss", losses.sum())
             self._accelerator.backward(losses.sum() * share.processes / max(count, 1))
 
-    def reduce_and_clip(self, name: str, parameters: Sequence[torch.nn.Parameter]) -> float:
+    def reduce_and_clip(
+        self, name: str, parameters: Sequence[torch.nn.Parameter], samples: Sequence[Sample] = ()
+    ) -> float:
         """Average gradients over processes and clip their norm; returns the norm before clipping.
 
+        Args:
+            name: Of the adapter or critic.
+            parameters: Its weights.
+            samples: What the gradient is of, for an error.
+
         Raises:
-            FloatingPointError: If the norm is not finite.
+            NumberError: If the norm is not finite; says where that arose.
         """
         if self._accelerator.num_processes > 1 and self._accelerator.distributed_type not in SHARDED:
             gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
@@ -152,10 +165,8 @@ class Updater:
         limit = self._args.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
         if not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient of adapter {name!r} is {norm}. No weights were updated with it; the last checkpoint is "
-                "good. Lower learning_rate or max_grad_norm, or train in float32"
-            )
+            base = ((key, weight) for key, weight in self._bank.base.named_parameters() if "lora_" not in key)
+            raise gradient_error(name, norm, parameters, samples, self._loss.parts, base)
         self._record(f"policy/{name}/grad_norm", norm)
         return norm
 

@@ -13,6 +13,7 @@ from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Policy
+from llm_sra.protocol import Rules
 from llm_sra.registry import load_task
 from llm_sra.runs import Run
 from llm_sra.task import Message, Task, Turn
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
         )
         policies = {**others, seat: own[seat]}
     match = Match(f"show/{seat}/{args.partner}", policies)
-    for problem in task.problems(args.split, args.problems, args.seed):
+    for problem in Rules(task).problems(args.split, args.problems, args.seed):
         _show(console, task, EpisodeSpec(problem, match), loader, args.seed, run.config["max_completion_length"])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from llm_sra.runs import Run, RunError
+from llm_sra.runs import Run, RunError, check_metrics
 from recipes.watching.frame import Frame, History
 from recipes.watching.tail import Tail, newest_episode
 
@@ -47,6 +47,7 @@ class Watched:
             self._run = Run.open(self._folder)
             self._history = History(self._run.heroes)
         for line in lines:
+            check_metrics(str(self._folder / "metrics.jsonl"), line)
             self._history.add(line)
         step = self._history.step
         if step is None and not lines and (self._folder / "adapters").is_dir():

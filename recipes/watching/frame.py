@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llm_sra.episodes import EpisodeRecord
+from llm_sra.episodes import LARGEST, EpisodeRecord
 from llm_sra.runs import Run
 from recipes.terminal import BLOCKS, COLOURS, PLAIN_BLOCKS, duration, printable, sparkline
 
@@ -46,7 +46,7 @@ class History:
         """Take up a line."""
         self.finished = "train_runtime" in line
         self.step = int(line.get("step", 0))
-        self.epoch = line.get("epoch", self.epoch)
+        self.epoch = line["epoch"] if _is_number(line.get("epoch")) else self.epoch
         for title, key in self._names(line).items():
             if _is_number(line.get(key)):
                 self.curves.setdefault(title, []).append((self.step, float(line[key])))
@@ -187,9 +187,9 @@ def _episode(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room:
         said = printable(turn.text[:LONGEST_REPLY])
         cut = " [...]" if len(turn.text) > LONGEST_REPLY else ""
         who = f"{turn.seat} ({episode.policies.get(turn.seat, '?')})"
-        reward = episode.rewards[turn.seat][turn.step]
+        paid = f"{episode.rewards[turn.seat][turn.step].total:+.2f}" if turn.seat in episode.rewards else ""
         style = colours.get(turn.seat, "")
-        table.add_row(Text(printable(who), style=style), Text(said + cut), Text(f"{reward.total:+.2f}"))
+        table.add_row(Text(printable(who), style=style), Text(said + cut), Text(paid))
     verdict = ("solved", "bold green") if episode.solved else ("not solved", "bold red")
     returns = ", ".join(f"{printable(seat)} {value:+.2f}" for seat, value in episode.returns.items())
     above = Text(" ".join(printable(title).split()), style="bold")
@@ -197,4 +197,4 @@ def _episode(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)  # a curve has no nan to draw
+    return isinstance(value, int | float) and abs(value) < LARGEST  # a curve has no nan to draw

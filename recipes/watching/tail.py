@@ -71,7 +71,10 @@ def newest_episode(folder: Path, latest: int | None = None) -> EpisodeRecord | N
     counting = [step for step in steps if latest is None or step <= latest]
     for step in sorted(counting, reverse=True)[:2]:  # the newest may be empty yet
         if (line := _last_line(steps[step])) is not None:
-            return EpisodeRecord.read(line)
+            try:
+                return EpisodeRecord.read(line)
+            except ValueError as error:
+                raise ValueError(f"{steps[step]}, last line: {error}") from error
     return None
 
 

@@ -1,0 +1,305 @@
+"""Checks a task on a few episodes with stand-in replies, before any model is loaded.
+
+`protocol.Rules` sees what one call returns. Here is what only several calls show: splits apart, the same problems and
+episodes for the same seed, states never changed in place, every seat paid. Results are findings in words.
+"""
+
+import copy
+import json
+import logging
+import pickle
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from llm_sra.errors import TaskError, UserError, defined_at
+from llm_sra.protocol import Rules, at
+from llm_sra.task import Message, Outcome, Problem, Reward, Task
+
+SPLITS = ("train", "dev", "test")
+PROBLEMS = 64  # of each split that are compared
+EPISODES = 3
+STAND_INS = ("", "yes", "7", "I think that it is 12.\nOr 13?")  # what replies are made of where a task has no choices
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a task does against the protocol.
+
+    Attributes:
+        text: Where, what came, what was expected, what to do.
+        breaks: Whether what is played would fail or be wrong; the others are only doubtful.
+    """
+
+    text: str
+    breaks: bool = True
+
+
+@dataclass(frozen=True)
+class TrialTurn:
+    """One turn of a trial: who saw what and said what."""
+
+    seat: str
+    view: tuple[Message, ...]
+    reply: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An episode with stand-in replies.
+
+    Attributes:
+        problem: What was played.
+        turns: In order.
+        rewards: Of each step.
+        outcome: How it ended.
+    """
+
+    problem: Problem
+    turns: tuple[TrialTurn, ...]
+    rewards: tuple[Mapping[str, Reward], ...]
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class TaskCheck:
+    """What the check of a task found.
+
+    Attributes:
+        findings: In the order in which they were found; none for a task that keeps to the protocol.
+        trials: The episodes that were played.
+    """
+
+    findings: tuple[Finding, ...]
+    trials: tuple[Trial, ...]
+
+
+def check_task(task: Task, seed: int = 0, episodes: int = EPISODES) -> TaskCheck:
+    """Play a task with stand-in replies, and say what is wrong with it.
+
+    Args:
+        task: The rules.
+        seed: Of problems and replies.
+        episodes: How many are played.
+    """
+    rules, watch, findings, trials = Rules(task), _Watch(task), list[Finding](), list[Trial]()
+    try:
+        problems = rules.problems("train", PROBLEMS, seed)
+        findings += _of_problems(rules, problems, seed)
+        for number, problem in enumerate(problems[:episodes]):
+            trials.append(_trial(rules, problem, seed + number, watch))
+        if trials:
+            findings += _of_chance(rules, trials[0], seed)
+        findings += _of_pay(task, [trial.rewards for trial in trials])
+    except UserError as error:
+        findings.append(Finding(str(error)))
+    return TaskCheck((*watch.findings, *findings), tuple(trials))
+
+
+def require_task(task: Task, seed: int = 0, quiet: bool = False) -> None:
+    """Check a task before it is played: what breaks it is an error, the rest is logged as warnings.
+
+    Args:
+        task: The rules.
+        seed: As in `check_task`.
+        quiet: Whether to log nothing.
+
+    Raises:
+        TaskError: With the first finding that breaks the task.
+    """
+    findings = check_task(task, seed, episodes=1).findings
+    for finding in findings:
+        if finding.breaks:
+            raise TaskError(finding.text)
+        if not quiet:
+            logger.warning("%s", finding.text)
+
+
+def unpaid(task: Task, returns: Sequence[Mapping[str, float]]) -> Finding | None:
+    """A finding if a seat got nothing in all of several episodes, while another got something.
+
+    Args:
+        task: The rules.
+        returns: Of each episode, by seat, in units of the reward.
+    """
+    paid = {seat: sum(1 for each in returns if each.get(seat)) for seat in task.seats}
+    never = [seat for seat, count in paid.items() if not count]
+    if not never or len(never) == len(paid):
+        return None
+    others = ", ".join(f"{seat} in {count}" for seat, count in paid.items() if count)
+    return Finding(
+        f"{defined_at(type(task), 'step')} paid seat {never[0]!r} nothing in any of {len(returns)} episodes "
+        f"({others}): its agent learns nothing. Give every seat its Reward; `team` is not shared out by itself",
+        breaks=False,
+    )
+
+
+def _of_problems(rules: Rules, train: Sequence[Problem], seed: int) -> list[Finding]:
+    """What is wrong with the splits."""
+    place = defined_at(type(rules.task), "problems")
+    found: list[Finding] = []
+    if not train:
+        return [Finding(f"{place} returned no problem of split 'train', seed {seed}: expected one or more")]
+    if len(train) > PROBLEMS:
+        found.append(
+            Finding(f"{place} returned {len(train)} problems, but count={PROBLEMS} asks for at most so many", False)
+        )
+    if _contents(rules.problems("train", PROBLEMS, seed)) != _contents(train):
+        found.append(
+            Finding(f"{place} returned other problems when asked again: expected the same for the same split and seed")
+        )
+    if (bad := next((problem for problem in train if _content(problem) is None), None)) is not None:
+        found.append(Finding(f"{place}: the data of problem {bad.id!r} is no JSON, so it cannot be kept", False))
+    splits = {"train": list(train)}
+    for split in SPLITS[1:]:
+        try:
+            splits[split] = rules.problems(split, PROBLEMS, seed)
+        except (UserError, OSError, ValueError) as error:  # it is not needed yet
+            found.append(Finding(f"split {split!r} cannot be played: {error}", False))
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        contents = [_contents(splits.get(split, [])) for split in (one, other)]
+        both = contents[0] & contents[1] if max(map(len, contents)) > 1 else set()  # a game has but one problem
+        same = {p.id for p in splits.get(one, [])} & {p.id for p in splits.get(other, [])}
+        if both or same:
+            count = max(len(both), len(same))
+            found.append(
+                Finding(
+                    f"{place} returned {count} of the first {len(splits[one])} problems of split {one!r} in split "
+                    f"{other!r} again: no problem may be in two splits, else results measure what was learned by heart",
+                    breaks=False,
+                )
+            )
+    return found
+
+
+def _contents(problems: Sequence[Problem]) -> set[str | None]:
+    return {_content(problem) for problem in problems} - {None}
+
+
+def _content(problem: Problem) -> str | None:
+    """A problem's data as text; None if they are no JSON."""
+    try:
+        return json.dumps(problem.data, sort_keys=True)
+    except (TypeError, ValueError):
+        return None
+
+
+def _of_chance(rules: Rules, first: Trial, seed: int) -> list[Finding]:
+    """Whether the same seed gives the same episode."""
+    again = _trial(rules, first.problem, seed, _Watch(rules.task))
+    for one, other in zip(first.turns, again.turns, strict=False):
+        if one.view != other.view:
+            return [
+                Finding(
+                    f"{defined_at(type(rules.task), 'view')}: seat {one.seat!r} saw another text when problem "
+                    f"{first.problem.id!r} was played again with the same seed and replies. Draw chance from the `rng` "
+                    "that is handed over, keep nothing in the task, and leave out the time and the order of sets"
+                )
+            ]
+    if (first.rewards, first.outcome) != (again.rewards, again.outcome):
+        return [
+            Finding(
+                f"{defined_at(type(rules.task), 'step')}: problem {first.problem.id!r} ended with other rewards or "
+                "another outcome when it was played again with the same seed and replies. Draw chance from the `rng`"
+            )
+        ]
+    return []
+
+
+def _of_pay(task: Task, episodes: Sequence[Sequence[Mapping[str, Reward]]]) -> list[Finding]:
+    returns = [
+        {seat: sum(abs(step.get(seat, Reward()).total) for step in steps) for seat in task.seats} for steps in episodes
+    ]
+    finding = unpaid(task, returns)
+    return [finding] if finding else []
+
+
+class _Watch:
+    """Makes calls of a task, and looks whether they change a state or a problem in place; says each thing once.
+
+    Args:
+        task: Whose calls are watched.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._found: dict[str, Finding] = {}
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What was seen."""
+        return list(self._found.values())
+
+    def __call__(self, method: str, what: str, value: Any, where: str, call: Callable[[], Any]) -> Any:
+        """Make a call of a method, and look at a value before and after it."""
+        before = _Snapshot(value)
+        result = call()
+        if before.differs(value):
+            text = (
+                f"{defined_at(type(self._task), method)} changed {what} in place ({_named(value)}), {where}. States "
+                "and problems are values, which views and other episodes share: return a new one (dataclasses.replace, "
+                "or a copy)"
+            )
+            self._found.setdefault(f"changed {what}", Finding(text))
+        return result
+
+    def state(self, method: str, state: Any, where: str) -> Any:
+        """Look at a new state."""
+        if isinstance(state, list | dict | set | bytearray):
+            text = (
+                f"{defined_at(type(self._task), method)} returned a state that is {_named(state)}, {where}: it can be "
+                "changed in place by mistake. Use a frozen dataclass or a tuple, and return a new one from `step`"
+            )
+            self._found.setdefault("mutable", Finding(text, breaks=False))
+        return state
+
+
+def _named(value: object) -> str:
+    return f"a {type(value).__name__}"
+
+
+class _Snapshot:
+    """What a value was, by equality where its type has one, else by its bytes."""
+
+    def __init__(self, value: Any) -> None:
+        self._by_value = vars(object)["__eq__"] is not getattr(type(value), "__eq__", None)
+        try:
+            self._kept = copy.deepcopy(value) if self._by_value else pickle.dumps(value)
+            self._known = not self.differs(value)
+        except Exception:  # neither can be copied: then nothing is said
+            self._known = False
+
+    def differs(self, value: Any) -> bool:
+        """Whether it is now another one; False if that cannot be said."""
+        if not getattr(self, "_known", True):
+            return False
+        return bool(self._kept != value) if self._by_value else self._kept != pickle.dumps(value)
+
+
+def _trial(rules: Rules, problem: Problem, seed: int, watch: _Watch) -> Trial:
+    """Play one episode with stand-in replies."""
+    task, rng = rules.task, random.Random(f"{seed}/{problem.id}")
+    words = task.choices or STAND_INS
+    where = at(problem, 0)
+    state = watch("start", "the problem's data", problem.data, where, lambda: rules.start(problem, rng))
+    watch.state("start", state, where)
+    turns: list[TrialTurn] = []
+    paid: list[Mapping[str, Reward]] = []
+    counts = dict.fromkeys(task.seats, 0)
+    while seats := watch("actors", "the state", state, where, partial(rules.actors, state, where)):
+        replies = {}
+        for seat in seats:
+            rules.end(seat, counts[seat], where)
+            view = watch("view", "the state", state, where, partial(rules.view, state, seat, where))
+            replies[seat] = rng.choice(words)[: task.max_reply_chars]
+            turns.append(TrialTurn(seat, view, replies[seat]))
+            counts[seat] += 1
+        state, rewards = watch("step", "the state", state, where, partial(rules.step, state, replies, rng, where))
+        watch.state("step", state, where)
+        paid.append(rewards)
+        where = at(problem, len(paid))
+    outcome = watch("outcome", "the state", state, where, partial(rules.outcome, state, where))
+    return Trial(problem, tuple(turns), tuple(paid), outcome)
