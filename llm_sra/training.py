@@ -30,6 +30,7 @@ from llm_sra.trainer.parse import parse
 from llm_sra.trainer.progress import Progress, TensorBoard
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.trainer import ENGINE
+from llm_sra.trust import keep_task
 
 
 def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:
@@ -97,7 +98,8 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         args.run_name = args.run_name or "/".join(args.run_dir.resolve().parts[-2:])  # its name in results
         if args.process_index == 0:  # only now: unusable input must not delete an earlier run
             runs.prepare(args.run_dir, args.overwrite_output_dir, resume)
-            runs.write_config(args.run_dir, {**vars(model_args), **args.to_dict()}, arm.heroes)
+            kept = keep_task(args.run_dir, task, args.task)
+            runs.write_config(args.run_dir, {**vars(model_args), **args.to_dict()}, arm.heroes, kept)
         trainer = SRPOTrainer(
             task,
             arm,

@@ -16,26 +16,31 @@ MAY_IMPORT = {
     "llm_sra.task": (),
     "llm_sra.errors": (),
     "llm_sra.files": (),
+    "llm_sra.untrusted": (),
     "llm_sra.registry": ("task", "errors"),
-    "llm_sra.runs": ("files",),
-    "llm_sra.models": ("task", "registry"),
+    "llm_sra.runs": ("files", "untrusted"),
+    "llm_sra.trust": ("task", "registry", "runs", "untrusted"),
+    "llm_sra.models": ("task", "registry", "untrusted"),
     "llm_sra.engines": ("task", "errors", "models"),
-    "llm_sra.policies": ("task", "errors", "files"),
-    "llm_sra.partners": ("task", "errors", "registry", "runs", "models", "engines", "policies"),
+    "llm_sra.policies": ("task", "errors", "files", "untrusted"),
+    "llm_sra.partners": (
+        "task", "errors", "registry", "runs", "untrusted", "trust", "models", "engines", "policies",
+    ),
     "llm_sra.playing": ("task", "engines", "policies"),
     "llm_sra.episodes": ("task", "files"),
     "llm_sra.objectives": ("errors",),
     "llm_sra.games": (),
     "llm_sra.trainer": (
         "task", "errors", "files", "registry", "models", "engines", "policies", "playing", "episodes", "objectives",
+        "untrusted",
     ),
     "llm_sra.evaluation": (
-        "task", "errors", "files", "registry", "runs", "engines", "policies", "partners", "playing", "episodes",
+        "task", "errors", "files", "runs", "trust", "engines", "policies", "partners", "playing", "episodes",
     ),
     "llm_sra.training": (
-        "task", "registry", "runs", "models", "engines", "policies", "partners", "trainer", "evaluation",
+        "task", "registry", "runs", "trust", "models", "engines", "policies", "partners", "trainer", "evaluation",
     ),
-    "llm_sra.exporting": ("errors", "engines", "models", "runs", "evaluation"),
+    "llm_sra.exporting": ("errors", "engines", "models", "runs", "trust", "evaluation"),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports
 }  # fmt: skip
 MAY_IMPORT = {room: tuple(f"llm_sra.{other}" for other in others) for room, others in MAY_IMPORT.items()}

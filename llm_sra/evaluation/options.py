@@ -25,6 +25,8 @@ class EvaluationKeywords(TypedDict, total=False):
     engine: EngineOptions | str
     chunk: int
     disable_tqdm: bool | None
+    trust_remote_code: bool
+    trust_task: bool
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class EvaluationOptions:
         engine: Plays the runs' agents and all adapters on their base; other models are played by transformers.
         chunk: Most episodes at a time; decides what a kill can lose, not the results.
         disable_tqdm: Whether to leave out the progress bar; None: where the output is not a terminal.
+        trust_remote_code: Whether Python that comes with a run's model may run.
+        trust_task: Whether the runs' task may run, though it does not ship and the runs were trained by somebody else.
 
     Raises:
         ValueError: If a decoding, the engine or the chunk cannot be used.
@@ -63,6 +67,8 @@ class EvaluationOptions:
     engine: EngineOptions | str = "transformers"
     chunk: int = CHUNK
     disable_tqdm: bool | None = None
+    trust_remote_code: bool = False
+    trust_task: bool = False
 
     def __post_init__(self) -> None:
         kind = self.engine_options.kind

@@ -23,7 +23,15 @@ from peft.utils.error import NoMatchingPeftModuleError
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from llm_sra.models.adapter_files import CARD, WEIGHTS, AdapterError, fingerprint, read_card, read_config
+from llm_sra.models.adapter_files import (
+    CARD,
+    WEIGHTS,
+    AdapterError,
+    fingerprint,
+    read_card,
+    read_config,
+    without_patterns,
+)
 
 __all__ = ["CARD", "WEIGHTS", "AdapterBank", "AdapterError", "fingerprint", "read_card", "read_config"]
 
@@ -243,7 +251,8 @@ class AdapterBank:
                     )
         else:
             try:
-                self.add(name, config)
+                modules = [key.replace(".base_layer", "") for key, _ in self.base.named_modules()]
+                self.add(name, without_patterns(config, modules))
             except NoMatchingPeftModuleError as error:
                 raise AdapterError(
                     f"the adapter at {folder} does not fit the base model {self.base.name_or_path!r}: {error}"
