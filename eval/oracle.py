@@ -20,6 +20,7 @@ from llm_sra.models.loading import load_model
 from llm_sra.runs import Run, RunError
 from llm_sra.trainer.arms import adversary_of, assign_roles
 from llm_sra.trust import may_run_code, task_of_run
+from llm_sra.untrusted import one_line
 from tasks.effort import Effort
 
 Array = NDArray[np.float64]
@@ -166,9 +167,9 @@ def oracle_table(compared: Sequence[Comparison]) -> str:
         exact = _both([policy[-1] for policy in each.nearest.policies])
         gap = "-" if each.adversary_distance is None else f"{each.adversary_distance:.3f}"
         cells = [
-            each.run,
+            one_line(each.run).replace("|", "\\|"),
             each.game,
-            each.algorithm,
+            one_line(each.algorithm),
             f"{each.profile.tau[0]:g}",
             f"{each.profile.eps[0]:g}",
             _both([policy[-1] for policy in each.policies.values()]),

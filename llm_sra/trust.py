@@ -16,6 +16,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,8 @@ def _file_of(run: Run, original: Path, wanted: str, trust_task: bool) -> Path:
         logger.warning("%s is not the task file that %s was trained with, which is lost", one_line(there[0]), run.path)
         return there[0]
     raise RunError(
-        f"{run.path}: the file of its task, {one_line(original)}, {'has changed' if there else 'is not there'}, and the "
-        f"run has no copy with the hash that its config.yaml keeps: put the file back"
+        f"{run.path}: the file of its task, {one_line(original)}, {'has changed' if there else 'is not there'}, and "
+        "the run has no copy with the hash that its config.yaml keeps: put the file back"
         + (", or add --trust_task to run it as it is now" if there else "")
     )
 
@@ -208,10 +209,8 @@ def _key(make: bool) -> bytes | None:
             with tempfile.NamedTemporaryFile(dir=folder) as made:  # others cannot read it from the start
                 made.write(secrets.token_bytes(_KEY_BYTES))
                 made.flush()
-                try:
+                with suppress(FileExistsError):  # another training was faster
                     os.link(made.name, path)
-                except FileExistsError:
-                    pass  # another training was faster
         found = path.stat()
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
             return None

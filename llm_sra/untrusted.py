@@ -31,7 +31,7 @@ class UntrustedError(ValueError):
 
 
 def printable(text: object) -> str:
-    r"""Text that is shown as text: characters that control a terminal, change the direction or cannot be seen as `\x1b`.
+    r"""Text shown as text: what controls a terminal, turns the direction or cannot be seen becomes `\x1b`.
 
     A newline stays. Markup of Markdown, HTML or rich is for the caller to escape.
     """
@@ -186,9 +186,9 @@ def _in_a_child(what: str, rules: list[Any], texts: list[str]) -> list[str]:
             f"the regular expression {patterns} takes more than {SECONDS:g} s: a repetition within a repetition, such "
             "as (a+)+, can take for ever"
         ) from error
-    found, error = json.loads(child.stdout) if child.stdout else (None, one_line(child.stderr)[-200:])
+    found, wrong = json.loads(child.stdout) if child.stdout else (None, one_line(child.stderr)[-200:])
     if found is None:
-        raise UntrustedError(f"the regular expression {patterns} cannot be used: {error}")
+        raise UntrustedError(f"the regular expression {patterns} cannot be used: {wrong}")
     return [str(text) for text in found]
 
 
@@ -209,7 +209,7 @@ def _check_events(text: str) -> None:
     for count, event in enumerate(yaml.parse(text, _LOADER)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise UntrustedError(f"it is nested deeper than {DEEPEST}, at line {event.start_mark.line + 1}")
+            raise UntrustedError(f"it is nested deeper than {DEEPEST}")
         if count > VALUES:
             raise UntrustedError(f"it holds more than {VALUES:,} values")
 

@@ -35,12 +35,13 @@ MAY_IMPORT = {
         "untrusted",
     ),
     "llm_sra.evaluation": (
-        "task", "errors", "files", "runs", "trust", "engines", "policies", "partners", "playing", "episodes",
+        "task", "errors", "files", "runs", "untrusted", "trust", "engines", "policies", "partners", "playing",
+        "episodes",
     ),
     "llm_sra.training": (
         "task", "registry", "runs", "trust", "models", "engines", "policies", "partners", "trainer", "evaluation",
     ),
-    "llm_sra.exporting": ("errors", "engines", "models", "runs", "trust", "evaluation"),
+    "llm_sra.exporting": ("errors", "engines", "models", "runs", "untrusted", "trust", "evaluation"),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports
 }  # fmt: skip
 MAY_IMPORT = {room: tuple(f"llm_sra.{other}" for other in others) for room, others in MAY_IMPORT.items()}

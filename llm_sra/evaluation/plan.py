@@ -19,6 +19,7 @@ from llm_sra.partners.rosters import Entry
 from llm_sra.playing import EpisodeSpec
 from llm_sra.policies import Policy
 from llm_sra.runs import Run
+from llm_sra.untrusted import one_line
 
 LONGEST_REASON = 1000  # characters
 Pairing = TypeVar("Pairing", Cell, Coalition)
@@ -108,8 +109,7 @@ def make_plan(
 
 def why_unavailable(partner: str, error: Exception) -> str:
     """The reason for which a partner is left out, in one line; it may hold what a server said. Logs a warning."""
-    words = " ".join(str(error).split())
-    reason = "".join(c if c.isprintable() else "?" for c in words)[:LONGEST_REASON]
+    reason = one_line(error)[:LONGEST_REASON]
     logger.warning("partner %r is missing, the others are played: %s", partner, reason)
     return reason
 

@@ -62,7 +62,7 @@ def without_patterns(config: LoraConfig, modules: Sequence[str]) -> LoraConfig:
     """The same configuration with the names of modules in the place of regular expressions, for PEFT to match.
 
     Args:
-        config: Of a saved adapter; PEFT would try an expression of a stranger's on every module for as long as it takes.
+        config: Of a saved adapter; PEFT would try its expressions on every module, for as long as that takes.
         modules: Names of the base's modules.
 
     Raises:
@@ -96,7 +96,7 @@ def _check(config: LoraConfig, weights: Path) -> None:
         )
     ranks = {"r": config.r, **(config.rank_pattern or {})}
     with safe_open(weights, "pt") as file:
-        shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118: it has no iterator
+        shapes = [file.get_slice(key).get_shape() for key in list(file.keys())]
     widest = max((size for shape in shapes for size in shape), default=0)
     for name, rank in ranks.items():
         if type(rank) is not int or not 1 <= rank <= widest:
