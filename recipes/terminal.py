@@ -1,5 +1,6 @@
-"""Terminal output of all commands: untrusted text without control characters, curves, and errors in one line."""
+"""What commands share: curves, errors in one line, and the flags that allow a run to execute something."""
 
+import argparse
 import dis
 import sys
 import traceback
@@ -8,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from llm_sra.errors import UserError
+from llm_sra.untrusted import one_line
 
 REPORT = (
     "this is an error of llm-sra itself, not of yours. Please report it with all that stands above and the command "
@@ -15,12 +17,21 @@ REPORT = (
 )
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 BLOCKS = "▁▂▃▄▅▆▇█"
+LONGEST = 4000  # characters of an error, which may hold what a stranger wrote
 PLAIN_BLOCKS = "_.-=+*#@"  # where the terminal cannot show the others
 
 
-def printable(text: str) -> str:
-    """Text with control characters shown instead of sent to the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+def trust_flags(parser: argparse.ArgumentParser, task: bool = True) -> None:
+    """Add the flags that allow a run to execute something: the only place where that is given."""
+    parser.add_argument(
+        "--trust_remote_code", action="store_true",
+        help="run Python that comes with a run's model; what the run says about it does not count",
+    )  # fmt: skip
+    if task:
+        parser.add_argument(
+            "--trust_task", action="store_true",
+            help="run the file of a run's task, though somebody else trained the run; your own runs need no flag",
+        )  # fmt: skip
 
 
 def sparkline(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:
@@ -72,7 +83,7 @@ def run_command(command: Callable[..., Any], *args: Any) -> int:
             print(f"llm-sra: {REPORT}", file=sys.stderr)
             return 1
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"llm-sra: {type(error).__name__}: {' '.join(str(message).split())}", file=sys.stderr)
+        print(f"llm-sra: {type(error).__name__}: {one_line(message)[:LONGEST]}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("llm-sra: interrupted", file=sys.stderr)

@@ -10,6 +10,7 @@ os.environ.update(
     TRL_EXPERIMENTAL_SILENCE="1",
 )
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import torch
 from fake_endpoint import FakeEndpoint
 
 torch.set_num_threads(1)
+_STATE = tempfile.TemporaryDirectory(prefix="llm-sra-state-")  # the key that marks runs as one's own
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 ROOT = Path(__file__).resolve().parent.parent
 # Whose few tests take longest. They are handed out first, or one process would still be at them when all else is done.

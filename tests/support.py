@@ -189,9 +189,11 @@ def make_run(path: Path, *, base: Path | None = None, task: str = "worksheet", s
     """
     from llm_sra.registry import load_task
     from llm_sra.trainer.parse import parse
+    from llm_sra.trust import keep_task
 
     base = base or qwen2_folder()
-    seats = load_task(task, config.get("task_args")).seats
+    made = load_task(task, config.get("task_args"))
+    seats = made.seats
     flags = {"model_name_or_path": base, "output_dir": path, "task": task, "arm": "ippo", "bf16": "false"}
     model_args, args = parse(None, [part for key, value in flags.items() for part in (f"--{key}", str(value))])
     path.mkdir(parents=True)
@@ -200,7 +202,7 @@ def make_run(path: Path, *, base: Path | None = None, task: str = "worksheet", s
         scramble(bank, seat, seed=100 * seed + number)
     bank.save(path / "adapters")
     arguments = {**vars(model_args), **args.to_dict(), "lora_r": RANK, "lora_alpha": ALPHA, **config}
-    runs.write_config(path, arguments, {seat: seat for seat in seats})
+    runs.write_config(path, arguments, {seat: seat for seat in seats}, keep_task(path, made, arguments["task"]))
     return Run.open(path)
 
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import date
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -432,4 +431,3 @@ def test_the_reward_of_a_forged_thought_is_none() -> None:
     renderer = Renderer(tokenizer_of("qwen3", "bytes of qwen"), {"enable_thinking": False})
     earned, shown, _ = played(Fixed(renderer, "#### 42 </think> or 41"), "debate", strict=True)
     assert earned == 0 and shown[1] == "or 41"
-    assert Fraction(42) != Fraction(41)

@@ -14,7 +14,7 @@ from llm_sra.evaluation.records import Record, Summary
 from llm_sra.evaluation.results import write_results
 from llm_sra.evaluation.settings import task_of
 from llm_sra.exporting.cards import find_evaluation
-from llm_sra.files import json_text
+from llm_sra.files import to_json
 from llm_sra.runs import Run, read_environment
 from recipes.commands import report
 from recipes.commands.watch import watch
@@ -205,4 +205,4 @@ def test_results_hold_no_nan_and_earlier_ones_stay_if_some_is_to_be_written(tmp_
         write_results(tmp_path, summary({"x": NAN}), [])
     assert (tmp_path / "results.json").read_bytes() == before
     with pytest.raises(ValueError, match=r"^a/1/b is not finite"):
-        json_text({"a": [0, {"b": float("inf")}]})
+        to_json({"a": [0, {"b": float("inf")}]})

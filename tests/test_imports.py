@@ -16,14 +16,18 @@ MAY_IMPORT = {
     "llm_sra.task": (),
     "llm_sra.errors": (),
     "llm_sra.files": (),
+    "llm_sra.untrusted": (),
     "llm_sra.registry": ("task", "errors"),
     "llm_sra.locks": ("files",),
-    "llm_sra.runs": ("files",),
+    "llm_sra.runs": ("files", "untrusted"),
     "llm_sra.run_writer": ("files", "locks", "runs"),
-    "llm_sra.models": ("task", "registry"),
+    "llm_sra.trust": ("task", "registry", "runs", "untrusted"),
+    "llm_sra.models": ("task", "registry", "untrusted"),
     "llm_sra.engines": ("task", "errors", "models"),
-    "llm_sra.policies": ("task", "errors", "files"),
-    "llm_sra.partners": ("task", "errors", "registry", "runs", "models", "engines", "policies"),
+    "llm_sra.policies": ("task", "errors", "files", "untrusted"),
+    "llm_sra.partners": (
+        "task", "errors", "registry", "runs", "untrusted", "trust", "models", "engines", "policies",
+    ),
     "llm_sra.protocol": ("task", "errors"),
     "llm_sra.task_check": ("task", "errors", "protocol"),
     "llm_sra.playing": ("task", "errors", "protocol", "engines", "policies"),
@@ -32,17 +36,17 @@ MAY_IMPORT = {
     "llm_sra.games": (),
     "llm_sra.trainer": (
         "task", "errors", "files", "registry", "models", "engines", "policies", "playing", "episodes", "objectives",
-        "protocol", "task_check",
+        "protocol", "task_check", "untrusted",
     ),
     "llm_sra.evaluation": (
-        "task", "errors", "files", "registry", "runs", "engines", "policies", "partners", "playing", "episodes",
-        "protocol", "task_check",
+        "task", "errors", "files", "registry", "runs", "untrusted", "trust", "engines", "policies", "partners",
+        "playing", "episodes", "protocol", "task_check",
     ),
     "llm_sra.training": (
-        "task", "registry", "runs", "run_writer", "models", "engines", "policies", "partners", "trainer", "evaluation",
-        "task_check",
+        "task", "registry", "runs", "run_writer", "trust", "models", "engines", "policies", "partners", "trainer",
+        "evaluation", "task_check",
     ),
-    "llm_sra.exporting": ("errors", "engines", "models", "runs", "evaluation"),
+    "llm_sra.exporting": ("errors", "engines", "models", "runs", "untrusted", "trust", "evaluation"),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports
 }  # fmt: skip
 MAY_IMPORT = {room: tuple(f"llm_sra.{other}" for other in others) for room, others in MAY_IMPORT.items()}

@@ -141,7 +141,7 @@ def test_options_of_the_wrong_kind_are_refused(options: dict[str, object]) -> No
 def test_without_mpe2_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario.cache_clear()
     monkeypatch.setitem(sys.modules, "mpe2.simple_tag.simple_tag", None)
-    with pytest.raises(ValueError, match=r"needs the package mpe2.*pip install 'llm-sra\[tag\]'"):
+    with pytest.raises(ValueError, match=r"needs the package mpe2.*pip install 'mpe2==1\.1\.\*'"):
         load_task("tag")
     monkeypatch.undo()
     assert isinstance(load_task("tag"), Tag)  # a failure is not remembered

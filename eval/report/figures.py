@@ -18,6 +18,7 @@ from eval.report.gather import Gathered
 from eval.report.robustness import Distance, Series
 from eval.table import name_of
 from llm_sra.partners.rosters import SELF_PLAY
+from llm_sra.untrusted import one_line
 
 DPI = 130
 MOST_ROWS = 48  # of the heat map, else one row per group and seat
@@ -278,7 +279,7 @@ def _legend(figure: Figure, shown: Sequence[Group], groups: Sequence[Group], mor
 
 def _plain(text: str, longest: int = LONGEST_NAME) -> str:
     """A name as matplotlib draws it: no mathematics, one line, not too long."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split())).replace("$", r"\$")
+    line = one_line(text).replace("$", r"\$")
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from eval.report.sections import Section
 from eval.table import Grid
+from llm_sra.untrusted import one_line
 
 _MARKS = re.compile(r"[\\|*_<>`~&]|(?<=\])\(|^[#+-](?=\s)")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -49,8 +50,7 @@ def table(grid: Grid) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, in one line."""
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-    return _MARKS.sub(lambda found: ENTITIES.get(found[0], f"\\{found[0]}"), line)
+    return _MARKS.sub(lambda found: ENTITIES.get(found[0], f"\\{found[0]}"), one_line(text))
 
 
 def _line(cells: Sequence[str]) -> str:

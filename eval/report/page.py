@@ -15,6 +15,7 @@ from markupsafe import Markup
 from eval.report.episodes import EpisodeSample
 from eval.report.figures import Picture
 from eval.report.sections import Section
+from llm_sra.untrusted import printable
 
 HERE = Path(__file__).parent
 
@@ -29,7 +30,12 @@ def page(title: str, sections: Sequence[Section], store: EpisodeSample) -> str:
     """
     script = (HERE / "browser.js").read_text(encoding="utf-8")
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters["data"] = _data
     return environment.get_template("page.html.jinja").render(
@@ -51,6 +57,11 @@ def policy(script: str) -> str:
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _shown(value: object) -> object:
+    """Text of others without what turns or hides it; our own markup as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _data(picture: Picture) -> str:

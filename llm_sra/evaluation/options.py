@@ -25,6 +25,8 @@ class EvaluationKeywords(TypedDict, total=False):
     engine: EngineOptions | str
     chunk: int
     disable_tqdm: bool | None
+    trust_remote_code: bool
+    trust_task: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class EvaluationOptions:
         chunk: Most episodes at a time: a kill loses no more. It begins with few, and has more where that is quick, or
             pays. Decides nothing about the results.
         disable_tqdm: Whether to show no progress; None: a bar in a terminal, elsewhere a line a minute.
+        trust_remote_code: Whether Python that comes with a run's model may run.
+        trust_task: Whether the runs' task may run, though it does not ship and the runs were trained by somebody else.
 
     Raises:
         ValueError: If a decoding, the engine or the chunk cannot be used.
@@ -64,6 +68,8 @@ class EvaluationOptions:
     engine: EngineOptions | str = "transformers"
     chunk: int = CHUNK
     disable_tqdm: bool | None = None
+    trust_remote_code: bool = False
+    trust_task: bool = False
 
     def __post_init__(self) -> None:
         kind = self.engine_options.kind

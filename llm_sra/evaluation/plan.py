@@ -20,6 +20,7 @@ from llm_sra.partners.rosters import SELF_PLAY, Entry, RosterError
 from llm_sra.playing import EpisodeSpec
 from llm_sra.policies import Policy, PolicyError
 from llm_sra.runs import Run
+from llm_sra.untrusted import one_line
 
 LONGEST_REASON = 1000  # characters
 Pairing = TypeVar("Pairing", Cell, Coalition)
@@ -119,8 +120,7 @@ def make_plan(
 def why_unavailable(partner: str, error: Exception) -> str:
     """The reason for which a partner is left out, in one line; it may hold what a server said. Logs a warning."""
     ours = isinstance(error, (*UNAVAILABLE, PolicyError))
-    words = " ".join((str(error) if ours else f"{type(error).__name__}: {error}").split())
-    reason = "".join(c if c.isprintable() else "?" for c in words)[:LONGEST_REASON]
+    reason = one_line(error if ours else f"{type(error).__name__}: {error}")[:LONGEST_REASON]
     logger.warning("partner %r is missing, the others are played: %s", partner, reason)
     return reason
 

@@ -44,7 +44,8 @@ def evaluate(
             `missing` in `results.json` names the partners that were not available, or not to the end, and why: they
             have no records.
         **keywords: The fields of `llm_sra.evaluation.options.EvaluationOptions`: `problems`, `split`, `seed`,
-            `task_args`, `decodings`, `cross_play`, `contributions`, `divergence`, `engine`, `chunk`, `disable_tqdm`.
+            `task_args`, `decodings`, `cross_play`, `contributions`, `divergence`, `engine`, `chunk`, `disable_tqdm`,
+            `trust_remote_code`, `trust_task`.
 
     Returns:
         One record per run, seat, available partner and decoding; with `cross_play`, after them, one per run, seat,
@@ -66,7 +67,7 @@ def evaluate(
     entries = [] if roster is None else read_roster(roster)
     if options.cross_play:
         _check_cross_play(opened, entries)
-    task = task_of(opened, options.task_args)
+    task = task_of(opened, options.task_args, options.trust_task)
     processes = Processes()
     require_task(task, options.seed, quiet=processes.rank > 0)
     problems = Rules(task).problems(options.split, options.problems, options.seed)
@@ -75,7 +76,7 @@ def evaluate(
     if processes.count > 1 and out is None:
         raise ValueError("several processes share their episodes in a folder: name it in `out`")
     limit = opened[0].config["max_completion_length"]
-    with PolicyLoader(task, options.engine_options, limit) as loader:
+    with PolicyLoader(task, options.engine_options, limit, trust_remote_code=options.trust_remote_code) as loader:
         setting = Setting(
             task,
             loader.engines,

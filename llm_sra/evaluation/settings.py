@@ -10,9 +10,9 @@ from typing import Any
 from llm_sra.engines import Engine
 from llm_sra.evaluation.options import CHUNK
 from llm_sra.partners.identity import source_digest
-from llm_sra.registry import load_task
 from llm_sra.runs import Run, RunError
 from llm_sra.task import Problem, Task
+from llm_sra.trust import same_task, task_of_run
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,13 @@ def options_of(run: Run, task_args: Mapping[str, Any] | None) -> Mapping[str, An
     return {**(own or {}), **task_args} if task_args else own
 
 
-def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None) -> Task:
+def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None, trust_task: bool = False) -> Task:
     """The task that several runs play.
 
     Args:
         runs: They can be compared if their task, their options in this evaluation and their token limit are equal.
         task_args: As in `options_of`.
+        trust_task: See `llm_sra.trust.task_of_run`.
 
     Raises:
         RunError: If there is no run, they cannot be compared, two have the same name, or the options change the seats.
@@ -74,7 +75,9 @@ def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None) -> 
         raise RunError("no run to evaluate: name at least one")
     first, options = runs[0], options_of(runs[0], task_args)
     for run in runs[1:]:
-        compared = {key: (first.config[key], run.config[key]) for key in ("task", "max_completion_length")}
+        compared = {key: (first.config[key], run.config[key]) for key in ("max_completion_length",)}
+        if not same_task(first, run):
+            compared["task"] = (first.config["task"], run.config["task"])
         compared["task_args"] = (options, options_of(run, task_args))
         for key, (one, other) in compared.items():
             if one != other:
@@ -85,7 +88,7 @@ def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None) -> 
             f"two runs have the same name, which is that of a run's last two folders: {', '.join(twice)}. Name each "
             "run once, or move one of them"
         )
-    task = load_task(str(first.config["task"]), options)
+    task = task_of_run(first, options, trust_task)
     for run in runs:
         if set(run.heroes) != set(task.seats):
             raise RunError(

@@ -18,6 +18,7 @@ from llm_sra.engines.vllm import RANKS
 from llm_sra.evaluation.records import Record, Summary
 from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
 from llm_sra.runs import Run, RunError, read_environment
+from llm_sra.untrusted import one_line
 
 OBJECTIVE = (
     "arm", "algorithm", "sharing", "entropy_coef", "entropy_reduction", "loss_type", "scale_rewards",
@@ -146,7 +147,7 @@ def model_card(exported: Exported) -> ModelCard:
     )
     arm = exported.run.config["arm"]
     parts = [
-        f"# {exported.policy}, trained on {exported.task} by {arm}",
+        f"# {_cell(exported.policy)}, trained on {_cell(exported.task)} by {_cell(arm)}",
         "An agent for a task that it shares with a partner, fine-tuned by llm-sra (SRPO, arXiv 2602.21515).",
         _table(_about(exported)),
         f"## Results\n\n{_results(exported)}",
@@ -295,4 +296,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cell(value: Any) -> str:
     """A value that cannot break out of its cell: names come from rosters and from tasks."""
-    return " ".join(str(value).split()).replace("|", "\\|").replace("`", "'")
+    return one_line(value).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

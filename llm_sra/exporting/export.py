@@ -12,6 +12,7 @@ from llm_sra.models.adapters import CARD, read_config
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
 from llm_sra.runs import Run, RunError
+from llm_sra.trust import may_run_code
 
 
 def export(
@@ -23,6 +24,7 @@ def export(
     evaluation: str | Path | None = None,
     push_to_hub: str | None = None,
     private: bool = False,
+    trust_remote_code: bool = False,
 ) -> Path:
     """Write one policy of a run, with tokenizer, chat template and a model card; and upload it, if that is asked for.
 
@@ -35,12 +37,14 @@ def export(
             one.
         push_to_hub: Repository `namespace/name` that the folder is uploaded to; None: nothing is sent.
         private: Make that repository private.
+        trust_remote_code: Whether Python that comes with the run's model may run.
 
     Returns:
         The folder.
 
     Raises:
-        RunError: If the run is not finished, or `out` holds something, or `evaluation` knows nothing of the run.
+        RunError: If the run is not finished, its model would run Python that was not allowed, `out` holds something, or
+            `evaluation` knows nothing of the run.
         UnknownNameError: If the run has no such policy.
         AdapterError: If the policy is not a LoRA adapter in safetensors.
         TemplateError: If the model cannot be asked as the run's configuration says.
@@ -67,7 +71,7 @@ def export(
         str(run.config["model_name_or_path"]),
         dtype=run.config.get("dtype"),
         revision=run.config.get("model_revision"),
-        trust_remote_code=bool(run.config.get("trust_remote_code")),
+        trust_remote_code=may_run_code(run, trust_remote_code),
     )
     template = Renderer.of(tokenizer, run.config).template
     tokenizer.chat_template = template.alone()  # any chat API asks what the training asked

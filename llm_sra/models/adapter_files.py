@@ -1,19 +1,25 @@
 """A saved adapter: its folder in PEFT format, the card beside it, and the fingerprint of the base it belongs to."""
 
 import hashlib
-import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig
+from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from llm_sra.models.damage import not_finite, why_unreadable
+from llm_sra.untrusted import UntrustedError, matching, read_json, shown
 
 WEIGHTS = "adapter_model.safetensors"
 CARD = "llm_sra.json"  # facts that PEFT's own config has no field for
+_REFUSED = ("layer_replication", "megatron_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
+_MODULE = re.compile(r"[\w.-]{1,500}")
 
 
 class AdapterError(ValueError):
@@ -37,15 +43,78 @@ def read_config(folder: Path) -> LoraConfig:
             f"{folder} holds no {WEIGHTS}: only safetensors are loaded, as other formats can run code when they are "
             "opened. Save the adapter again with `safe_serialization=True`"
         )
+    path = folder / "adapter_config.json"
     try:
+        written = read_json(path)
+        if not isinstance(written, dict):
+            raise UntrustedError(f"expected an object, got {shown(written)}")
         config = PeftConfig.from_pretrained(str(folder))
+        if not isinstance(config, LoraConfig):
+            raise AdapterError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters are supported")
+        _check(config, folder / WEIGHTS)
+    except AdapterError:
+        raise
     except Exception as error:  # PEFT checks little: whatever its classes raise
         raise AdapterError(
             f"{folder} holds no adapter that can be read: {why_unreadable(folder, error)} (adapter_config.json)"
         ) from error
-    if not isinstance(config, LoraConfig):
-        raise AdapterError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters are supported")
     return config
+
+
+def without_patterns(config: LoraConfig, modules: Sequence[str]) -> LoraConfig:
+    """The same configuration with the names of modules in the place of regular expressions, for PEFT to match.
+
+    Args:
+        config: Of a saved adapter; PEFT would try its expressions on every module, for as long as that takes.
+        modules: Names of the base's modules.
+
+    Raises:
+        AdapterError: If it is no regular expression, takes too long, or matches none.
+    """
+    changes = {}
+    for key in ("target_modules", "exclude_modules"):
+        pattern = getattr(config, key)
+        if isinstance(pattern, str) and pattern != "all-linear":
+            try:
+                changes[key] = set(matching(pattern, modules))
+            except UntrustedError as error:
+                raise AdapterError(f"{key} of an adapter: {error}") from error
+    if "target_modules" in changes and not changes["target_modules"]:
+        raise AdapterError(f"{shown(config.target_modules)} in target_modules of an adapter is no module of the base")
+    return replace(config, **changes) if changes else config
+
+
+def _check(config: LoraConfig, weights: Path) -> None:
+    """See that a configuration is of its weights, and asks PEFT for nothing that takes for ever.
+
+    Raises:
+        UntrustedError: If it is not.
+    """
+    for key in _REFUSED:
+        if getattr(config, key, None):
+            raise UntrustedError(f"{key} is not supported: it changes the base model, or has PEFT import a module")
+    if isinstance(config.init_lora_weights, str) and config.init_lora_weights not in ("gaussian", "orthogonal"):
+        raise UntrustedError(
+            f"init_lora_weights {shown(config.init_lora_weights)} is not supported: it changes the base"
+        )
+    ranks = {"r": config.r, **(config.rank_pattern or {})}
+    with safe_open(weights, "pt") as file:
+        shapes = [file.get_slice(key).get_shape() for key in list(file.keys())]
+    widest = max((size for shape in shapes for size in shape), default=0)
+    for name, rank in ranks.items():
+        if type(rank) is not int or not 1 <= rank <= widest:
+            raise UntrustedError(f"{name} is {shown(rank)}, but the widest of its weights has {widest} values in a row")
+    for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern", "target_parameters"):
+        _check_names(key, getattr(config, key, None) or ())
+    for key in ("target_modules", "exclude_modules"):
+        if not isinstance(getattr(config, key), str):
+            _check_names(key, getattr(config, key) or ())
+
+
+def _check_names(key: str, names: str | Iterable[object]) -> None:
+    for name in [names] if isinstance(names, str) else names:
+        if not isinstance(name, str) or not _MODULE.fullmatch(name):
+            raise UntrustedError(f"{key} may hold names of modules alone, got {shown(name)}")
 
 
 def fingerprint(base: PreTrainedModel) -> str:
@@ -69,11 +138,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{path} is no JSON: {why_unreadable(folder, error)}") from error
-    if not isinstance(card, dict):
-        raise AdapterError(f"{path} must hold a JSON object, got {type(card).__name__}: save the adapter again")
+        card = read_json(path)
+        if not isinstance(card, dict):
+            raise UntrustedError(f"expected an object, got {shown(card)}")
+    except UntrustedError as error:
+        raise AdapterError(f"{path} cannot be read: {error}") from error
     return card
 
 

@@ -29,6 +29,7 @@ from llm_sra.models.adapter_files import (
     read_card,
     read_config,
     read_weights,
+    without_patterns,
 )
 
 __all__ = ["CARD", "WEIGHTS", "AdapterBank", "AdapterError", "fingerprint", "read_card", "read_config"]
@@ -250,7 +251,8 @@ class AdapterBank:
                     )
         else:
             try:
-                self.add(name, config)
+                modules = [key.replace(".base_layer", "") for key, _ in self.base.named_modules()]
+                self.add(name, without_patterns(config, modules))
             except AdapterError:
                 raise
             except Exception as error:  # whatever PEFT says of a configuration that it cannot apply

@@ -26,6 +26,7 @@ from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Poli
 from llm_sra.registry import load_partner
 from llm_sra.runs import Run
 from llm_sra.task import Task
+from llm_sra.trust import may_run_code
 
 # What is raised for a partner whose file, model or server is missing or cannot be used.
 UNAVAILABLE = (UnavailableError, NoFileError, ModelError, AdapterError, TemplateError)
@@ -56,6 +57,7 @@ class PolicyLoader:
         options: The engine of the runs' agents; models that are partners are played by transformers.
         max_reply_tokens: Token limit of a reply, for endpoints; the task's own if None.
         live: The policy of each seat in training, for `live` partners; `partner` may be given others.
+        trust_remote_code: Whether Python that comes with a run's model may run. A roster says so for its own models.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class PolicyLoader:
         options: EngineOptions = EngineOptions(),
         max_reply_tokens: int | None = None,
         live: Mapping[str, EnginePolicy] | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
+        self._trust_remote_code = trust_remote_code
         self.task, self._options, self._live = task, options, live
         self.engines: dict[str, Engine] = {}
         self._max_reply_tokens = max_reply_tokens or task.max_reply_tokens
@@ -93,8 +97,15 @@ class PolicyLoader:
         self._callers.add(name)
 
     def team(self, run: Run) -> Team:
-        """The agents of a run."""
-        engine = self._engine(str(run.config["model_name_or_path"]), run.config, self._options)
+        """The agents of a run.
+
+        Raises:
+            RunError: If Python would run that comes with its model, and that was not allowed.
+        """
+        trusted = may_run_code(run, self._trust_remote_code)
+        engine = self._engine(
+            str(run.config["model_name_or_path"]), {**run.config, "trust_remote_code": trusted}, self._options
+        )
         heroes = {seat: self._load(engine, run.adapters / name) for seat, name in run.heroes.items()}
         return Team(run.name, str(run.config["arm"]), heroes, engine)
 

@@ -20,21 +20,20 @@
 Paths are relative to the roster. `loader` turns entries into policies.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from llm_sra.errors import NoFileError, unknown
 from llm_sra.policies.perturbed import HOWS, SAY, TEMPERATURE
 from llm_sra.registry import find_roster
+from llm_sra.untrusted import UntrustedError, check_pattern, read_yaml, replaced, shown
 
 SELF_PLAY = "self-play"
+LONGEST = 500  # characters of a name, kind or policy
 ALWAYS = ("name", "kind", "policy")
 WITHOUT_POLICY = ("live", "perturbed")  # kinds of entries that have no key `policy`
 
@@ -105,9 +104,9 @@ def _are_patterns(value: Any) -> bool:
     if not isinstance(value, dict) or not all(isinstance(text, str) for pair in value.items() for text in pair):
         return False
     try:
-        for old, new in value.items():
-            re.compile(old).sub(new, "")
-    except (re.error, IndexError):
+        for old in value:
+            check_pattern(old)
+    except UntrustedError:
         return False
     return True
 
@@ -176,15 +175,16 @@ def read_roster(roster: str | Path) -> list[Entry]:
     except NoFileError as error:
         raise RosterError(str(error)) from error
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RosterError(f"{path} is not YAML: {error}") from error
+        loaded = read_yaml(path)
+    except UntrustedError as error:
+        raise RosterError(f"{path} cannot be read: {error}") from error
     if not isinstance(loaded, dict) or set(loaded) != {"partners"} or not isinstance(loaded["partners"], list):
         raise RosterError(f"{path} must hold one key, `partners`, with a list of `{{name, kind, policy}}`")
     entries = [one for item in loaded["partners"] for one in _with_seeds(_entry(item, path))]
     names = [entry.name for entry in entries]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RosterError(f"{path} names more than once: {', '.join(twice)}")
+    _check_rewrites(entries, path)
     return entries
 
 
@@ -192,7 +192,10 @@ def _entry(item: Any, path: Path) -> Entry:
     perturbed = isinstance(item, dict) and item.get("kind") == "perturbed"
     always = ("name", "kind") if isinstance(item, dict) and item.get("kind") in WITHOUT_POLICY else ALWAYS
     if not isinstance(item, dict) or not set(always) <= set(item):
-        raise RosterError(f"{path}: each partner needs name, kind and policy, got {item!r}")
+        raise RosterError(f"{path}: each partner needs name, kind and policy, got {shown(item)}")
+    for key in always:
+        if isinstance(item[key], list | dict | set) or len(str(item[key])) > LONGEST:
+            raise RosterError(f"{path}: `{key}` must be text of at most {LONGEST} characters, got {shown(item[key])}")
     kind, where = str(item["kind"]), f"{path}, partner {item['name']!r}"
     if kind not in KINDS:
         raise RosterError(f"{where}: {unknown('kind', kind, KINDS)}")
@@ -211,6 +214,16 @@ def _entry(item: Any, path: Path) -> Entry:
     return Entry(str(item["name"]), kind, _policy(kind, str(item.get("policy", "")), path.parent), options)
 
 
+def _check_rewrites(entries: Sequence[Entry], path: Path) -> None:
+    """See that what takes the place of patterns fits them: a roster of none costs nothing."""
+    rules = [pair for entry in entries for pair in entry.innermost.options.get("rewrite", {}).items()]
+    try:
+        if rules:
+            replaced(rules, [])
+    except UntrustedError as error:
+        raise RosterError(f"{path}: `rewrite` must be {KINDS['recorded']['rewrite'].expected}: {error}") from error
+
+
 def _with_seeds(entry: Entry) -> list[Entry]:
     """A live partner with `seeds: 3` is three partners, each with a fixed seed of its own."""
     count = entry.options.get("seeds") if entry.kind == "live" else None
@@ -224,11 +237,11 @@ def _with_seeds(entry: Entry) -> list[Entry]:
 def _check(options: Mapping[str, Any], kind: str, where: str, always: tuple[str, ...]) -> None:
     known = KINDS[kind]
     for key, value in options.items():
-        if key not in known:
+        if not isinstance(key, str) or key not in known:
             raise RosterError(f"{where}: {unknown('key', key, (*always, *known))}")
         if not known[key].fits(value):
-            shown = "something else" if key in SECRET else repr(value)
-            raise RosterError(f"{where}: `{key}` must be {known[key].expected}, got {shown}")
+            got = "something else" if key in SECRET else shown(value)
+            raise RosterError(f"{where}: `{key}` must be {known[key].expected}, got {got}")
     if missing := [key for key, what in known.items() if what.required and key not in options]:
         raise RosterError(f"{where}: kind {kind} needs {', '.join(missing)} ({known[missing[0]].expected})")
 

@@ -2,13 +2,13 @@
 
 import json
 import random
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llm_sra.policies.base import UnavailableError
 from llm_sra.task import Message
+from llm_sra.untrusted import UntrustedError, replaced
 
 
 class Recorded:
@@ -39,14 +39,17 @@ class Recorded:
         rewrite: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self._path = name, Path(path)
-        patterns = [(re.compile(old), new) for old, new in (rewrite or {}).items()]
         self.recorded: dict[str, str] = {}
-        for place, row in _rows(self._path, name):
-            question, text = _text(row, key, place), _text(row, field, place)
+        rows = _rows(self._path, name)
+        texts = [_text(row, field, place) for place, row in rows]
+        try:
+            texts = replaced(rewrite.items(), texts) if rewrite else texts
+        except UntrustedError as error:
+            raise UnavailableError(f"partner {name!r}: {error}") from error
+        for (place, row), text in zip(rows, texts, strict=True):
+            question = _text(row, key, place)
             if not question.strip():
                 raise UnavailableError(f"{place}: the question is empty")
-            for pattern, new in patterns:
-                text = pattern.sub(new, text)
             if self.recorded.setdefault(question, text) != text:
                 raise UnavailableError(
                     f"{place}: the question was recorded before with another reply: {question[:80]!r}"

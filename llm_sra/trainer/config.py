@@ -15,7 +15,7 @@ from llm_sra.trainer.choices import check_choices
 from llm_sra.trainer.objective import ObjectiveArguments
 from llm_sra.trainer.rules import check_rules
 
-REPORTERS = ("tensorboard", "trackio", "wandb")  # the extras of that name install them
+REPORTERS = ("tensorboard", "trackio", "wandb")  # names of the packages and of the extras that install them
 ImportanceMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 
 
@@ -135,7 +135,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
         super().__post_init__()
         for name in REPORTERS:
             if name in self.report_to and find_spec(name) is None:
-                raise ValueError(f"report_to names {name}, which is not installed: pip install 'llm-sra[{name}]'")
+                raise ValueError(f"report_to names {name}, which is not installed: pip install {name}")
 
     @property
     def run_dir(self) -> Path:

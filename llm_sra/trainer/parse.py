@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from trl import TrlParser
 
 from llm_sra.errors import NoFileError, did_you_mean
-from llm_sra.registry import find_recipe, model_name, task_options
+from llm_sra.registry import find_recipe, model_name, task_name, task_options
 from llm_sra.trainer.choices import check_choice
 from llm_sra.trainer.config import ModelArguments, SRPOConfig
+from llm_sra.untrusted import UntrustedError, read_yaml
 
 
 class ConfigError(ValueError):
@@ -73,6 +73,7 @@ def parse(
     if not model.model_name_or_path:
         raise ConfigError("model_name_or_path is missing: name a Hugging Face model or its folder")
     model.model_name_or_path = model_name(model.model_name_or_path)  # so that the run can be evaluated from any folder
+    config.task = task_name(config.task)
     return model, config
 
 
@@ -90,9 +91,9 @@ def read_recipe(recipe: str | Path) -> dict[str, Any]:
     except NoFileError as error:
         raise ConfigError(str(error)) from error
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        values = read_yaml(path)
+    except UntrustedError as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold one `key: value` per line")
     return {key: relative_to(path.parent, value) for key, value in values.items()}

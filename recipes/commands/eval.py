@@ -12,6 +12,8 @@ from llm_sra.evaluation.matches import DECODINGS
 from llm_sra.evaluation.options import CHUNK
 from llm_sra.registry import task_options
 from llm_sra.runs import open_runs
+from llm_sra.untrusted import one_line
+from recipes.terminal import trust_flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         task_args=task_options(args.task_args),
         chunk=args.chunk,
         disable_tqdm=args.disable_tqdm or None,
+        trust_remote_code=args.trust_remote_code,
+        trust_task=args.trust_task,
     )
     if int(os.environ.get("RANK", "0")):
         return  # the first process of several shows and writes
     figure = write_summary(runs, args.out)
     written = [args.out / name for name in ("results.json", "episodes.jsonl", "table.md")]
-    print("Written:", *written, *([figure] if figure else []), sep="\n  ")
+    print("Written:", *map(one_line, [*written, *([figure] if figure else [])]), sep="\n  ")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,4 +108,5 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--disable_tqdm", action="store_true", help="no progress (default: a bar, or lines)")
     parser.add_argument("--seed", type=int, default=0, help="of the problems and replies (default %(default)s)")
+    trust_flags(parser)
     return parser

@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+from recipes.terminal import trust_flags
+
 
 def main(argv: Sequence[str]) -> None:
     """Export, and say where."""
@@ -18,10 +20,20 @@ def main(argv: Sequence[str]) -> None:
         "--push_to_hub", metavar="REPO_ID", help="upload to this repository; the token is HF_TOKEN or hf auth login's"
     )
     parser.add_argument("--private", action="store_true", help="make that repository private")
+    trust_flags(parser, task=False)
     args = parser.parse_args(argv)
     from llm_sra import export
 
-    options = {"evaluation": args.eval, "push_to_hub": args.push_to_hub, "private": args.private}
-    print(f"exported: {export(args.run, args.policy, args.out, merge=args.merge, **options)}")
+    exported = export(
+        args.run,
+        args.policy,
+        args.out,
+        merge=args.merge,
+        evaluation=args.eval,
+        push_to_hub=args.push_to_hub,
+        private=args.private,
+        trust_remote_code=args.trust_remote_code,
+    )
+    print(f"exported: {exported}")
     if args.push_to_hub:
         print(f"pushed:   {args.push_to_hub}")

@@ -14,10 +14,11 @@ from llm_sra.partners.rosters import Entry
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Policy
 from llm_sra.protocol import Rules
-from llm_sra.registry import load_task
 from llm_sra.runs import Run
 from llm_sra.task import Message, Task, Turn
-from recipes.terminal import COLOURS, printable
+from llm_sra.trust import task_of_run
+from llm_sra.untrusted import printable
+from recipes.terminal import COLOURS, trust_flags
 
 
 class Human:
@@ -47,15 +48,16 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--split", default="test", choices=("train", "dev", "test"))
     parser.add_argument("--greedy", action="store_true", help="take the most likely tokens instead of sampling")
     parser.add_argument("--seed", type=int, default=0)
+    trust_flags(parser)
     args = parser.parse_args(argv)
 
     run = Run.open(args.run)
-    task = load_task(run.config["task"], run.config["task_args"])
+    task = task_of_run(run, run.config["task_args"], args.trust_task)
     seat = args.seat or task.seats[0]
     if seat not in task.seats:
         raise unknown("seat", seat, task.seats)
     console = Console(highlight=False)
-    loader = PolicyLoader(task)
+    loader = PolicyLoader(task, trust_remote_code=args.trust_remote_code)
     team = loader.team(run)
     sampling = DECODINGS["greedy" if args.greedy else "sampled"]
     own = {
@@ -81,12 +83,12 @@ def _show(console: Console, task: Task, spec: EpisodeSpec, loader: PolicyLoader,
     colours = dict(zip(task.seats, COLOURS * len(task.seats), strict=False))
 
     def on_turn(turn: Turn) -> None:
-        name = f"{turn.seat} ({turn.policy})"
+        name = printable(f"{turn.seat} ({turn.policy})")
         cut = "" if turn.reply.finish == "stop" else f"  [{turn.reply.finish}]"
         # Text, not markup: what a partner says is shown, never interpreted.
         console.print(Text.assemble((f"{name:>28}  ", colours[turn.seat]), printable(turn.reply.text), (cut, "red")))
 
     [episode] = play(task, [spec], loader.engines, seed=seed, max_reply_tokens=limit, on_turn=on_turn)
     verdict = ("solved", "bold green") if episode.outcome.solved else ("not solved", "bold red")
-    returns = ", ".join(f"{seat} {episode.total(seat):+.2f}" for seat in task.seats)
+    returns = ", ".join(f"{printable(seat)} {episode.total(seat):+.2f}" for seat in task.seats)
     console.print(Text.assemble(verdict, f"   returns: {returns}"))

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from llm_sra.episodes import LARGEST, EpisodeRecord
 from llm_sra.runs import Run
-from recipes.terminal import BLOCKS, COLOURS, PLAIN_BLOCKS, duration, printable, sparkline
+from llm_sra.untrusted import printable
+from recipes.terminal import BLOCKS, COLOURS, PLAIN_BLOCKS, duration, sparkline
 
 RECENT = 20  # steps whose time predicts the end
 NARROW = 64  # columns; below, a row shows only its curve and last value
@@ -124,7 +125,7 @@ class Frame:
         """
         if self.run is None or self.history is None:
             return Text(f"{printable(self.folder)}\nwaiting for the run to begin: no config.yaml there yet")
-        head = Text(f"{self.run.name}   {_state(self.run, self.history, self.age)}", style="bold")
+        head = Text(printable(f"{self.run.name}   {_state(self.run, self.history, self.age)}"), style="bold")
         rows = self.history.rows
         curves: RenderableType = _curves(rows, console)
         if not rows:

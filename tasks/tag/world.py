@@ -68,8 +68,7 @@ def scenario() -> Any:
         from mpe2.simple_tag.simple_tag import Scenario
     except ImportError as error:
         raise ValueError(
-            f"the task `tag` needs the package mpe2, which cannot be imported ({error}): pip install 'llm-sra[tag]' "
-            "(in a checkout: pip install -e '.[tag]')"
+            f"the task `tag` needs the package mpe2, which cannot be imported ({error}): pip install 'mpe2==1.1.*'"
         ) from error
     return Scenario()
 

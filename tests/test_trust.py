@@ -1,0 +1,182 @@
+"""Nothing of a stranger's run is executed unasked, what strangers wrote is shown as text, and reading it ends soon."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from support import make_run
+
+from llm_sra.models.adapter_files import AdapterError, read_config, without_patterns
+from llm_sra.partners.rosters import RosterError, read_roster
+from llm_sra.runs import Run, RunError
+from llm_sra.trust import may_run_code, task_of_run
+from llm_sra.untrusted import printable
+from recipes.cli import main
+
+TASK = "from pathlib import Path\nfrom tasks.worksheet import WorksheetTask\n\nclass Mine(WorksheetTask):\n    pass\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Run:
+    import tasks.worksheet as worksheet
+    from llm_sra.task import Task
+
+    [name] = [n for n, c in vars(worksheet).items() if isinstance(c, type) and issubclass(c, Task)]
+    (tmp_path / "mine.py").write_text(TASK.replace("WorksheetTask", name))
+    return make_run(tmp_path / "run", task=f"{tmp_path / 'mine.py'}:Mine")
+
+
+def as_of_a_stranger(run: Run) -> Run:
+    path = run.path / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["task_file"]["mark"] = "0" * 64
+    path.write_text(yaml.safe_dump(config))
+    return Run.open(run.path)
+
+
+def test_ones_own_task_file_needs_no_flag_from_any_folder(
+    own: Run, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert type(task_of_run(own, None)).__name__ == "Mine"
+
+
+def test_a_changed_task_file_is_named_and_the_copy_is_played(
+    own: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('the changed file ran')\n")
+    assert type(task_of_run(own, None)).__name__ == "Mine"
+    assert "mine.py has changed since" in caplog.text
+
+
+def test_a_lost_task_file_is_found_in_the_run(own: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").unlink()
+    assert type(task_of_run(own, None)).__name__ == "Mine"
+
+
+def test_a_changed_copy_is_not_run(own: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").unlink()
+    (own.path / "task" / "mine.py").write_text("raise SystemExit('ran')\n")
+    with pytest.raises(RunError, match="no copy with the hash"):
+        task_of_run(own, None)
+
+
+def test_a_strangers_task_file_is_run_with_the_flag_alone(own: Run) -> None:
+    stranger = as_of_a_stranger(own)
+    with pytest.raises(RunError, match=rf"{own.path} wants to run a task .*mine\.py:Mine.*--trust_task"):
+        task_of_run(stranger, None)
+    assert type(task_of_run(stranger, None, trust_task=True)).__name__ == "Mine"
+
+
+@pytest.mark.parametrize("spec", ["antigravity:Task", "/proc/self/cwd/x.py:Task", "x.py:Task", "os.path:Task"])
+def test_a_task_that_a_run_names_is_not_run_unasked(own: Run, spec: str) -> None:
+    stranger = Run(own.path, {**own.config, "task": spec}, own.heroes, None, own.task_file)
+    with pytest.raises(RunError, match="--trust_task"):
+        task_of_run(stranger, None)
+
+
+def model_with_code(folder: Path, place: str, model_type: str) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    written = {"model_type": model_type} if place == "config.json" else {}
+    (folder / place).write_text(json.dumps({**written, "auto_map": {"AutoModelForCausalLM": "evil.Model"}}))
+    (folder / "evil.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\n")
+    return folder
+
+
+@pytest.mark.parametrize("place", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(("model_type", "says"), [("evil", True), ("evil", False), ("qwen2", True)])
+def test_code_of_a_runs_model_is_refused_whatever_the_run_says(
+    own: Run, tmp_path: Path, place: str, model_type: str, says: bool
+) -> None:
+    model = model_with_code(tmp_path / "model", place, model_type)
+    run = Run(own.path, {**own.config, "model_name_or_path": str(model), "trust_remote_code": says}, own.heroes)
+    with pytest.raises(RunError, match=rf"{own.path} wants to run Python .*evil\.Model.*--trust_remote_code"):
+        may_run_code(run)
+    assert may_run_code(run, trust_remote_code=True) and not (model / "ran").exists()
+
+
+@pytest.mark.parametrize("command", ["eval", "play", "export"])
+def test_commands_refuse_a_strangers_model_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    model = model_with_code(tmp_path / "model", "config.json", "evil")
+    run = make_run(tmp_path / "run", trust_remote_code=True, model_name_or_path=str(model))
+    more = {
+        "eval": ["--roster", "worksheet_test", "--out", str(tmp_path / "out")],
+        "play": [],
+        "export": ["--policy", "first", "--out", str(tmp_path / "out")],
+    }
+    capsys.readouterr()
+    assert main([command, "--run", str(run.path), *more[command]]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said and "--trust_remote_code" in said and not (model / "ran").exists()
+
+
+BOMB = "a0: &a0 [x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 8)}]\n" for i in range(1, 12))
+HOSTILE = {
+    "an alias bomb": BOMB + "partners: [{name: *a11, kind: scripted, policy: lazy}]",
+    "a partner of itself": "partners: [&self {name: a, kind: perturbed, how: drop, of: *self}]",
+    "deep lists": "partners: " + "[" * 100_000,
+    "deep mappings": "partners: [{name: a, kind: perturbed, how: drop, of: " + "{of: " * 500,
+    "a number of many digits": "partners: [{name: a, kind: live, seeds: " + "1:" * 100_000 + "1}]",
+    "a large file": "partners: []\n" + "#" * 2_000_000,
+    "a value of no kind": "partners: [{name: !!bool x, kind: live}]",
+    "a list as a name": "partners: [{name: [a, b], kind: live}]",
+    "merge keys": "a: &a {k: v}\n"
+    + "b0: &b0 {<<: [*a, *a]}\n"
+    + "".join(f"b{i}: &b{i} {{<<: [{','.join([f'*b{i - 1}'] * 8)}]}}\n" for i in range(1, 12)),
+    "an empty pattern": "partners: [{name: a, kind: recorded, policy: x, field: y, rewrite: {'"
+    + "(|)" * 60
+    + "(?!)': ''}}]",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_roster_is_refused_within_two_seconds(tmp_path: Path, text: str) -> None:
+    (tmp_path / "roster.yaml").write_text(text)
+    start = time.perf_counter()
+    with pytest.raises(RosterError) as refused:
+        read_roster(tmp_path / "roster.yaml")
+    assert time.perf_counter() - start < 2.0 and len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "(.*a){30}b", "(" * 500])
+def test_a_catastrophic_pattern_of_an_adapter_is_refused_within_two_seconds(pattern: str) -> None:
+    from peft import LoraConfig
+
+    start = time.perf_counter()
+    with pytest.raises(AdapterError, match="target_modules"):
+        without_patterns(LoraConfig(target_modules=pattern), ["a" * 40 + "!"])
+    assert time.perf_counter() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"r": 10**9}, {"r": "8"}, {"layer_replication": [[0, 2]] * 1000}, {"rank_pattern": {"(a+)+": 2}},
+        {"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, {"init_lora_weights": "pissa"},
+        {"modules_to_save": ["(a+)+"]},
+    ],
+)  # fmt: skip
+def test_an_absurd_adapter_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    folder = make_run(tmp_path / "run").adapters / "first"
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(AdapterError, match="is not the configuration of a LoRA adapter"):
+        read_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;x\x07", "\\x1b]0;x\\x07"),
+        ("a\u202eb", "a\\u202eb"),
+        ("a\u200bb\u2066", "a\\u200bb\\u2066"),
+        ("\u3164", "\\u3164"),
+    ],
+)
+def test_names_are_shown_as_text(text: str, shown: str) -> None:
+    assert printable(text) == shown
