@@ -18,8 +18,8 @@ from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
 from llm_sra.runs import Run, RunError
+from llm_sra.runs.trust import may_run_code, task_of_run
 from llm_sra.trainer.arms import adversary_of, assign_roles
-from llm_sra.trust import may_run_code, task_of_run
 from llm_sra.untrusted import one_line
 from tasks.effort import Effort
 

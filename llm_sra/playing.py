@@ -25,7 +25,7 @@ from llm_sra.policies.base import (
     speaker,
 )
 from llm_sra.policies.failures import FailedError, asking
-from llm_sra.protocol import Rules, at
+from llm_sra.protocol.rules import Rules, at
 from llm_sra.task import (
     Episode,
     Message,

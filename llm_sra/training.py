@@ -19,11 +19,12 @@ from llm_sra.models.loading import load_model
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.policies import EnginePolicy, decoded
+from llm_sra.protocol.check import require_task
 from llm_sra.registry import load_task
-from llm_sra.run_writer import RunWriter
 from llm_sra.runs import Run, RunError
+from llm_sra.runs.trust import keep_task
+from llm_sra.runs.writer import RunWriter
 from llm_sra.task import Sampling, Task
-from llm_sra.task_check import require_task
 from llm_sra.trainer import Arm, ModelArguments, SRPOConfig, SRPOTrainer, build_arm
 from llm_sra.trainer.arms import Partners, Roles, assign_roles
 from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
@@ -35,7 +36,6 @@ from llm_sra.trainer.progress import Progress, TensorBoard
 from llm_sra.trainer.resuming import check_options
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.trainer import ENGINE
-from llm_sra.trust import keep_task
 
 
 def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:

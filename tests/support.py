@@ -188,8 +188,8 @@ def make_run(path: Path, *, base: Path | None = None, task: str = "worksheet", s
         config: Values that differ from what the run would have written.
     """
     from llm_sra.registry import load_task
+    from llm_sra.runs.trust import keep_task
     from llm_sra.trainer.parse import parse
-    from llm_sra.trust import keep_task
 
     base = base or qwen2_folder()
     made = load_task(task, config.get("task_args"))

@@ -18,35 +18,31 @@ MAY_IMPORT = {
     "llm_sra.files": (),
     "llm_sra.untrusted": (),
     "llm_sra.registry": ("task", "errors"),
-    "llm_sra.locks": ("files",),
-    "llm_sra.runs": ("files", "untrusted"),
-    "llm_sra.run_writer": ("files", "locks", "runs"),
-    "llm_sra.trust": ("task", "registry", "runs", "untrusted"),
+    "llm_sra.runs": ("task", "files", "untrusted", "registry"),
     "llm_sra.models": ("task", "registry", "untrusted"),
     "llm_sra.engines": ("task", "errors", "models"),
     "llm_sra.policies": ("task", "errors", "files", "untrusted"),
     "llm_sra.partners": (
-        "task", "errors", "registry", "runs", "untrusted", "trust", "models", "engines", "policies",
+        "task", "errors", "registry", "runs", "untrusted", "models", "engines", "policies",
     ),
     "llm_sra.protocol": ("task", "errors"),
-    "llm_sra.task_check": ("task", "errors", "protocol"),
     "llm_sra.playing": ("task", "errors", "protocol", "engines", "policies"),
     "llm_sra.episodes": ("task", "files"),
     "llm_sra.objectives": ("errors",),
     "llm_sra.games": (),
     "llm_sra.trainer": (
         "task", "errors", "files", "registry", "models", "engines", "policies", "playing", "episodes", "objectives",
-        "protocol", "task_check", "untrusted",
+        "protocol", "untrusted",
     ),
     "llm_sra.evaluation": (
-        "task", "errors", "files", "registry", "runs", "untrusted", "trust", "engines", "policies", "partners",
-        "playing", "episodes", "protocol", "task_check",
+        "task", "errors", "files", "registry", "runs", "untrusted", "engines", "policies", "partners",
+        "playing", "episodes", "protocol",
     ),
     "llm_sra.training": (
-        "task", "registry", "runs", "run_writer", "trust", "models", "engines", "policies", "partners", "trainer",
-        "evaluation", "task_check",
+        "task", "registry", "runs", "models", "engines", "policies", "partners", "trainer", "evaluation",
+        "protocol",
     ),
-    "llm_sra.exporting": ("errors", "engines", "models", "runs", "untrusted", "trust", "evaluation"),
+    "llm_sra.exporting": ("errors", "engines", "models", "runs", "untrusted", "evaluation"),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports
 }  # fmt: skip
 MAY_IMPORT = {room: tuple(f"llm_sra.{other}" for other in others) for room, others in MAY_IMPORT.items()}

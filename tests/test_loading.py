@@ -15,8 +15,8 @@ from llm_sra.errors import UnknownNameError, unknown
 from llm_sra.models.loading import ModelError, load_model
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
 from llm_sra.registry import load_partner, load_task, shipped_tasks
-from llm_sra.run_writer import RunWriter
 from llm_sra.runs import Run, RunError
+from llm_sra.runs.writer import RunWriter
 from tasks.worksheet import Worksheet
 
 PARTNERS = """

@@ -13,13 +13,12 @@ import pytest
 from support import ROOT, Toy
 from training_support import train_tiny
 
-from llm_sra.locks import LOCK, FolderLock, LockedError
-from llm_sra.run_writer import OVERWRITTEN, RunWriter
 from llm_sra.runs import RunError
+from llm_sra.runs.locks import LOCK, FolderLock, LockedError
+from llm_sra.runs.writer import OVERWRITTEN, RunWriter
 
-HOLD = (
-    "import sys; from pathlib import Path; from llm_sra.locks import FolderLock\nlock = FolderLock(Path(sys.argv[1]))"
-)
+HOLD = "import sys; from pathlib import Path; from llm_sra.runs.locks import FolderLock\n"
+    "lock = FolderLock(Path(sys.argv[1]))"
 
 
 class Unready(Toy):
@@ -87,7 +86,9 @@ def test_one_process_cannot_hold_a_folder_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "pid", "refused"), [("elsewhere", 1, True), (None, os.getpid(), True), (None, 2**22 + 1, False)]
+    ("host", "pid", "refused"),
+    [("elsewhere", 1, True), (None, os.getpid(), True), (None, 2**22 + 1, False)],
+    ids=["another machine", "a process that runs", "a process that is gone"],
 )
 def test_without_locks_of_the_file_system_the_recorded_process_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str | None, pid: int, refused: bool

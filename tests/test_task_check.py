@@ -14,9 +14,9 @@ from support import Says, Talk, Toy
 from llm_sra.errors import TaskError
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, PolicyError, Scripted
+from llm_sra.protocol.check import check_task, require_task, unpaid
 from llm_sra.registry import load_task, shipped_tasks
 from llm_sra.task import Episode, Message, Outcome, Problem, Reward, Task
-from llm_sra.task_check import check_task, require_task, unpaid
 
 HERE = Path(__file__).name
 OPTIONS: dict[str, dict[str, Any]] = {}

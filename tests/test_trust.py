@@ -11,7 +11,7 @@ from support import make_run
 from llm_sra.models.adapter_files import AdapterError, read_config, without_patterns
 from llm_sra.partners.rosters import RosterError, read_roster
 from llm_sra.runs import Run, RunError
-from llm_sra.trust import may_run_code, task_of_run
+from llm_sra.runs.trust import may_run_code, task_of_run
 from llm_sra.untrusted import printable
 from recipes.cli import main
 

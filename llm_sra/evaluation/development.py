@@ -14,7 +14,7 @@ from llm_sra.partners.loader import PolicyLoader, Team
 from llm_sra.partners.rosters import SELF_PLAY, read_roster
 from llm_sra.playing import EpisodeSpec
 from llm_sra.policies import Match
-from llm_sra.protocol import Rules
+from llm_sra.protocol.rules import Rules
 from llm_sra.task import Problem, Task
 
 ENGINE = "training"  # name of the engine that plays the agents

@@ -18,9 +18,9 @@ from llm_sra.evaluation.settings import Setting, options_of, task_of
 from llm_sra.evaluation.store import Store
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
-from llm_sra.protocol import Rules
+from llm_sra.protocol.check import require_task
+from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run, RunError
-from llm_sra.task_check import require_task
 
 STORE = "store"  # folder of the episodes, below that of the results
 

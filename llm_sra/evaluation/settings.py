@@ -11,8 +11,8 @@ from llm_sra.engines import Engine
 from llm_sra.evaluation.options import CHUNK
 from llm_sra.partners.identity import source_digest
 from llm_sra.runs import Run, RunError
+from llm_sra.runs.trust import same_task, task_of_run
 from llm_sra.task import Problem, Task
-from llm_sra.trust import same_task, task_of_run
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None, tru
     Args:
         runs: They can be compared if their task, their options in this evaluation and their token limit are equal.
         task_args: As in `options_of`.
-        trust_task: See `llm_sra.trust.task_of_run`.
+        trust_task: See `llm_sra.runs.trust.task_of_run`.
 
     Raises:
         RunError: If there is no run, they cannot be compared, two have the same name, or the options change the seats.

@@ -12,7 +12,7 @@ from llm_sra.models.adapters import CARD, read_config
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
 from llm_sra.runs import Run, RunError
-from llm_sra.trust import may_run_code
+from llm_sra.runs.trust import may_run_code
 
 
 def export(

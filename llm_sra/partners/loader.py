@@ -25,8 +25,8 @@ from llm_sra.partners.rosters import ASKED, Entry, RosterError
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted, UnavailableError
 from llm_sra.registry import load_partner
 from llm_sra.runs import Run
+from llm_sra.runs.trust import may_run_code
 from llm_sra.task import Task
-from llm_sra.trust import may_run_code
 
 # What is raised for a partner whose file, model or server is missing or cannot be used.
 UNAVAILABLE = (UnavailableError, NoFileError, ModelError, AdapterError, TemplateError)

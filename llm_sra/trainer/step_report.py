@@ -4,8 +4,8 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
+from llm_sra.protocol.check import unpaid
 from llm_sra.task import Episode, Reward, Task
-from llm_sra.task_check import unpaid
 from llm_sra.trainer import metrics
 from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.rollout import Rollout

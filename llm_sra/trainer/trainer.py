@@ -32,7 +32,7 @@ from llm_sra.objectives.risk import RISKS
 from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.playing import play
-from llm_sra.protocol import Rules
+from llm_sra.protocol.rules import Rules
 from llm_sra.task import Task
 from llm_sra.trainer import metrics
 from llm_sra.trainer.adapter_loss import AdapterLoss, Reported

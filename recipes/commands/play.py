@@ -13,10 +13,10 @@ from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Policy
-from llm_sra.protocol import Rules
+from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run
+from llm_sra.runs.trust import task_of_run
 from llm_sra.task import Message, Task, Turn
-from llm_sra.trust import task_of_run
 from llm_sra.untrusted import printable
 from recipes.terminal import COLOURS, trust_flags
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from llm_sra.errors import TaskError, UserError, defined_at
-from llm_sra.protocol import Rules, at
+from llm_sra.protocol.rules import Rules, at
 from llm_sra.task import Message, Outcome, Problem, Reward, Task
 
 SPLITS = ("train", "dev", "test")

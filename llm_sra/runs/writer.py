@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from llm_sra.files import publish_folder, sync_tree, write_whole, writing
-from llm_sra.locks import LOCK, FolderLock, LockedError
 from llm_sra.runs import RunError
+from llm_sra.runs.locks import LOCK, FolderLock, LockedError
 
 OVERWRITTEN = ".overwritten"  # an earlier run, until the new one has made a step
 CHECKPOINTS = "checkpoints"

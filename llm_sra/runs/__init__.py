@@ -35,7 +35,7 @@ class Run:
         config: The resolved configuration.
         heroes: Adapter of each seat.
         checkpoint: Name of the checkpoint whose adapters to use; None: those at the end of training.
-        task_file: Where the task's file lay and its hash; empty for a shipped task. See `llm_sra.trust`.
+        task_file: Where the task's file lay and its hash; empty for a shipped task. See `llm_sra.runs.trust`.
     """
 
     path: Path
