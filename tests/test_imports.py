@@ -35,8 +35,8 @@ MAY_IMPORT = {
         "protocol", "untrusted",
     ),
     "llm_sra.evaluation": (
-        "task", "errors", "files", "registry", "runs", "untrusted", "engines", "policies", "partners",
-        "playing", "episodes", "protocol",
+        "task", "errors", "files", "runs", "untrusted", "engines", "policies", "partners", "playing",
+        "episodes", "protocol",
     ),
     "llm_sra.training": (
         "task", "registry", "runs", "models", "engines", "policies", "partners", "trainer", "evaluation",

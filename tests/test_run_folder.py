@@ -17,8 +17,10 @@ from llm_sra.runs import RunError
 from llm_sra.runs.locks import LOCK, FolderLock, LockedError
 from llm_sra.runs.writer import OVERWRITTEN, RunWriter
 
-HOLD = "import sys; from pathlib import Path; from llm_sra.runs.locks import FolderLock\n"
+HOLD = (
+    "import sys; from pathlib import Path; from llm_sra.runs.locks import FolderLock\n"
     "lock = FolderLock(Path(sys.argv[1]))"
+)
 
 
 class Unready(Toy):
