@@ -14,7 +14,8 @@ from llm_sra.engines import EngineOptions, make_engine
 from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
-from llm_sra.models.loading import load_model
+from llm_sra.models.loading import load_model, quantization_of, read_config
+from llm_sra.models.targets import check_targets
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.policies import EnginePolicy, decoded
@@ -69,15 +70,25 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     if args.process_index == 0:
         runs.check_free(args.run_dir, args.overwrite_output_dir, resume)
 
+    lora = get_peft_config(model_args)
+    check_targets(
+        read_config(model_args.model_name_or_path, model_args.model_revision, args.trust_remote_code),
+        lora,
+        served=args.engine != "transformers",
+        trust_remote_code=args.trust_remote_code,
+    )
+    quantization = quantization_of(vars(model_args))
     base, tokenizer = load_model(
         model_args.model_name_or_path,
         dtype=model_args.dtype,
         revision=model_args.model_revision,
         trust_remote_code=args.trust_remote_code,
         attn_implementation=model_args.attn_implementation,
+        quantization=quantization,
+        device=args.device if quantization else "cpu",
     )
     critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
-    bank = AdapterBank.create(base, roles.adapters, get_peft_config(model_args), args.seed, critics)
+    bank = AdapterBank.create(base, roles.adapters, lora, args.seed, critics)
     for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)
     engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer.of(tokenizer, vars(args)))
