@@ -61,6 +61,11 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
         )
     assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
+    if args.choices_coef and not task.choices:
+        raise RunError(
+            f"choices_coef is {args.choices_coef:g}, but the replies of task {args.task} are not chosen from words: "
+            "leave it out"
+        )
     partners = read_roster(args.partners) if args.partners else None
     roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None)
     if partners is None:

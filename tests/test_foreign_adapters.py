@@ -1,4 +1,4 @@
-"""Adapters made elsewhere: they say what PEFT's own loading says, and nobody else says anything else because of them."""
+"""Adapters made elsewhere say what PEFT's own loading says, and change nothing of what others say."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_an_adapter_that_replaces_weights_of_its_base_gets_a_base_of_its_own(cas
     plain, expected = foreign(tmp_path / "plain"), foreign(tmp_path / "biased", **OWN_BASE[case])
     shared = AdapterBank(base())
     shared.load(tmp_path / "plain", "plain")
-    with pytest.raises(AdapterError, match="replaces weights of its base .bias '.*load it on a base of its own"):
+    with pytest.raises(AdapterError, match=r"replaces weights of its base .bias '.*load it on a base of its own"):
         shared.load(tmp_path / "biased", "biased")
     assert torch.allclose(says(shared, "plain"), plain, atol=1e-5)
     with PolicyLoader(Toy()) as loader:
@@ -127,7 +127,7 @@ def test_adapters_of_all_kinds_reply_beside_each_other_as_they_do_alone(tmp_path
             names[case] = loader.partner(entry)["left"].adapter  # type: ignore[attr-defined]
         (engine,) = loader.engines.values()
         sampling = Sampling(1.0)
-        requests = [Request(tuple(IDS[0].tolist()), name, 5, sampling, seed=1) for name in names.values()]
+        requests = [Request(tuple(IDS[0].tolist()), name, sampling, 5, (), seed=1) for name in names.values()]
         together = engine.generate(requests)
         alone = [engine.generate([request])[0] for request in requests]
     assert [one.token_ids for one in together] == [one.token_ids for one in alone]

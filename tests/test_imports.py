@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "llm_sra.training": (
         "task", "registry", "runs", "models", "engines", "policies", "partners", "trainer", "evaluation",
     ),
-    "llm_sra.exporting": ("errors", "engines", "models", "runs", "evaluation"),
+    "llm_sra.exporting": ("task", "errors", "registry", "engines", "models", "runs", "evaluation"),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports
 }  # fmt: skip
 MAY_IMPORT = {room: tuple(f"llm_sra.{other}" for other in others) for room, others in MAY_IMPORT.items()}

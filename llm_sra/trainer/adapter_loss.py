@@ -61,12 +61,15 @@ class AdapterLoss:
         scale = accumulation_scale(args.loss_type, len(batch), int(mask.sum()), share, steps)
         with self._forward.keeping_logits(partner is not None) as kept:
             loss, reported = self._trl_loss(model, inputs, scale)
-        entropies = self._forward.entropies
+        entropies, missing = self._forward.entropies, self._forward.missing
         assert entropies is not None
         self._report(adapter, batch, reported, entropies, mask)
         coef = args.adversary_entropy_coef if adversary else args.entropy_coef
         mean = args.entropy_reduction == "mean"
         loss = loss - coef * reduce_tokens(entropies, mask, share, args.loss_type, self._reply_limit, mean)
+        if args.choices_coef and missing is not None:
+            words = reduce_tokens(missing, mask, share, args.loss_type, self._reply_limit)
+            loss = loss + args.choices_coef * words
         if partner is not None:
             kl = exact_tether(partner, kept[0])
             loss = loss + tether.cost(reduce_tokens(kl, mask, share, args.loss_type, self._reply_limit))

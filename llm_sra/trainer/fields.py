@@ -1,4 +1,4 @@
-"""What becomes of each field of TRL's `GRPOConfig` and `ModelConfig`, which transformers' `TrainingArguments` is part of.
+"""What becomes of each field of TRL's `GRPOConfig` and `ModelConfig`, and so of transformers' `TrainingArguments`.
 
 A field either has an effect here, or must keep its default, or changes nothing of what is trained, which the
 documentation says. Each field is in exactly one of the three; `tests/test_fields.py` fails for a field that a new
@@ -135,7 +135,8 @@ WITHOUT_EFFECT = (
 EFFECTIVE = (
     # The model and its adapters
     "model_name_or_path", "model_revision", "dtype", "attn_implementation", "trust_remote_code", "lora_r",
-    "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters", "use_rslora", "use_dora", "load_in_8bit", "load_in_4bit",
+    "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters",
+    "use_rslora", "use_dora", "load_in_8bit", "load_in_4bit",
     "bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage", "chat_template_kwargs",
     "disable_dropout", "use_liger_kernel", "liger_kernel_config",
     # Steps and the optimizer
@@ -168,7 +169,7 @@ EFFECTIVE = (
 
 def default_of(cls: type, name: str) -> object:
     """The default of a dataclass's field."""
-    field = next(field for field in fields(cls) if field.name == name)  # type: ignore[arg-type]
+    field = next(field for field in fields(cls) if field.name == name)
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
@@ -185,7 +186,7 @@ def refusal(config: Any, name: str) -> str:
 
 def refused_of(cls: type) -> list[str]:
     """The fields of a dataclass that must keep their defaults."""
-    return [field.name for field in fields(cls) if field.name in REFUSED]  # type: ignore[arg-type]
+    return [field.name for field in fields(cls) if field.name in REFUSED]
 
 
 def needs_package(field: str, module: str, package: str) -> None:

@@ -81,6 +81,7 @@ SINGLE = (
     _at_least("tau", 0),
     _at_least("entropy_coef", 0),
     _at_least("adversary_entropy_coef", 0),
+    _at_least("choices_coef", 0),
     _at_least("adversary_updates", 1),
     _at_least("problems_per_step", 1),
     _at_least("num_iterations", 1),
