@@ -91,5 +91,5 @@ def test_choices_coef_makes_the_words_likelier(tmp_path: Path) -> None:
 
 
 def test_choices_coef_is_refused_where_there_are_no_choices(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="choices_coef is 0.5, but the replies of task worksheet are not chosen from wo"):
+    with pytest.raises(RunError, match=r"choices_coef is 0\.5, but the replies of task worksheet are not chosen from"):
         train_tiny(tmp_path / "run", task="worksheet", choices_coef=0.5)

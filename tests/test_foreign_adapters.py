@@ -125,9 +125,14 @@ def test_adapters_of_all_kinds_reply_beside_each_other_as_they_do_alone(tmp_path
             foreign(tmp_path / case, **shape)
             entry = Entry(case, "adapter", str(tmp_path / case), {"base": str(qwen2_folder())})
             names[case] = loader.partner(entry)["left"].adapter  # type: ignore[attr-defined]
-        (engine,) = loader.engines.values()
+        banks = loader._banks
+        engines = {name: engine for engine, bank in banks.items() for name in names.values() if name in bank.names}
         sampling = Sampling(1.0)
-        requests = [Request(tuple(IDS[0].tolist()), name, sampling, 5, (), seed=1) for name in names.values()]
-        together = engine.generate(requests)
-        alone = [engine.generate([request])[0] for request in requests]
+        requests = {name: Request(tuple(IDS[0].tolist()), name, sampling, 5, (), seed=1) for name in names.values()}
+        shared = [name for name in requests if engines[name] == engines[names["plain"]]]
+        assert len(shared) == len(SHARED) - 1  # but for the head trained whole, and the tokens
+        together = loader.engines[engines[names["plain"]]].generate([requests[name] for name in shared])
+        alone = [loader.engines[engines[name]].generate([requests[name]])[0] for name in shared]
+        others = [loader.engines[engines[n]].generate([requests[n]])[0] for n in requests if n not in shared]
     assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+    assert len(others) == 2 and all(one.token_ids for one in others)

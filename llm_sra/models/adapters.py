@@ -267,7 +267,7 @@ class AdapterBank:
         else:
             try:
                 self.add(name, config)
-            except NoMatchingPeftModuleError as error:
+            except (NoMatchingPeftModuleError, ValueError) as error:
                 raise AdapterError(
                     f"the adapter at {folder} does not fit the base model {self.base.name_or_path!r}: {error}"
                 ) from error

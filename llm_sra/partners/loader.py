@@ -167,8 +167,10 @@ class PolicyLoader:
 
     def _base_of(self, folder: Path, options: Mapping[str, Any]) -> str:
         """Engine for a saved adapter: one whose base has the weights it was trained on, else one of its own base."""
-        base = str(options.get("base") or read_config(folder).base_model_name_or_path)
-        if needs_own_base(folder):
+        config = read_config(folder)
+        base = str(options.get("base") or config.base_model_name_or_path)
+        # PEFT cannot wrap one module for whole copies and for single tokens: these adapters do not share a base either.
+        if needs_own_base(folder) or config.modules_to_save or config.trainable_token_indices:
             name = self._engine(base, options, own=str(folder.resolve()))
             self._own.add(name)
             return name

@@ -85,8 +85,8 @@ class ObjectiveArguments:
     choices_coef: float = field(
         default=0.0,
         metadata={
-            "help": "Of a task with choices: adds choices_coef * -log P(choices) to the loss, so that agents say one of "
-            "the words also where nothing restricts them."
+            "help": "Of a task with choices: adds choices_coef * -log P(choices) to the loss, so that agents say one "
+            "of the words also where nothing restricts them."
         },
     )
     adversary_learning_rate: float | None = field(
