@@ -251,8 +251,8 @@ class AdapterBank:
             )
         if needs_own_base(folder) and set(self.names) - {name}:
             raise AdapterError(
-                f"the adapter at {folder} replaces weights of its base (bias {config.bias!r}, or embeddings), which the "
-                f"adapters {', '.join(self.names)} share: load it on a base of its own"
+                f"the adapter at {folder} replaces weights of its base (bias {config.bias!r}, or embeddings), which "
+                f"the adapters {', '.join(self.names)} share: load it on a base of its own"
             )
         state = load_file(folder / WEIGHTS)
         fresh = name not in self.names
