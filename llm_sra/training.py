@@ -15,7 +15,8 @@ from llm_sra.engines import EngineOptions, make_engine
 from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.chat_templates import Renderer
-from llm_sra.models.loading import load_model
+from llm_sra.models.loading import load_model, quantization_of, read_config
+from llm_sra.models.targets import check_targets
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.policies import EnginePolicy, decoded
@@ -101,6 +102,11 @@ def _train(
     assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
     require_task(task, args.seed, quiet=args.process_index > 0)
+    if args.choices_coef and not task.choices:
+        raise RunError(
+            f"choices_coef is {args.choices_coef:g}, but the replies of task {args.task} are not chosen from words: "
+            "leave it out"
+        )
     partners = read_roster(args.partners) if args.partners else None
     roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None)
     if partners is None:
@@ -160,15 +166,21 @@ def _checkpoint(model_args: ModelArguments, args: SRPOConfig, main: bool) -> str
 
 def _load_bank(model_args: ModelArguments, args: SRPOConfig, roles: Roles) -> tuple[AdapterBank, Any]:
     """The base model with an adapter for each agent, adversaries as copies of their partners; and its tokenizer."""
+    lora, trust = get_peft_config(model_args), args.trust_remote_code
+    shape = read_config(model_args.model_name_or_path, model_args.model_revision, trust)
+    check_targets(shape, lora, served=args.engine != "transformers", trust_remote_code=trust)
+    quantization = quantization_of(vars(model_args))
     base, tokenizer = load_model(
         model_args.model_name_or_path,
         dtype=model_args.dtype,
         revision=model_args.model_revision,
-        trust_remote_code=args.trust_remote_code,
+        trust_remote_code=trust,
         attn_implementation=model_args.attn_implementation,
+        quantization=quantization,
+        device=args.device if quantization else "cpu",
     )
     critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
-    bank = AdapterBank.create(base, roles.adapters, get_peft_config(model_args), args.seed, critics)
+    bank = AdapterBank.create(base, roles.adapters, lora, args.seed, critics)
     for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)
     return bank, tokenizer

@@ -21,17 +21,16 @@ LONGEST = 4000  # characters of an error, which may hold what a stranger wrote
 PLAIN_BLOCKS = "_.-=+*#@"  # where the terminal cannot show the others
 
 
-def trust_flags(parser: argparse.ArgumentParser, task: bool = True) -> None:
+def trust_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that allow a run to execute something: the only place where that is given."""
     parser.add_argument(
         "--trust_remote_code", action="store_true",
         help="run Python that comes with a run's model; what the run says about it does not count",
     )  # fmt: skip
-    if task:
-        parser.add_argument(
-            "--trust_task", action="store_true",
-            help="run the file of a run's task, though somebody else trained the run; your own runs need no flag",
-        )  # fmt: skip
+    parser.add_argument(
+        "--trust_task", action="store_true",
+        help="run the file of a run's task, though somebody else trained the run; your own runs need no flag",
+    )  # fmt: skip
 
 
 def sparkline(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:

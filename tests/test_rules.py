@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llm_sra.trainer.config import SRPOConfig
+from llm_sra.trainer.fields import refused_of
 from llm_sra.trainer.rules import Rule, all_rules, check_rules, first_broken
 
 NAN = float("nan")
@@ -18,6 +19,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"tau": "10"}, "tau must be 0 or more, got '10'"),
     ({"entropy_coef": -1}, "entropy_coef must be 0 or more, got -1"),
     ({"adversary_entropy_coef": -1}, "adversary_entropy_coef must be 0 or more, got -1"),
+    ({"choices_coef": -1}, "choices_coef must be 0 or more, got -1"),
     ({"adversary_updates": 0}, "adversary_updates must be 1 or more, got 0"),
     ({"problems_per_step": 0}, "problems_per_step must be 1 or more, got 0"),
     ({"num_iterations": 0}, "num_iterations must be 1 or more, got 0"),
@@ -63,6 +65,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"load_best_model_at_end": True}, "load_best_model_at_end needs dev_roster"),
     ({"loss_type": "cispo"}, "epsilon_high must be 1 or more with loss_type cispo (5 is usual), got None"),
     ({"loss_type": "cispo", "epsilon_high": 0.99}, "loss_type cispo (5 is usual), got 0.99"),
+    *(({name: "else"}, f"{name} must stay ") for name in refused_of(SRPOConfig)),
     ({"algorithm": "ppo", "scale_rewards": "group"}, "scale_rewards is an option of grpo/episode (algorithm/advantage"),
     ({"advantage_level": "turn", "scale_rewards": "batch"}, "not of grpo/turn: leave it out"),
     ({"algorithm": "ppo", "advantage_baseline": "leave_one_out"}, "is an option of grpo/episode, grpo/turn"),

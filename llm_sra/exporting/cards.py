@@ -17,6 +17,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from llm_sra.engines.vllm import RANKS
 from llm_sra.evaluation.records import Record, Summary
 from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
+from llm_sra.exporting.choices import Choices
 from llm_sra.runs import Run, RunError, read_environment
 from llm_sra.untrusted import one_line
 
@@ -48,6 +49,7 @@ class Exported:
         where: How others name the export: a repository of the hub, or a folder.
         evaluation: What an evaluation says about the run; None if it has none.
         asked: How its prompts differ from what the base's own chat template writes.
+        choices: Its words, where its replies are chosen from some.
     """
 
     run: Run
@@ -57,6 +59,7 @@ class Exported:
     where: str
     evaluation: Summary | None
     asked: tuple[str, ...] = ()
+    choices: Choices | None = None
 
     @property
     def base(self) -> str:
@@ -153,6 +156,7 @@ def model_card(exported: Exported) -> ModelCard:
         f"## Results\n\n{_results(exported)}",
         f"## Use\n\n{_use(exported)}",
         _asked(exported),
+        exported.choices.section() if exported.choices else "",
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),
         "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "

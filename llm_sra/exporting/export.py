@@ -1,6 +1,7 @@
 """Exports a trained policy: a PEFT adapter that plain `PeftModel.from_pretrained` loads, or a merged model."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from peft import PeftModel
@@ -8,11 +9,12 @@ from peft import PeftModel
 from llm_sra.errors import unknown
 from llm_sra.exporting import hub
 from llm_sra.exporting.cards import Exported, find_evaluation, model_card
+from llm_sra.exporting.choices import measure
 from llm_sra.models.adapters import CARD, read_config
 from llm_sra.models.chat_templates import Renderer
-from llm_sra.models.loading import load_model
+from llm_sra.models.loading import load_model, quantization_of
 from llm_sra.runs import Run, RunError
-from llm_sra.runs.trust import may_run_code
+from llm_sra.runs.trust import may_run_code, task_of_run
 
 
 def export(
@@ -25,6 +27,7 @@ def export(
     push_to_hub: str | None = None,
     private: bool = False,
     trust_remote_code: bool = False,
+    trust_task: bool = False,
 ) -> Path:
     """Write one policy of a run, with tokenizer, chat template and a model card; and upload it, if that is asked for.
 
@@ -38,6 +41,7 @@ def export(
         push_to_hub: Repository `namespace/name` that the folder is uploaded to; None: nothing is sent.
         private: Make that repository private.
         trust_remote_code: Whether Python that comes with the run's model may run.
+        trust_task: Whether the file of the run's task may run, though somebody else trained the run.
 
     Returns:
         The folder.
@@ -62,6 +66,11 @@ def export(
             "after `--resume_from_checkpoint true`"
         )
     known = [folder.name for folder in run.adapters.iterdir() if folder.is_dir()]
+    if merge and (run.config.get("load_in_4bit") or run.config.get("load_in_8bit")):
+        raise RunError(
+            f"{policy} was trained on a quantised base: merged into one that is not, it would say something else. "
+            "Export the adapter, without merge"
+        )
     if policy not in known:
         raise unknown("policy", policy, known)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -72,12 +81,22 @@ def export(
         dtype=run.config.get("dtype"),
         revision=run.config.get("model_revision"),
         trust_remote_code=may_run_code(run, trust_remote_code),
+        quantization=quantization_of(run.config),
     )
-    template = Renderer.of(tokenizer, run.config).template
+    renderer = Renderer.of(tokenizer, run.config)
+    template = renderer.template
     tokenizer.chat_template = template.alone()  # any chat API asks what the training asked
     where = push_to_hub or "path/to/this/folder"
-    card = model_card(Exported(run, policy, rank, merge, where, shown, template.notes))
     model = PeftModel.from_pretrained(base, str(run.adapters / policy))
+    exported = Exported(run, policy, rank, merge, where, shown, template.notes)
+    task = task_of_run(run, run.config.get("task_args"), trust_task)
+    choices = measure(task, exported.seats, model, renderer)
+    if choices is not None:
+        print(
+            f"{policy}: P(choices) is {choices.mass:.3f} without restricting tokens to {', '.join(choices.words)}; "
+            "the card says how to restrict them"
+        )
+    card = model_card(replace(exported, choices=choices))
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     saved = model.merge_and_unload() if merge else model

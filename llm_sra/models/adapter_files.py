@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from llm_sra.models.damage import not_finite, why_unreadable
 from llm_sra.untrusted import UntrustedError, matching, read_json, shown
 
+KEEPS_BASE = (True, False, "gaussian", "eva", "orthogonal")  # kinds of `init_lora_weights`
+_OWN = re.compile(r"lora_|token_adapter|trainable_tokens")  # in the names of what is an adapter's own
 WEIGHTS = "adapter_model.safetensors"
 CARD = "llm_sra.json"  # facts that PEFT's own config has no field for
 _REFUSED = ("layer_replication", "megatron_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
@@ -51,6 +53,13 @@ def read_config(folder: Path) -> LoraConfig:
         config = PeftConfig.from_pretrained(str(folder))
         if not isinstance(config, LoraConfig):
             raise AdapterError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters are supported")
+        start = written.get("init_lora_weights", True)
+        if start not in KEEPS_BASE:
+            raise AdapterError(
+                f"the adapter at {folder} has init_lora_weights {shown(start)}, which changes the base model that all "
+                "adapters share: save it as plain LoRA with `save_pretrained(folder, "
+                "path_initial_model_for_weight_conversion=...)`"
+            )
         _check(config, folder / WEIGHTS)
     except AdapterError:
         raise
@@ -93,10 +102,6 @@ def _check(config: LoraConfig, weights: Path) -> None:
     for key in _REFUSED:
         if getattr(config, key, None):
             raise UntrustedError(f"{key} is not supported: it changes the base model, or has PEFT import a module")
-    if isinstance(config.init_lora_weights, str) and config.init_lora_weights not in ("gaussian", "orthogonal"):
-        raise UntrustedError(
-            f"init_lora_weights {shown(config.init_lora_weights)} is not supported: it changes the base"
-        )
     ranks = {"r": config.r, **(config.rank_pattern or {})}
     with safe_open(weights, "pt") as file:
         shapes = [file.get_slice(key).get_shape() for key in list(file.keys())]
@@ -115,6 +120,23 @@ def _check_names(key: str, names: str | Iterable[object]) -> None:
     for name in [names] if isinstance(names, str) else names:
         if not isinstance(name, str) or not _MODULE.fullmatch(name):
             raise UntrustedError(f"{key} may hold names of modules alone, got {shown(name)}")
+
+
+def needs_own_base(folder: Path) -> bool:
+    """Whether a saved adapter replaces weights of its base, such as biases or embeddings.
+
+    On a base that it shares, it would change what others say.
+
+    Raises:
+        AdapterError: As `read_config`.
+    """
+    config = read_config(folder)
+    if config.bias != "none":
+        return True
+    whole = tuple(config.modules_to_save or ())  # PEFT keeps a copy of these for each adapter
+    with safe_open(folder / WEIGHTS, framework="pt") as weights:
+        keys = [key for key in weights.keys() if not _OWN.search(key)]  # noqa: SIM118
+    return any(not any(f".{name}." in key for name in whole) for key in keys)
 
 
 def fingerprint(base: PreTrainedModel) -> str:

@@ -26,13 +26,23 @@ from llm_sra.models.adapter_files import (
     WEIGHTS,
     AdapterError,
     fingerprint,
+    needs_own_base,
     read_card,
     read_config,
     read_weights,
     without_patterns,
 )
 
-__all__ = ["CARD", "WEIGHTS", "AdapterBank", "AdapterError", "fingerprint", "read_card", "read_config"]
+__all__ = [
+    "CARD",
+    "WEIGHTS",
+    "AdapterBank",
+    "AdapterError",
+    "fingerprint",
+    "needs_own_base",
+    "read_card",
+    "read_config",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _SHAPE = ("r", "lora_alpha", "use_rslora", "use_dora")  # needed to make sense of the weights
@@ -50,6 +60,7 @@ class AdapterBank:
         self._parameters: dict[str, list[torch.nn.Parameter]] = {}
         self._internal: set[str] = set()
         self._revisions: Counter[str] = Counter()
+        self.fingerprint = fingerprint(model)  # now: some adapters bring modules of their own
 
     @classmethod
     def create(
@@ -216,7 +227,7 @@ class AdapterBank:
         """
         names = list(names or self.names)
         self.model.save_pretrained(str(folder), selected_adapters=names, save_embedding_layers=False)
-        facts = {"base_fingerprint": fingerprint(self.base), **(card or {})}
+        facts = {"base_fingerprint": self.fingerprint, **(card or {})}
         for name in names:
             (folder / name / CARD).write_text(json.dumps({**facts, "policy": name}, indent=1), encoding="utf-8")
 
@@ -233,11 +244,16 @@ class AdapterBank:
         """
         config = read_config(folder)
         card = read_card(folder)
-        mine = fingerprint(self.base)
+        mine = self.fingerprint
         if card.get("base_fingerprint", mine) != mine:
             raise AdapterError(
                 f"the adapter at {folder} was trained on {config.base_model_name_or_path!r}, whose weights then differ "
                 f"from those of {self.base.name_or_path!r} now: load the adapter on the base that it was trained on"
+            )
+        if needs_own_base(folder) and set(self.names) - {name}:
+            raise AdapterError(
+                f"the adapter at {folder} replaces weights of its base (bias {config.bias!r}, or embeddings), which "
+                f"the adapters {', '.join(self.names)} share: load it on a base of its own"
             )
         state = read_weights(folder, config)
         fresh = name not in self.names
@@ -260,6 +276,10 @@ class AdapterBank:
                     f"the adapter at {folder} does not fit the base model {self.base.name_or_path!r}: {error}"
                 ) from error
         try:
+            if needs_own_base(folder):
+                set_peft_model_state_dict(self.model, dict(state), adapter_name=name)
+                own = self.state(name)
+                state = {key: state.get(key, own[key]) for key in own}
             self.set_state(name, state)
         except AdapterError:
             if fresh:

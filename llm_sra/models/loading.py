@@ -1,12 +1,16 @@
 """Loading base models and tokenizers: the one place that opens weights."""
 
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -14,6 +18,8 @@ from transformers import (
 
 from llm_sra.models.damage import why_unreadable
 from llm_sra.registry import find_model, model_hint
+
+QUANTIZED = ("load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage")
 
 
 class ModelError(ValueError):
@@ -27,6 +33,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
+    quantization: BitsAndBytesConfig | None = None,
     device: str | torch.device = "cpu",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer, from safetensors only.
@@ -37,6 +44,7 @@ def load_model(
         revision: Of the hub's repository.
         trust_remote_code: Whether to run code that comes with the model.
         attn_implementation: `eager`, `sdpa`, `flash_attention_2`.
+        quantization: How the weights are quantised; see `quantization_of`.
         device: Where the weights go.
 
     Raises:
@@ -46,17 +54,42 @@ def load_model(
     if name.startswith(("/", "./", "../")) and not Path(name).is_dir():
         raise ModelError(f"no model folder {name} (looked for {Path(name).absolute()})")
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    how = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", **options)
         model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype or "auto", use_safetensors=True, attn_implementation=attn_implementation, **options
+            name, dtype=dtype or "auto", use_safetensors=True, attn_implementation=attn_implementation, **options, **how
         )
     except Exception as error:  # each library has its own for a damaged file
         reason = why_unreadable(Path(name), error)
         raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return model.to(device), tokenizer
+    return (model if quantization else model.to(device)), tokenizer
+
+
+def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:
+    """How a run's configuration asks its base model to be quantised; None: not at all.
+
+    Raises:
+        ModelError: If that needs bitsandbytes, and it is not installed.
+    """
+    four, eight = bool(config.get("load_in_4bit")), bool(config.get("load_in_8bit"))
+    if not (four or eight):
+        return None
+    if find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"load_in_{4 if four else 8}bit needs bitsandbytes, which is not installed: pip install bitsandbytes"
+        )
+    if eight:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_compute_dtype=config.get("dtype"),
+        bnb_4bit_quant_type=config.get("bnb_4bit_quant_type") or "nf4",
+        bnb_4bit_use_double_quant=bool(config.get("use_bnb_nested_quant")),
+        bnb_4bit_quant_storage=config.get("bnb_4bit_quant_storage"),
+    )
 
 
 def read_config(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:

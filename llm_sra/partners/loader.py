@@ -15,10 +15,10 @@ import torch
 
 from llm_sra.engines import Engine, EngineOptions, make_engine
 from llm_sra.errors import NoFileError
-from llm_sra.models.adapters import AdapterBank, AdapterError, fingerprint, read_card, read_config
+from llm_sra.models.adapters import AdapterBank, AdapterError, needs_own_base, read_card, read_config
 from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.damage import not_finite
-from llm_sra.models.loading import ModelError, load_model
+from llm_sra.models.loading import QUANTIZED, ModelError, load_model, quantization_of
 from llm_sra.models.templates import DAY, TemplateError
 from llm_sra.partners.identity import Facts, describe, digest
 from llm_sra.partners.rosters import ASKED, Entry, RosterError
@@ -75,6 +75,7 @@ class PolicyLoader:
         self._banks: dict[str, AdapterBank] = {}
         self._facts: dict[str, Facts] = {}
         self._callers: set[str] = set()
+        self._own: set[str] = set()  # engines whose base has one adapter that changes it
         self._clients: list[ChatClient] = []
 
     def __enter__(self) -> "PolicyLoader":
@@ -181,11 +182,22 @@ class PolicyLoader:
 
     def _base_of(self, folder: Path, options: Mapping[str, Any]) -> str:
         """Engine for a saved adapter: one whose base has the weights it was trained on, else one of its own base."""
+        config = read_config(folder)
+        base = str(options.get("base") or config.base_model_name_or_path)
+        # PEFT cannot wrap one module for whole copies and for single tokens: these adapters do not share a base either.
+        if needs_own_base(folder) or config.modules_to_save or config.trainable_token_indices:
+            name = self._engine(base, options, own=str(folder.resolve()))
+            self._own.add(name)
+            return name
         trained_on = read_card(folder).get("base_fingerprint")
         for name, bank in self._banks.items():
-            if fingerprint(bank.base) == trained_on and self.engines[name].renderer.asks_as(options):
+            if (
+                bank.fingerprint == trained_on
+                and name not in self._own
+                and self.engines[name].renderer.asks_as(options)
+            ):
                 return name
-        return self._engine(str(options.get("base") or read_config(folder).base_model_name_or_path), options)
+        return self._engine(base, options)
 
     def _load(self, engine: str, folder: Path) -> str:
         """Name under which the engine's base has a saved adapter."""
@@ -195,12 +207,15 @@ class PolicyLoader:
             self._banks[engine].load(folder, name)
         return name
 
-    def _engine(self, base: str, config: Mapping[str, Any], options: EngineOptions = EngineOptions()) -> str:
-        """Name of the engine for a base model, loaded once for each way of loading it."""
-        how = {key: config[key] for key in ("dtype", "model_revision", *ASKED) if config.get(key)}
+    def _engine(
+        self, base: str, config: Mapping[str, Any], options: EngineOptions = EngineOptions(), own: str = ""
+    ) -> str:
+        """Name of the engine for a base model, loaded once for each way of loading it, and for each `own` adapter."""
+        quantized = QUANTIZED if quantization_of(config) else ()
+        how = {key: config[key] for key in ("dtype", "model_revision", *quantized, *ASKED) if config.get(key)}
         if how.get("template_date") == DAY:
             del how["template_date"]
-        name = f"{base} {json.dumps(how, sort_keys=True)}"
+        name = f"{base} {json.dumps(how, sort_keys=True)}{own and f' for {own}'}"
         if name not in self.engines:
             generates_here = options.kind == "transformers"
             model, tokenizer = load_model(
@@ -208,6 +223,7 @@ class PolicyLoader:
                 dtype=config.get("dtype"),
                 revision=config.get("model_revision"),
                 trust_remote_code=bool(config.get("trust_remote_code")),
+                quantization=quantization_of(config),
                 device="cuda" if generates_here and torch.cuda.is_available() else "cpu",
             )
             if (key := not_finite(model.named_parameters())) is not None:
@@ -218,7 +234,7 @@ class PolicyLoader:
                 options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
             self.engines[name], self._banks[name] = make_engine(options, bank, renderer), bank
             self._facts[name] = {
-                "base": fingerprint(bank.base),
+                "base": bank.fingerprint,
                 "dtype": str(bank.base.dtype),
                 "template": renderer.identity,
                 "engine": options.kind,

@@ -62,7 +62,7 @@ class AdapterLoss:
         scale = accumulation_scale(args.loss_type, len(batch), int(mask.sum()), share, steps)
         with self._forward.keeping_logits(partner is not None) as kept:
             loss, reported = self._trl_loss(model, inputs, scale)
-        entropies = self._forward.entropies
+        entropies, missing = self._forward.entropies, self._forward.missing
         assert entropies is not None
         self._report(adapter, batch, reported, entropies, mask)
         coef = args.adversary_entropy_coef if adversary else args.entropy_coef
@@ -71,6 +71,10 @@ class AdapterLoss:
         self.add("the policy term of its loss", loss)
         self.add("the entropy bonus of its loss", bonus)
         loss = loss - bonus
+        if args.choices_coef and missing is not None:
+            words = args.choices_coef * reduce_tokens(missing, mask, share, args.loss_type, self._reply_limit)
+            self.add("the choices' term of its loss", words)
+            loss = loss + words
         if partner is not None:
             kl = exact_tether(partner, kept[0])
             cost = tether.cost(reduce_tokens(kl, mask, share, args.loss_type, self._reply_limit))

@@ -8,10 +8,12 @@ from typing import Any, Literal
 from trl import GRPOConfig, ModelConfig
 
 from llm_sra.engines import EngineKind
+from llm_sra.models.targets import check_head
 from llm_sra.models.templates import DAY, read_day
 from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
 from llm_sra.trainer.choices import check_choices
+from llm_sra.trainer.fields import changed, needs_package, refusal, refused_of
 from llm_sra.trainer.objective import ObjectiveArguments
 from llm_sra.trainer.rules import check_rules
 
@@ -38,9 +40,16 @@ class ModelArguments(ModelConfig):  # type: ignore[misc]
             raise ValueError("use_peft must stay true: every policy is a LoRA adapter on one frozen base model")
         if self.lora_r < 1 or self.lora_alpha <= 0:
             raise ValueError(f"lora_r and lora_alpha must be above 0, got {self.lora_r} and {self.lora_alpha}")
+        for name in refused_of(type(self)):
+            if changed(self, name):
+                raise ValueError(refusal(self, name))
+        for name in ("load_in_4bit", "load_in_8bit"):
+            if getattr(self, name):
+                needs_package(name, "bitsandbytes", "bitsandbytes")
         post_init = getattr(super(), "__post_init__", None)
         if post_init:
-            post_init()
+            post_init()  # makes a pattern of a list of one
+        check_head(self.lora_target_modules)
 
 
 @dataclass
@@ -129,6 +138,8 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
         read_day(self.template_date)
         check_choices(self)
         check_rules(self)
+        if self.use_liger_kernel:
+            needs_package("use_liger_kernel", "liger_kernel", "liger-kernel")
         # TRL asks for batches of whole groups; how many episodes are played is decided here, in training and on the
         # development roster.
         self.steps_per_generation, self.num_generations_eval = self.num_generations, 1
@@ -142,3 +153,16 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
         """The run folder."""
         assert self.output_dir is not None
         return Path(self.output_dir)
+
+
+def check_together(model: ModelArguments, config: SRPOConfig) -> None:
+    """See that the adapters' shape and the engine go together.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if config.engine == "transformers":
+        return
+    for name in ("use_dora", "load_in_4bit", "load_in_8bit", "lora_target_parameters"):
+        if getattr(model, name):
+            raise ValueError(f"{name} needs engine transformers: vLLM cannot serve such adapters, got {config.engine}")

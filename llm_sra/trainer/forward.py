@@ -35,6 +35,7 @@ class Forward:
     ) -> None:
         self.bank, self.temperature, self.choices = bank, temperature, choices
         self.entropies: torch.Tensor | None = None  # (B, T), of the latest pass
+        self.missing: torch.Tensor | None = None  # (B, T), -log P(choices) without restriction, of the latest pass
         self._autocast = autocast
         self._kept: list[torch.Tensor] | None = None
 
@@ -83,7 +84,11 @@ class Forward:
         with self._autocast():
             output = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width + 1)
         logits: torch.Tensor = output.logits[:, :-1] / self.temperature
-        return logits if self.choices is None else logits[..., self.choices]
+        if self.choices is None:
+            return logits
+        chosen = logits[..., self.choices]
+        self.missing = logits.float().logsumexp(-1) - chosen.float().logsumexp(-1)
+        return chosen
 
     @torch.no_grad()
     def partner_logits(self, batch: Sequence[Sample], inputs: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -82,6 +82,13 @@ class ObjectiveArguments:
             "mean: mean entropy per token."
         },
     )
+    choices_coef: float = field(
+        default=0.0,
+        metadata={
+            "help": "Of a task with choices: adds choices_coef * -log P(choices) to the loss, so that agents say one "
+            "of the words also where nothing restricts them."
+        },
+    )
     adversary_learning_rate: float | None = field(
         default=None, metadata={"help": "Learning rate of the adversaries; None: that of the heroes."}
     )

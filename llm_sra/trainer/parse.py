@@ -10,7 +10,7 @@ from trl import TrlParser
 from llm_sra.errors import NoFileError, did_you_mean
 from llm_sra.registry import find_recipe, model_name, task_name, task_options
 from llm_sra.trainer.choices import check_choice
-from llm_sra.trainer.config import ModelArguments, SRPOConfig
+from llm_sra.trainer.config import ModelArguments, SRPOConfig, check_together
 from llm_sra.untrusted import UntrustedError, read_yaml
 
 
@@ -60,6 +60,7 @@ def parse(
         model, config, rest = parser.parse_args_into_dataclasses(
             list(flags), return_remaining_strings=True, look_for_args_file=False
         )
+        check_together(model, config)
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
     for flag in rest:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trl import GRPOConfig
+
 from llm_sra.objectives.risk import RISKS, RiskMeasure, RiskOption
 from llm_sra.trainer.arms import has_adversaries
 from llm_sra.trainer.estimators import ESTIMATORS, EstimatorOptions
+from llm_sra.trainer.fields import REFUSED, changed, default_of, refused_of
 
 Config = Any  # an SRPOConfig, whose module imports this one
 
@@ -22,7 +25,8 @@ class Rule:
     Attributes:
         fields: Names of the fields that it is about.
         broken: Whether a configuration breaks it.
-        message: What is wrong and what to do; `{c.tau}` stands for the value of `tau`.
+        message: What is wrong and what to do; `{c.tau}` stands for the value of `tau`, `{default}` for the
+            default of the first field.
     """
 
     fields: tuple[str, ...]
@@ -31,7 +35,7 @@ class Rule:
 
     def explain(self, config: Config) -> str:
         """The message for a configuration that breaks the rule."""
-        return self.message.format(c=config)
+        return self.message.format(c=config, default=default_of(type(config), self.fields[0]))
 
 
 def check_rules(config: Config) -> None:
@@ -77,6 +81,7 @@ SINGLE = (
     _at_least("tau", 0),
     _at_least("entropy_coef", 0),
     _at_least("adversary_entropy_coef", 0),
+    _at_least("choices_coef", 0),
     _at_least("adversary_updates", 1),
     _at_least("problems_per_step", 1),
     _at_least("num_iterations", 1),
@@ -179,37 +184,15 @@ COMBINED = (
 )
 
 
-def _must_stay(field: str, value: object, why: str, *also: object) -> Rule:
+def _must_stay(field: str) -> Rule:
     return Rule(
         (field,),
-        lambda config: getattr(config, field) not in (value, *also),
-        f"{field} must stay {value!r} ({why}), got {{c.{field}!r}}",
+        lambda config: changed(config, field),
+        f"{field} must stay {{default!r}} ({REFUSED[field]}), got {{c.{field}!r}}",
     )
 
 
-_WHOLE = "the trained log-probabilities are those of the whole distribution"
-
-FIXED = (
-    _must_stay(
-        "gradient_accumulation_steps",
-        1,
-        "per_device_train_batch_size is the micro-batch; gradients always accumulate over the whole rollout",
-    ),
-    _must_stay("steps_per_generation", None, "one step is one rollout; set problems_per_step and num_generations"),
-    _must_stay("generation_batch_size", None, "set problems_per_step and num_generations"),
-    _must_stay("num_generations_eval", None, "evaluations play the dev roster; set dev_problems"),
-    _must_stay("top_p", 1.0, _WHOLE),
-    _must_stay("top_k", 0, _WHOLE, None),
-    _must_stay("min_p", None, _WHOLE),
-    _must_stay("repetition_penalty", 1.0, "the trained log-probabilities are those of the plain distribution"),
-    _must_stay("use_vllm", False, "TRL's own vLLM sync merges one adapter into the base: set engine to vllm or server"),
-    _must_stay("use_adaptive_entropy", False, "set entropy_coef and adversary_entropy_coef"),
-    _must_stay(
-        "top_entropy_quantile", 1.0, "it would leave tokens out of the policy term, but not out of the entropy term"
-    ),
-    _must_stay("fp16", False, "use bf16, or float32"),
-    _must_stay("logging_nan_inf_filter", False, "a NaN is an error, never replaced by a value"),
-)
+FIXED = tuple(_must_stay(field) for field in refused_of(GRPOConfig))
 
 
 def _risk_rules() -> Iterator[Rule]:

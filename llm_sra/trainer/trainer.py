@@ -93,6 +93,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._evaluate_heroes = evaluate_heroes
         self._reply_limit = args.max_completion_length or task.max_reply_tokens
         beta, args.beta = args.beta, 0.0  # TRL would copy an adapter named "default"
+        router_coef, args.router_aux_loss_coef = args.router_aux_loss_coef, 0.0  # routers are frozen
         entropy_coef, args.entropy_coef = args.entropy_coef, 0.0  # TRL's bonus depends on the number of micro-batches
         completion_length, args.max_completion_length = args.max_completion_length, self._reply_limit
         super().__init__(
@@ -105,6 +106,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             callbacks=list(callbacks),
         )
         args.beta, args.entropy_coef, args.max_completion_length = beta, entropy_coef, completion_length
+        args.router_aux_loss_coef = router_coef
         self.beta = beta
         # Only now: in `__init__` TRL would start a vLLM of its own. From here on it says whether losses are corrected.
         self.use_vllm = not engine.shares_weights

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
         "--push_to_hub", metavar="REPO_ID", help="upload to this repository; the token is HF_TOKEN or hf auth login's"
     )
     parser.add_argument("--private", action="store_true", help="make that repository private")
-    trust_flags(parser, task=False)
+    trust_flags(parser)
     args = parser.parse_args(argv)
     from llm_sra import export
 
@@ -33,6 +33,7 @@ def main(argv: Sequence[str]) -> None:
         push_to_hub=args.push_to_hub,
         private=args.private,
         trust_remote_code=args.trust_remote_code,
+        trust_task=args.trust_task,
     )
     print(f"exported: {exported}")
     if args.push_to_hub:
