@@ -22,8 +22,8 @@ from benchmarks.fixed import Fixed, question, score
 from benchmarks.measure import Result, answer, asked, forget_peak, peak
 from llm_sra.engines import EngineOptions, make_engine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 from llm_sra.trainer import SRPOTrainer, build_arm
 from llm_sra.trainer.parse import parse

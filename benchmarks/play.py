@@ -21,8 +21,8 @@ from benchmarks.fixed import Fixed
 from benchmarks.measure import Result, answer, asked, forget_peak, peak
 from llm_sra.engines import Completion, Engine, EngineOptions, Request, make_engine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.playing import play
 from llm_sra.task import Sampling
 from llm_sra.trainer import build_arm

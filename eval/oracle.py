@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from llm_sra.games import Equilibrium, RiskProfile, equilibria, exploitability, symmetric
 from llm_sra.games.objective import adversary
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.runs import Run, RunError
 from llm_sra.runs.trust import may_run_code, task_of_run
 from llm_sra.trainer.arms import adversary_of, assign_roles

@@ -14,8 +14,8 @@ from llm_sra import runs
 from llm_sra.engines import EngineOptions, make_engine
 from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model, quantization_of, read_config
+from llm_sra.models.renderer import Renderer
 from llm_sra.models.targets import check_targets
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import Entry, read_roster

@@ -15,8 +15,8 @@ from support import lora, make_bank
 from llm_sra.engines.base import Request
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.models.adapters import AdapterError
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 
 Fault = Callable[["_Handler"], None]

@@ -23,8 +23,8 @@ from transformers import (
 from llm_sra import runs
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.runs import Run
 from llm_sra.task import Message, Outcome, Problem, Reward, Task, merge_roles
 

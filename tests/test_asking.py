@@ -16,8 +16,8 @@ from llm_sra.engines import Completion, Request
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
-from llm_sra.models.templates import TemplateError
+from llm_sra.models.chat_template import TemplateError
+from llm_sra.models.renderer import Renderer
 from llm_sra.partners.loader import UNAVAILABLE, PolicyLoader
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
 from llm_sra.playing import EpisodeSpec, play

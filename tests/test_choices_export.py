@@ -15,8 +15,8 @@ from training_support import train_tiny
 from llm_sra import export
 from llm_sra.exporting.choices import measure
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.registry import find_model, load_task
 from llm_sra.runs import Run, RunError
 from llm_sra.trainer.forward import Forward

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tasks.effort
 from llm_sra.games.known import KNOWN
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.renderer import Renderer
 from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import load_partner, load_task
 from llm_sra.task import Outcome, Reward

@@ -14,8 +14,8 @@ from support import RANK, ROOT, make_bank, qwen2_folder, scramble
 from llm_sra.engines import EngineError, EngineOptions, Request, make_engine
 from llm_sra.engines.versions import Versions
 from llm_sra.engines.vllm import VllmEngine, lora_room
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 from recipes.cli import main as cli
 from recipes.commands.serve import server_command

@@ -21,8 +21,8 @@ from llm_sra import evaluate
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.evaluation.results import read_summary
 from llm_sra.models.adapters import AdapterError
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, PolicyError
 from llm_sra.runs import Run

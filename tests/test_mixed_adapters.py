@@ -16,9 +16,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Qwen2MoeC
 from llm_sra.engines import Completion, Request
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
 from llm_sra.models.mixed_adapters import CannotShareError, GatheredAdapters, MixedAdapters
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 
 IDS = torch.tensor([[5, 60, 7, 80]])

@@ -7,7 +7,7 @@ import pytest
 from support import Says, Toy, make_engine, qwen2_folder, qwen2_tokenizer
 
 from llm_sra.engines import Completion, Request
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.renderer import Renderer
 from llm_sra.playing import ContextError, EpisodeSpec, play, reply_seed
 from llm_sra.policies import EnginePolicy, Match, Policy, PolicyError, Scripted
 from llm_sra.task import Episode, Message, Problem, Reward, Task, Turn

@@ -8,8 +8,8 @@ import pytest
 from real_templates import KINDS, TEMPLATES, tokenizer_of
 from transformers import PreTrainedTokenizerBase
 
-from llm_sra.models.chat_templates import Renderer
-from llm_sra.models.templates import DAY
+from llm_sra.models.chat_template import DAY
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Message
 
 TEXTS = (

@@ -10,7 +10,7 @@ from support import CHATML, ROOT, llama_tokenizer, qwen2_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from llm_sra.models.chat_templates import Renderer, TemplateError
+from llm_sra.models.renderer import Renderer, TemplateError
 from llm_sra.playing import clean_text
 from llm_sra.task import Message
 

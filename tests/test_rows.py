@@ -6,8 +6,8 @@ from support import ROOT, Says, Toy, lora, make_engine, qwen2_folder
 
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Scripted
 from llm_sra.registry import load_task

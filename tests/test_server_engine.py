@@ -16,8 +16,8 @@ from llm_sra.engines.choose import share_of
 from llm_sra.engines.server import ServerEngine
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Message, Sampling
 
 

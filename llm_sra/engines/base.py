@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from llm_sra.errors import UserError
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 
 

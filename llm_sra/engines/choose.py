@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from llm_sra.engines.base import Engine, EngineError
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.renderer import Renderer
 
 EngineKind = Literal["transformers", "vllm", "server"]
 ENGINES: tuple[str, ...] = get_args(EngineKind)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from llm_sra.engines.base import Completion, Request
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.renderer import Renderer
 
 
 def end_of_turn_ids(bank: AdapterBank, renderer: Renderer) -> tuple[int, ...]:

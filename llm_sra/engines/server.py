@@ -25,7 +25,7 @@ from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_templa
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.engines.vllm import LOGPROBS, sampling_options
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Message, Sampling
 
 KEY_VARIABLE = "VLLM_API_KEY"  # vLLM's own name for it

@@ -29,8 +29,8 @@ from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 
 SCORED = 32  # replies in one forward pass of `logprobs`

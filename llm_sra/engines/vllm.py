@@ -16,7 +16,7 @@ from llm_sra.engines.base import Completion, EngineError, Request
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's kernels have buffers for

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.renderer import Renderer
 from llm_sra.task import Message, Task
 
 PROBLEMS = 16  # prompts that are measured

@@ -11,8 +11,8 @@ from llm_sra.exporting import hub
 from llm_sra.exporting.cards import Exported, find_evaluation, model_card
 from llm_sra.exporting.choices import measure
 from llm_sra.models.adapters import CARD, read_config
-from llm_sra.models.chat_templates import Renderer
 from llm_sra.models.loading import load_model, quantization_of
+from llm_sra.models.renderer import Renderer
 from llm_sra.runs import Run, RunError
 from llm_sra.runs.trust import may_run_code, task_of_run
 

@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from llm_sra.models.chat_template import ChatTemplate, TemplateError
 from llm_sra.models.encoding import Encoder
-from llm_sra.models.templates import ChatTemplate, TemplateError
 from llm_sra.task import CLOSE_THOUGHT, Message
 
 _PRIVATE = (*range(0xE000, 0xF8FF), *range(0xF0000, 0xFFFFD))  # characters without a meaning, to mark text with

@@ -7,8 +7,8 @@ out. What becomes of a thought is not decided here.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llm_sra.models.chat_template import ChatTemplate
 from llm_sra.models.encoding import Encoder
-from llm_sra.models.templates import ChatTemplate
 from llm_sra.task import CLOSE_THOUGHT, OPEN_THOUGHT, Message
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from llm_sra.models.chat_template import ChatTemplate, TemplateError
 from llm_sra.models.encoding import Encoder
-from llm_sra.models.templates import ChatTemplate, TemplateError
 from llm_sra.task import Message
 
 _SLOT = "\ue000"  # private-use: no template writes it

@@ -16,10 +16,10 @@ import torch
 from llm_sra.engines import Engine, EngineOptions, make_engine
 from llm_sra.errors import NoFileError
 from llm_sra.models.adapters import AdapterBank, AdapterError, needs_own_base, read_card, read_config
-from llm_sra.models.chat_templates import Renderer
+from llm_sra.models.chat_template import DAY, TemplateError
 from llm_sra.models.damage import not_finite
 from llm_sra.models.loading import QUANTIZED, ModelError, load_model, quantization_of
-from llm_sra.models.templates import DAY, TemplateError
+from llm_sra.models.renderer import Renderer
 from llm_sra.partners.identity import Facts, describe, digest
 from llm_sra.partners.rosters import ASKED, Entry, RosterError
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted, UnavailableError

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from trl import GRPOConfig, ModelConfig
 
 from llm_sra.engines import EngineKind
+from llm_sra.models.chat_template import DAY, read_day
 from llm_sra.models.targets import check_head
-from llm_sra.models.templates import DAY, read_day
 from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
 from llm_sra.trainer.choices import check_choices

@@ -14,9 +14,9 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
+from llm_sra.models.chat_template import DAY, ChatTemplate, TemplateError
 from llm_sra.models.encoding import Encoder
 from llm_sra.models.layouts import Layout, Span, lay_out
-from llm_sra.models.templates import DAY, ChatTemplate, TemplateError
 from llm_sra.models.thoughts import ThoughtTags, opened_thought
 from llm_sra.models.turn_ends import TurnEnds, turn_ends
 from llm_sra.task import Message
