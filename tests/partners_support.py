@@ -2,12 +2,16 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fake_endpoint import FakeEndpoint
 from support import Toy
 
+from llm_sra.engines.base import Completion, Request
+from llm_sra.engines.replies import completion, ended_by_template
+from llm_sra.models.renderer import Renderer
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import ChatClient, Endpoint, Match, Policy
 from llm_sra.task import Message, Problem, Sampling, Task
@@ -44,3 +48,19 @@ def roster(folder: Path, *partners: str) -> Path:
     path = folder / "roster.yaml"
     path.write_text("partners: [" + ", ".join(f"{{{partner}}}" for partner in partners) + "]")
     return path
+
+
+class Fixed:
+    """An engine whose model always says the same."""
+
+    context_length, shares_weights = 4096, False
+
+    def __init__(self, renderer: Renderer, text: str, ended: bool = True) -> None:
+        self.renderer = renderer
+        ids = renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
+        self.ids = [*ids, *(renderer.ends.ids[:1] if ended else ())]
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        requests = ended_by_template(self.renderer, requests)
+        ends, nothing = self.renderer.ends.ids, [0.0] * len(self.ids)
+        return [completion(self.renderer, ends, self.ids, nothing, request.stop) for request in requests]

@@ -9,26 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from arms_support import PROBLEMS, SAMPLING, SEATS, arm_of, specs_of
 from training_support import advantage_of
 
 from llm_sra.objectives import Tether, tethered_return
 from llm_sra.playing import EpisodeSpec, reply_seed
 from llm_sra.policies import EnginePolicy
-from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
+from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Turn
 from llm_sra.trainer.arms import Arm, Player, build_arm, tether_strength
 from llm_sra.trainer.estimators import EstimatorInputs, EstimatorOptions, find_estimator
 from llm_sra.trainer.metrics import play_metrics
 from llm_sra.trainer.player_episodes import player_episodes
 from llm_sra.trainer.player_episodes import player_returns as returns_of
 from llm_sra.trainer.rollout import Rollout, check_divides, collect, episode_specs, group_sizes, problem_order
-
-SEATS = ("first", "second")
-SAMPLING = Sampling(temperature=0.7)
-PROBLEMS = [Problem(f"p{i}", None) for i in range(8)]
-
-
-def arm_of(name: str, *, seats: Sequence[str] = SEATS, sharing: str = "seat", tau: float = 2.0) -> Arm:
-    return build_arm(name, seats, sharing, tau, SAMPLING)
 
 
 def player_returns(rollout: Rollout, tau: float, tether_in_reward: bool) -> dict[tuple[str, str], torch.Tensor]:
@@ -100,11 +93,6 @@ def test_at_tau_zero_the_arm_is_ippo(sharing: str) -> None:
 def test_every_policy_draws_as_it_was_told() -> None:
     for arm in (arm_of("ippo"), arm_of("srpo")):
         assert {policy.sampling for t in arm.matches for policy in t.match.seats.values()} == {SAMPLING}
-
-
-def specs_of(arm: Arm, problems: Sequence[Problem], processes: int = 1, group: int = 3) -> list[list[EpisodeSpec]]:
-    """The specs of each process."""
-    return [[spec for spec, _ in episode_specs(arm, problems, group, r, processes)] for r in range(processes)]
 
 
 def identity(spec: EpisodeSpec) -> tuple[str, str, int]:

@@ -165,7 +165,9 @@ def test_an_absurd_adapter_is_refused(tmp_path: Path, change: dict[str, object])
     folder = make_run(tmp_path / "run").adapters / "first"
     path = folder / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    said = r"has init_lora_weights 'pissa', which changes the base" if "init_lora_weights" in change else "can be read: "
+    said = (
+        r"has init_lora_weights 'pissa', which changes the base" if "init_lora_weights" in change else "can be read: "
+    )
     with pytest.raises(AdapterError, match=said):
         read_config(folder)
 
