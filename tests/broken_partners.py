@@ -135,8 +135,8 @@ BROKEN: Mapping[str, tuple[Make, str]] = {
     "pointer-adapter": (adapter(written(ADAPTER, POINTER)), "adapter_model.safetensors is a pointer of Git LFS"),
     "torn-adapter-config": (adapter(cut("adapter_config.json")), "can be read.*adapter_config.json"),
     "pointer-adapter-config": (adapter(written("adapter_config.json", POINTER)), "adapter_config.json is a pointer"),
-    "torn-card": (adapter(cut("llm_sra.json")), "llm_sra.json is no JSON"),
-    "list-card": (adapter(written("llm_sra.json", "[1]")), "must hold a JSON object, got list"),
+    "torn-card": (adapter(cut("llm_sra.json")), "llm_sra.json cannot be read: it is not JSON"),
+    "list-card": (adapter(written("llm_sra.json", "[1]")), "llm_sra.json cannot be read: expected an object"),
     "absurd-rank": (adapter(config(r=10**9)), "names rank 1000000000, its weights have 4"),
     "absurd-rank-of-a-layer": (
         adapter(config(rank_pattern={"q_proj": 10**8})),
@@ -151,7 +151,10 @@ BROKEN: Mapping[str, tuple[Make, str]] = {
     "no-eos": (with_template(PLAIN, eos=None), "end-of-turn token|padding token"),
     "nan-model": (with_weights(first(float("nan"))), "hold NaN or infinity, first in model.embed_tokens"),
     "inf-model": (with_weights(first(float("inf"))), "hold NaN or infinity, first in model.embed_tokens"),
-    "overflowing": (with_weights(loud), "'overflowing'.*no finite probability"),
+    "overflowing": (
+        with_weights(loud),
+        "'overflowing'.*log-probabilities.*not finite|log-probabilities of policy 'overflowing'.*not finite",
+    ),
     "short-context": (with_weights(lambda own: None, context=8), "context of policy 'short-context' holds 8"),
     "nan-adapter": (spoilt_adapter(float("nan"), "lora_A"), "hold NaN or infinity, first in .*lora_A"),
     "inf-adapter": (spoilt_adapter(float("inf"), "lora_B"), "hold NaN or infinity, first in .*lora_B"),

@@ -65,7 +65,7 @@ class Command:
     marked: bool
 
 
-class Parsed(Exception):
+class Parsed(BaseException):
     """The program took the command line; nothing is run."""
 
 

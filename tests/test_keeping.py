@@ -13,6 +13,7 @@ from support import Says, Talk, Toy, make_run
 import llm_sra.evaluation.progress
 from llm_sra import evaluate
 from llm_sra.episodes import EpisodeRecord
+from llm_sra.errors import TaskError
 from llm_sra.evaluation.play_missing import Pace
 from llm_sra.evaluation.progress import Progress
 from llm_sra.files import JsonLinesFile, parse_line, to_json
@@ -125,10 +126,10 @@ class Undefined(Toy):
 def test_a_tasks_number_that_is_not_finite_is_refused_by_its_name_and_no_results_are_written(tmp_path: Path) -> None:
     run = make_run(tmp_path / "study" / "one", task=f"{__file__}:Undefined", **SHORT)
     path = roster(tmp_path)
-    with pytest.raises(ValueError, match=r"ratio.* is nan"):
+    with pytest.raises(TaskError, match=r"ratio.* is nan"):
         evaluate([run], path, tmp_path / "out", problems=2, decodings=["greedy"])
     assert not (tmp_path / "out" / "results.json").exists()
-    assert (tmp_path / "out" / "store" / "process-0.jsonl").read_text() == ""
+    assert not (tmp_path / "out" / "store").exists()  # it was refused before anything was played
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def test_a_models_folder_beside_the_roster_needs_no_dot(tmp_path: Path) -> None:
         ("partners: [lazy]", "each partner needs name, kind and policy, got 'lazy'"),
         ("partners: [{name: a, kind: scripted}]", "each partner needs name, kind and policy"),
         ("partners: [{name: a, kind: script, policy: lazy}]", "'a': unknown kind 'script'; did you mean 'scripted'"),
-        ("partners: [{name: a, kind: [model], policy: lazy}]", "'a': unknown kind"),
+        ("partners: [{name: a, kind: [model], policy: lazy}]", "`kind` must be text"),
         (
             "partners: [{name: a, kind: model, policy: x, dtpye: bf16}]",
             "'a': unknown key 'dtpye'; did you mean 'dtype'",

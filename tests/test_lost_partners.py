@@ -19,12 +19,13 @@ from support import Toy, make_bank, make_engine, make_run, qwen2_folder
 
 from llm_sra import evaluate
 from llm_sra.engines.transformers import TransformersEngine
+from llm_sra.errors import NumberError
 from llm_sra.evaluation.results import read_summary
 from llm_sra.models.adapters import AdapterError
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.playing import EpisodeSpec, play
-from llm_sra.policies import EnginePolicy, Match, PolicyError
+from llm_sra.policies import EnginePolicy, Match
 from llm_sra.runs import Run
 from recipes.commands import eval as eval_command
 from recipes.terminal import run_command
@@ -133,5 +134,5 @@ def test_weights_that_become_nan_in_play_are_named_where_nobody_is_spared() -> N
     engine = make_engine(qwen2_folder())
     first(float("nan"))(engine.bank.base)
     match = Match("m", {"left": EnginePolicy("agent", adapter="left"), "right": EnginePolicy("agent", adapter="right")})
-    with pytest.raises(PolicyError, match=r"'agent'.*problem 'apple'.*adapter 'left' hold NaN"):
+    with pytest.raises(NumberError, match=r"'agent'.*problem 'apple'.*adapter 'left' or its base model hold NaN"):
         play(Toy(), [EpisodeSpec(APPLE, match)], {"main": engine}, seed=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
@@ -50,9 +50,6 @@ def read_config(folder: Path) -> LoraConfig:
         written = read_json(path)
         if not isinstance(written, dict):
             raise UntrustedError(f"expected an object, got {shown(written)}")
-        config = PeftConfig.from_pretrained(str(folder))
-        if not isinstance(config, LoraConfig):
-            raise AdapterError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters are supported")
         start = written.get("init_lora_weights", True)
         if start not in KEEPS_BASE:
             raise AdapterError(
@@ -60,9 +57,14 @@ def read_config(folder: Path) -> LoraConfig:
                 "adapters share: save it as plain LoRA with `save_pretrained(folder, "
                 "path_initial_model_for_weight_conversion=...)`"
             )
+        config = PeftConfig.from_pretrained(str(folder))
+        if not isinstance(config, LoraConfig):
+            raise AdapterError(f"{folder} is a {config.peft_type} adapter; only LoRA adapters are supported")
         _check(config, folder / WEIGHTS)
     except AdapterError:
         raise
+    except SafetensorError as error:
+        raise AdapterError(f"the weights of {folder} cannot be read: {why_unreadable(folder, error)}") from error
     except Exception as error:  # PEFT checks little: whatever its classes raise
         raise AdapterError(
             f"{folder} holds no adapter that can be read: {why_unreadable(folder, error)} (adapter_config.json)"
@@ -102,18 +104,27 @@ def _check(config: LoraConfig, weights: Path) -> None:
     for key in _REFUSED:
         if getattr(config, key, None):
             raise UntrustedError(f"{key} is not supported: it changes the base model, or has PEFT import a module")
-    ranks = {"r": config.r, **(config.rank_pattern or {})}
-    with safe_open(weights, "pt") as file:
-        shapes = [file.get_slice(key).get_shape() for key in list(file.keys())]
-    widest = max((size for shape in shapes for size in shape), default=0)
-    for name, rank in ranks.items():
-        if type(rank) is not int or not 1 <= rank <= widest:
-            raise UntrustedError(f"{name} is {shown(rank)}, but the widest of its weights has {widest} values in a row")
+    _check_ranks(config, weights)
     for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern", "target_parameters"):
         _check_names(key, getattr(config, key, None) or ())
     for key in ("target_modules", "exclude_modules"):
         if not isinstance(getattr(config, key), str):
             _check_names(key, getattr(config, key) or ())
+
+
+def _check_ranks(config: LoraConfig, weights: Path) -> None:
+    """Refuse a rank that is none, or that its weights do not have: PEFT would make room for it before it reads them."""
+    named = [config.r, *(config.rank_pattern or {}).values()]
+    for rank in named:
+        if type(rank) is not int or rank < 1:
+            raise UntrustedError(f"it names rank {shown(rank)}, expected a whole number of 1 or more. Save it again")
+    with safe_open(weights, "pt") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in list(file.keys())}
+    ranks = {shape[0] for key, shape in shapes.items() if "lora_A" in key or "lora_embedding_A" in key}
+    ranks = ranks or {size for shape in shapes.values() for size in shape}
+    if ranks and max(named) > max(ranks):
+        have = ", ".join(map(str, sorted(ranks)))
+        raise UntrustedError(f"it names rank {max(named)}, its weights have {have}. Save it again")
 
 
 def _check_names(key: str, names: str | Iterable[object]) -> None:
@@ -182,20 +193,6 @@ def read_weights(folder: Path, config: LoraConfig) -> dict[str, torch.Tensor]:
         state = load_file(folder / WEIGHTS)
     except Exception as error:
         raise AdapterError(f"the weights of {folder} cannot be read: {why_unreadable(folder, error)}") from error
-    ranks = {len(tensor) for key, tensor in state.items() if "lora_A" in key or "lora_embedding_A" in key}
-    named = [config.r, *(config.rank_pattern or {}).values()]
-    for rank in named:
-        if type(rank) is not int or rank < 1:
-            raise AdapterError(
-                f"the adapter at {folder} is damaged: its adapter_config.json names rank {rank!r}, expected a whole "
-                "number of 1 or more. Save it again"
-            )
-    # An adapter of the named rank is made before the weights go into it: a wrong one could take all memory.
-    if ranks and max(named) > max(ranks):
-        raise AdapterError(
-            f"the adapter at {folder} is damaged: its adapter_config.json names rank {max(named)}, its weights have "
-            f"{', '.join(map(str, sorted(ranks)))}. Save it again"
-        )
     if (name := not_finite(state.items())) is not None:
         raise AdapterError(
             f"the weights of {folder} hold NaN or infinity, first in {name}: take an earlier checkpoint, or train again"

@@ -50,9 +50,7 @@ def load_model(
     Raises:
         ModelError: If it cannot be loaded.
     """
-    name = find_model(name)
-    if name.startswith(("/", "./", "../")) and not Path(name).is_dir():
-        raise ModelError(f"no model folder {name} (looked for {Path(name).absolute()})")
+    name = _located(name)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     how = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     try:
@@ -92,14 +90,23 @@ def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:
     )
 
 
+def _located(name: str) -> str:
+    """Where a model is; a path at which there is no folder is refused here, as a hub would not know it either."""
+    name = find_model(name)
+    if name.startswith(("/", "./", "../")) and not Path(name).is_dir():
+        raise ModelError(f"no model folder {name} (looked for {Path(name).absolute()})")
+    return name
+
+
 def read_config(name: str, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:
     """The configuration of a model's text part.
 
     Raises:
         ModelError: If it cannot be read.
     """
+    name = _located(name)
     try:
-        config = AutoConfig.from_pretrained(find_model(name), revision=revision, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"cannot read the configuration of the model {name!r}{model_hint(name)}: {error}") from error
     return config.get_text_config()

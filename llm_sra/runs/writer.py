@@ -14,6 +14,7 @@ from typing import Self
 from llm_sra.files import publish_folder, sync_tree, write_whole, writing
 from llm_sra.runs import RunError
 from llm_sra.runs.locks import LOCK, FolderLock, LockedError
+from llm_sra.runs.trust import COPY
 
 OVERWRITTEN = ".overwritten"  # an earlier run, until the new one has made a step
 CHECKPOINTS = "checkpoints"
@@ -73,9 +74,8 @@ class RunWriter:
                 shutil.rmtree(self.path / OVERWRITTEN, ignore_errors=True)
                 for entry in self._entries():
                     self._move(entry, self.path / OVERWRITTEN / entry.name)
-            for name in ("config.yaml", "environment.json"):
-                if (self.path / name).is_file():
-                    self._files[self.path / name] = (self.path / name).read_bytes()
+            for file in self._rewritten():
+                self._files[file] = file.read_bytes()
 
     def started(self) -> None:
         """The training has made a step: from now on an error leaves what it wrote, for a resumption."""
@@ -94,6 +94,11 @@ class RunWriter:
             self._lock.release()
             if failed:
                 self._remove_empty_folders()
+
+    def _rewritten(self) -> list[Path]:
+        """Files that the start of every training writes, as far as they are there."""
+        files = (self.path / "config.yaml", self.path / "environment.json", *(self.path / COPY).glob("*"))
+        return [file for file in files if file.is_file()]
 
     def _entries(self) -> list[Path]:
         return [entry for entry in self.path.iterdir() if entry.name not in (LOCK, OVERWRITTEN)]
@@ -162,9 +167,11 @@ class RunWriter:
                 shutil.rmtree(target, ignore_errors=True)
             elif target.exists():
                 target.replace(path)
-        for path in (self.path / "config.yaml", self.path / "environment.json"):
+        for path in self._rewritten():
             if self._resume and path not in self._files:
                 path.unlink(missing_ok=True)
+        if self._resume and not any((self.path / COPY).glob("*")):
+            shutil.rmtree(self.path / COPY, ignore_errors=True)
         for path, content in self._files.items():
             write_whole(path, content)
         shutil.rmtree(self.path / OVERWRITTEN, ignore_errors=True)
