@@ -21,7 +21,7 @@ _OWN = re.compile(r"lora_|token_adapter|trainable_tokens")  # in the names of wh
 WEIGHTS = "adapter_model.safetensors"
 CARD = "llm_sra.json"  # facts that PEFT's own config has no field for
 _REFUSED = ("layer_replication", "megatron_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
-_MODULE = re.compile(r"[\w.-]{1,500}")
+_MODULE = re.compile(r"(?:\.\*\\\.)?[\w.-]{1,500}")  # `.*\.` is how PEFT itself names stacked experts
 
 
 class AdapterError(ValueError):
