@@ -216,3 +216,9 @@ def test_a_rank_of_the_recipe_is_a_flag_too() -> None:
     flags = ["--model_name_or_path", str(qwen2_folder()), "--lora_r", str(RANK), "--bf16", "false"]
     command = server_command(None, flags, "::1", 1)
     assert command[command.index("--max-lora-rank") + 1] == "8"
+
+
+def test_a_server_is_given_the_folder_of_a_shipped_model_whose_name_vllm_does_not_know() -> None:
+    flags = ["--model_name_or_path", "worksheet/pupil", "--task", "worksheet", "--bf16", "false"]
+    command = server_command(None, flags, "127.0.0.1", 8000)
+    assert str(ROOT / "tasks" / "worksheet" / "models" / "pupil") in command and "worksheet/pupil" not in command

@@ -73,7 +73,7 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
     from llm_sra.engines.vllm import LOGPROBS, lora_room, placement
     from llm_sra.models.loading import read_config
     from llm_sra.partners.rosters import read_roster
-    from llm_sra.registry import load_task
+    from llm_sra.registry import find_model, load_task
     from llm_sra.trainer.arms import assign_roles
     from llm_sra.trainer.parse import parse
 
@@ -83,7 +83,8 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
     adapters = assign_roles(args.arm, task.seats, args.sharing, args.tau, args.partners is not None).adapters
     pool = [entry for entry in read_roster(args.partners) if entry.kind == "adapter"] if args.partners else []
     # As the training has it: vLLM's own `auto` halves the precision of a float32 model.
-    name, trust = str(model_args.model_name_or_path), args.trust_remote_code
+    # vLLM knows no names of shipped models.
+    name, trust = find_model(str(model_args.model_name_or_path)), args.trust_remote_code
     config = read_config(name, model_args.model_revision, trust)
     saved = str(config.dtype or "float32").removeprefix("torch.")
     context = min(args.vllm_max_model_length or config.max_position_embeddings, config.max_position_embeddings)
