@@ -133,15 +133,15 @@ def _check_names(key: str, names: str | Iterable[object]) -> None:
             raise UntrustedError(f"{key} may hold names of modules alone, got {shown(name)}")
 
 
-def needs_own_base(folder: Path) -> bool:
+def needs_own_base(folder: Path, config: LoraConfig) -> bool:
     """Whether a saved adapter replaces weights of its base, such as biases or embeddings.
 
     On a base that it shares, it would change what others say.
 
-    Raises:
-        AdapterError: As `read_config`.
+    Args:
+        folder: The adapter's.
+        config: Its configuration.
     """
-    config = read_config(folder)
     if config.bias != "none":
         return True
     whole = tuple(config.modules_to_save or ())  # PEFT keeps a copy of these for each adapter

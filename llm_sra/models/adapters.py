@@ -250,7 +250,8 @@ class AdapterBank:
                 f"the adapter at {folder} was trained on {config.base_model_name_or_path!r}, whose weights then differ "
                 f"from those of {self.base.name_or_path!r} now: load the adapter on the base that it was trained on"
             )
-        if needs_own_base(folder) and set(self.names) - {name}:
+        own_base = needs_own_base(folder, config)
+        if own_base and set(self.names) - {name}:
             raise AdapterError(
                 f"the adapter at {folder} replaces weights of its base (bias {config.bias!r}, or embeddings), which "
                 f"the adapters {', '.join(self.names)} share: load it on a base of its own"
@@ -276,7 +277,7 @@ class AdapterBank:
                     f"the adapter at {folder} does not fit the base model {self.base.name_or_path!r}: {error}"
                 ) from error
         try:
-            if needs_own_base(folder):
+            if own_base:
                 set_peft_model_state_dict(self.model, dict(state), adapter_name=name)
                 own = self.state(name)
                 state = {key: state.get(key, own[key]) for key in own}

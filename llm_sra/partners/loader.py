@@ -185,7 +185,7 @@ class PolicyLoader:
         config = read_config(folder)
         base = str(options.get("base") or config.base_model_name_or_path)
         # PEFT cannot wrap one module for whole copies and for single tokens: these adapters do not share a base either.
-        if needs_own_base(folder) or config.modules_to_save or config.trainable_token_indices:
+        if needs_own_base(folder, config) or config.modules_to_save or config.trainable_token_indices:
             name = self._engine(base, options, own=str(folder.resolve()))
             self._own.add(name)
             return name
