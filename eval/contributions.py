@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.grid import Grid
 from eval.stats import Estimate, bootstrap, shapley
-from eval.table import Grid, difference, name_of
+from eval.table import difference, name_of
 from llm_sra.evaluation.matches import BASE, IDLE, ITSELF
 from llm_sra.evaluation.results import Results
 

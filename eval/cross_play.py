@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from eval.grid import Grid
 from eval.groups import Group
 from eval.stats import CrossPlay, Estimate, cross_play
-from eval.table import NOTHING, WIDTH, Grid, name_of, with_interval
+from eval.table import NOTHING, WIDTH, name_of, with_interval
 from llm_sra.evaluation.results import Results, labels
 
 COLUMN = 13  # about as many characters as a run's column takes

@@ -1,8 +1,6 @@
 """Shows results as tables: with rich in a terminal, and as Markdown, both from the same cells."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from textwrap import wrap
 
 from rich import box
@@ -10,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eval.grid import Grid, escaped, grid_markdown
 from eval.stats import Estimate, RunDifference, Summary, compare_runs, summarise
 from llm_sra.evaluation.results import Results, labels
 from llm_sra.partners.rosters import SELF_PLAY
@@ -18,23 +17,6 @@ from llm_sra.untrusted import one_line, printable
 WIDTH = 100  # of the widest table, if one run fits into it
 NOTHING = "-"
 NO_SPREAD = "(no spread)"  # instead of an interval, where all outcomes are the same
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as text, before it is drawn.
-
-    Attributes:
-        title: What it shows.
-        header: Of each column; lines are parted by a newline.
-        sections: Rows of cells, in groups that a line parts.
-        notes: Sentences below it.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    sections: tuple[tuple[tuple[str, ...], ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def print_tables(results: Results, console: Console | None = None, seed: int = 0, more: Sequence[Grid] = ()) -> None:
@@ -79,7 +61,7 @@ def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
         more: Further tables, after these.
     """
     parts = [grid_markdown(grid) for grid in (*grids(results, seed), *more)]
-    parts += ["\n".join(f"- {_escaped(note)}" for note in _missing(results))] if results.missing else []
+    parts += ["\n".join(f"- {escaped(note)}" for note in _missing(results))] if results.missing else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -195,28 +177,6 @@ def difference(value: Estimate | None) -> str:
     return NOTHING if value is None else with_interval(value.value, value, "+")
 
 
-def grid_markdown(grid: Grid) -> str:
-    """One table as Markdown."""
-    head = [_escaped(text.replace("\n", " ")) for text in grid.header]
-    lines = [f"**{_escaped(grid.title)}**", "", _line(head), _line([":---"] + ["---:"] * (len(head) - 1))]
-    blank = _line([""] * len(head))
-    for before, section in pairwise(((), *grid.sections)):
-        lines += [blank] * bool(before)
-        lines += [_line([_escaped(cell) for cell in row]) for row in section]
-    return "\n".join([*lines, "", *(f"{_escaped(note)}  " for note in grid.notes)]).rstrip()
-
-
 def _folded(head: str) -> str:
     """A header in short lines; names break at their hyphens."""
     return "\n".join(part for line in head.splitlines() for part in wrap(line, 10))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    text = one_line(text)
-    for mark in "\\|*_<`":
-        text = text.replace(mark, f"\\{mark}")
-    return text

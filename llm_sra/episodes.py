@@ -1,11 +1,10 @@
-"""Episodes on disk: one record, one line of JSON, one writer and one reader. And how numbers about replies are named.
+"""Episodes on disk: one record, one form of a line of JSON. And how numbers about replies are named.
 
-A training writes `episodes/step-*.jsonl`, an evaluation `store/process-*.jsonl` and `episodes.jsonl`. Each line holds
-`EpisodeRecord.line()`; an evaluation adds keys of its own. `EpisodeRecord.read` also takes the lines of earlier
-versions. Where the files lie and which episodes are kept is not decided here.
+A training writes `episodes/step-*.jsonl` here; an evaluation writes `store/process-*.jsonl` and `episodes.jsonl`. Each
+line holds `EpisodeRecord.line()`; an evaluation adds keys of its own. `EpisodeRecord.read` also reads earlier versions.
 """
 
-import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from llm_sra.files import read_json_lines
+from llm_sra.files import json_lines, read_json_lines, write_whole, writing
 from llm_sra.task import Episode, Reward
+from llm_sra.untrusted import checked, checked_numbers
 
 DIGITS = 4  # of log-probabilities: in float32, and the batch around a reply changes what comes after them
 TOKEN_DIGITS = 2  # of a single token's, which is only shown
-LARGEST = sys.float_info.max  # of a number in a file; nan is not below it
 PERCENTILES = (50, 95)
 MOST_TURNS = 8  # of a seat that are reported one by one: the rounds of a debate, not the steps of a walk
 NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -193,26 +192,6 @@ class EpisodeRecord:
         return sum(reward.team for reward in self.rewards[seat])
 
 
-def checked(name: str, value: Any, kind: type) -> Any:
-    """A value of a file, if it is of its kind: text, a whole number, a finite number, an object.
-
-    Raises:
-        ValueError: If it is not; names it.
-    """
-    number = isinstance(value, int | float) and abs(value) < LARGEST
-    if number if kind is float else isinstance(value, kind):
-        return value
-    wanted = {str: "text", int: "a whole number", float: "a finite number", Mapping: "an object"}[kind]
-    raise ValueError(f"{name} is {repr(value)[:100]}: expected {wanted}")
-
-
-def checked_numbers(name: str, value: Any) -> Mapping[str, float]:
-    """An object of finite numbers; see `checked`."""
-    for key, number in checked(name, value, Mapping).items():
-        checked(f"{name}/{key}", number, float)
-    return dict(value)
-
-
 def _check_turn(turn: TurnRecord, rewards: Mapping[str, Sequence[Reward]]) -> None:
     for name in ("seat", "text", "finish"):
         checked(name, getattr(turn, name), str)
@@ -227,8 +206,33 @@ def _check_turn(turn: TurnRecord, rewards: Mapping[str, Sequence[Reward]]) -> No
         )
 
 
-def read_episodes(path: Path) -> Iterator[EpisodeRecord]:
-    """The episodes in a training's file.
+def write_training_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_match: int) -> None:
+    """Write `step-N.jsonl`, the episodes of a training step; the folder is made if missing.
+
+    Args:
+        folder: `episodes/` of the run.
+        episodes: As they were played.
+        step: Number of the step.
+        per_match: How many of each match are written; -1: all.
+
+    Raises:
+        WriteError: If the disk does not take them; names the file.
+    """
+    written: Counter[str] = Counter()
+    lines = []
+    for episode in episodes:
+        if per_match < 0 or written[episode.match] < per_match:
+            written[episode.match] += 1
+            lines.append(EpisodeRecord.of(episode, step=step).line())
+    if lines:
+        path = folder / f"step-{step:06d}.jsonl"
+        with writing("the episodes of a step", path):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json_lines(lines))
+
+
+def read_training_episodes(path: Path) -> Iterator[EpisodeRecord]:
+    """The episodes of a training step, from its `step-N.jsonl`.
 
     Raises:
         ValueError: If a line holds none; names the file and the line.

@@ -12,13 +12,13 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from llm_sra.errors import NoFileError, TaskError, UnknownNameError, UserError, did_you_mean, unknown
-from llm_sra.task import ScriptedPartner, Task, check_seats
+from llm_sra.task import ScriptedPartner, Task
 
 TASKS = "tasks"
 _SHIPPED_MODEL = re.compile(r"(?:^|/)tasks/([\w-]+)/models/([\w.-]+)/?$")  # how older runs name one
@@ -177,7 +177,7 @@ def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:
     cls = _load_class(spec, "task") if ":" in spec else _shipped_task(spec)
     if not issubclass(cls, Task):
         raise ValueError(f"{spec} is no task: expected a subclass of llm_sra.Task")
-    check_seats(getattr(cls, "seats", ()))
+    _check_seats(getattr(cls, "seats", ()))
     try:
         return cls(**(options or {}))
     except TypeError as error:
@@ -275,3 +275,9 @@ def _load_file(path: Path) -> ModuleType:
         place = f"{path}:{lines[-1]}" if lines else str(path)
         raise TaskError(f"{place}: {type(error).__name__}: {error}, as the file was imported. Mend the file") from error
     return module
+
+
+def _check_seats(seats: Sequence[Hashable]) -> None:
+    """Raise ValueError unless there are at least two seats and all names differ."""
+    if len(seats) < 2 or len(set(seats)) != len(seats):
+        raise ValueError(f"a task needs at least two seats with different names, got {list(seats)}")

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,30 @@ def read_yaml(path: Path) -> Any:
     # What `!!bool maybe` and the like raise in PyYAML.
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError) as error:
         raise UntrustedError(f"it is not YAML: a value cannot be read ({type(error).__name__}: {error})") from error
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a file is a finite number; integers beyond the range of floats are none."""
+    return isinstance(value, int | float) and abs(value) < sys.float_info.max  # nan is not below it
+
+
+def checked(name: str, value: Any, kind: type) -> Any:
+    """A value of a file, if it is of its kind: text, a whole number, a finite number, an object.
+
+    Raises:
+        ValueError: If it is not; names it.
+    """
+    if is_number(value) if kind is float else isinstance(value, kind):
+        return value
+    wanted = {str: "text", int: "a whole number", float: "a finite number", Mapping: "an object"}[kind]
+    raise ValueError(f"{name} is {repr(value)[:100]}: expected {wanted}")
+
+
+def checked_numbers(name: str, value: Any) -> Mapping[str, float]:
+    """An object of finite numbers; see `checked`."""
+    for key, number in checked(name, value, Mapping).items():
+        checked(f"{name}/{key}", number, float)
+    return dict(value)
 
 
 def read_json(path: Path) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from eval.report.figures import Line, Picture, curves
 from eval.report.gather import Gathered
-from llm_sra.episodes import LARGEST
+from llm_sra.untrusted import is_number
 
 Panels = Mapping[str, list[Line]]
 
@@ -70,14 +70,10 @@ def _panels(gathered: Gathered, wanted: Mapping[tuple[str, str], str]) -> Panels
     """
     panels: dict[str, list[Line]] = {}
     for (panel, run), key in wanted.items():
-        found = [(line["step"], line[key]) for line in gathered.metrics[run] if _is_number(line.get(key))]
+        found = [(line["step"], line[key]) for line in gathered.metrics[run] if is_number(line.get(key))]
         if found:
             group = next(i for i, group in enumerate(gathered.groups) if run in group.runs.values())
             panels.setdefault(panel, []).append(
                 Line(group, ([step for step, _ in found], [value for _, value in found]))
             )
     return panels
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) < LARGEST  # a curve has no nan to draw

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.report.gather import Gathered
-from llm_sra.episodes import EpisodeRecord, TurnRecord, read_episodes
-from llm_sra.evaluation.results import labels
-from llm_sra.evaluation.results import read_episodes as read_evaluated
+from llm_sra.episodes import EpisodeRecord, TurnRecord, read_training_episodes
+from llm_sra.evaluation.results import labels, read_episodes
 from llm_sra.runs import Run
 
 PER_CELL = 400
@@ -80,7 +79,7 @@ def _evaluated(gathered: Gathered) -> dict[Cell, list[EpisodeRecord]]:
     """Episodes of the evaluations, of the runs of the report, by cell."""
     cells: dict[Cell, list[EpisodeRecord]] = {}
     for folder in dict.fromkeys(gathered.folders.values()):
-        for line in read_evaluated(folder):
+        for line in read_episodes(folder):
             if gathered.folders.get(line.run) == folder:
                 cells.setdefault(line.key, []).append(line.episode)
     return cells
@@ -92,7 +91,7 @@ def _trained(runs: Sequence[Run]) -> dict[Cell, list[EpisodeRecord]]:
     for run in runs:
         files = sorted((run.path / "episodes").glob("step-*.jsonl"))
         spread = sorted({round(k * (len(files) - 1) / (STEPS - 1)) for k in range(STEPS)}) if files else []
-        for episode in (episode for index in spread for episode in read_episodes(files[index])):
+        for episode in (episode for index in spread for episode in read_training_episodes(files[index])):
             own = [seat for seat, policy in episode.policies.items() if policy == run.heroes.get(seat)]
             seat = own[0] if len(own) == 1 else ""
             cells.setdefault((run.name, seat, episode.match, TRAINING), []).append(episode)

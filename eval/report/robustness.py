@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval.grid import Grid
 from eval.report.gather import Gathered
-from eval.table import Grid, name_of
+from eval.table import name_of
 from llm_sra.evaluation.matches import DECODINGS
 from llm_sra.evaluation.results import Results
 from llm_sra.partners.rosters import Entry

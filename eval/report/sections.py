@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.contributions import contribution_grids
+from eval.grid import Grid
 from eval.groups import ELSEWHERE, differing, value_of
 from eval.report import figures
 from eval.report.curves import training_pictures
@@ -25,7 +26,7 @@ from eval.report.headline import (
 )
 from eval.report.robustness import distances, distances_grid, perturbed_grid, series
 from eval.stats import StatsError, summarise
-from eval.table import NOTHING, Grid, difference, name_of
+from eval.table import NOTHING, difference, name_of
 from llm_sra.evaluation.results import ResultsError, labels
 from llm_sra.partners.rosters import SELF_PLAY
 

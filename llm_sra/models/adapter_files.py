@@ -28,7 +28,7 @@ class AdapterError(ValueError):
     """An adapter cannot be used: missing, of another base, or not in the safetensors format."""
 
 
-def read_config(folder: Path) -> LoraConfig:
+def read_adapter_config(folder: Path) -> LoraConfig:
     """The configuration of a saved adapter.
 
     Raises:

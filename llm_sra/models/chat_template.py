@@ -1,7 +1,7 @@
 """A model's chat template as it is asked here: adapted to what tasks send, on one fixed day.
 
 A template that refuses a system role, or neighbours of one role, is changed in the one usual way, in its own language:
-so training, evaluation and export ask alike. This module makes text; token ids are `chat_templates`' part.
+so training, evaluation and export ask alike. This module makes text; `renderer` makes token ids of it.
 """
 
 import json

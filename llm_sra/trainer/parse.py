@@ -9,8 +9,8 @@ from trl import TrlParser
 
 from llm_sra.errors import NoFileError, did_you_mean
 from llm_sra.registry import find_recipe, model_name, task_name, task_options
-from llm_sra.trainer.choices import check_choice
 from llm_sra.trainer.config import ModelArguments, SRPOConfig, check_together
+from llm_sra.trainer.literals import check_choice
 from llm_sra.untrusted import UntrustedError, read_yaml
 
 
