@@ -1,4 +1,4 @@
-"""Shows results as tables: with rich in a terminal, and as Markdown, both from the same cells."""
+"""Shows results as tables: with rich in a terminal, and as Markdown, from the same `Grid`."""
 
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
@@ -14,7 +14,7 @@ from llm_sra.evaluation.results import Results, labels
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.untrusted import one_line, printable
 
-WIDTH = 100  # of the widest table, if one run fits into it
+WIDTH = 100  # of the widest table, if at least one run fits into it
 NOTHING = "-"
 NO_SPREAD = "(no spread)"  # instead of an interval, where all outcomes are the same
 
@@ -23,16 +23,16 @@ def print_tables(results: Results, console: Console | None = None, seed: int = 0
     """Print results in the terminal.
 
     Args:
-        results: Of an evaluation.
-        console: Where to; standard output if None.
-        seed: Of the bootstrap.
+        results: Results of an evaluation.
+        console: Where to print; None: standard output.
+        seed: Seed of the bootstrap.
         more: Further tables, after these.
     """
     console = console or Console()
     for grid in (*grids(results, seed), *more):
         table = Table(box=box.SIMPLE_HEAD)
         for index, head in enumerate(grid.header):
-            # Where it gets narrow the names give way, by more lines, and never the numbers.
+            # If it gets narrow, names break into more lines; numbers never do.
             table.add_column(
                 Text(_folded(printable(head))),
                 justify="right" if index else "left",
@@ -53,11 +53,11 @@ def print_tables(results: Results, console: Console | None = None, seed: int = 0
 
 
 def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
-    """The same as Markdown.
+    """Results as Markdown.
 
     Args:
-        results: Of an evaluation.
-        seed: Of the bootstrap.
+        results: Results of an evaluation.
+        seed: Seed of the bootstrap.
         more: Further tables, after these.
     """
     parts = [grid_markdown(grid) for grid in (*grids(results, seed), *more)]
@@ -66,7 +66,7 @@ def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
 
 
 def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
-    """All tables: per decoding partners by agents, and last the first run compared with the later ones."""
+    """All tables: for each decoding partners by agents; last, the later runs compared with the first."""
     per_table = _runs_per_table(results)
     summaries = summarise(results.records, results.idle)
     for decoding in results.decodings:
@@ -88,7 +88,7 @@ def _missing(results: Results) -> list[str]:
 
 
 def name_of(results: Results, run: str) -> str:
-    """A run's short name, with its arm where the name does not say it."""
+    """A run's short name, with its arm if the name does not contain it."""
     arm = next(record.arm for record in results.records if record.run == run)
     label = labels(results.runs)[run]
     return label if arm in label else f"{label} ({arm})"
@@ -163,7 +163,7 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def with_interval(value: float | None, ends: Estimate | None, sign: str = "") -> str:
-    """A number with its interval, as far as they are there; a dash without a number."""
+    """A number with its interval if there is one; a dash without a number."""
     if value is None:
         return NOTHING
     number = _number(value, sign)

@@ -15,9 +15,9 @@ class Number:
     """A number per seat.
 
     Attributes:
-        name: Of its pictures.
-        title: What it is.
-        unit: Of it.
+        name: Name of its pictures.
+        title: Title of its pictures.
+        unit: Unit of the number, for the axis.
         key: Its name in `metrics.jsonl`, given the seat and the hero's adapter.
     """
 
@@ -52,7 +52,7 @@ def _pictures(gathered: Gathered, number: Number) -> list[Picture]:
 
 
 def _kl_pictures(gathered: Gathered) -> list[Picture]:
-    """How far each adversary went from the partner it stands for."""
+    """The KL of each adversary to the partner whose seat it takes."""
     wanted: dict[tuple[str, str], str] = {}
     for run in gathered.runs:
         keys = dict.fromkeys(key for line in gathered.metrics[run.name] for key in line if key.endswith(KL))
@@ -65,8 +65,8 @@ def _panels(gathered: Gathered, wanted: Mapping[tuple[str, str], str]) -> Panels
     """Curves by panel, of the runs that logged them.
 
     Args:
-        gathered: Has the metrics.
-        wanted: By panel and run, a name in `metrics.jsonl`.
+        gathered: Holds the metrics.
+        wanted: For each panel and run, a name in `metrics.jsonl`.
     """
     panels: dict[str, list[Line]] = {}
     for (panel, run), key in wanted.items():

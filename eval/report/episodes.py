@@ -1,4 +1,4 @@
-"""A sample of the episodes, as JSON for a page: what was said stays data, whatever it looks like."""
+"""A sample of the episodes, as JSON for a page: what was said stays data and is never markup."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from llm_sra.evaluation.results import labels, read_episodes
 from llm_sra.runs import Run
 
 PER_CELL = 400
-BYTES = 12_000_000  # of all episodes in the page; figures and tables need the rest of 20 MB
+BYTES = 12_000_000  # of all episodes in the page, which may have 20 MB: figures and tables need the rest
 LONGEST_REPLY = 4000  # characters
 TRAINING = "training"
 STEPS = 6  # files of training episodes that are read: the first, the last, and some between
@@ -29,9 +29,9 @@ class EpisodeSample:
 
     Attributes:
         json: Escaped for a `<script type="application/json">`; see `script_json`.
-        shown: How many it holds.
-        found: Of how many.
-        per_cell: At most so many of each run, seat, partner and decoding.
+        shown: How many episodes it holds.
+        found: How many episodes there are in all.
+        per_cell: Most episodes of each run, seat, partner and decoding.
         tokens: Whether the tokens of any reply are known.
     """
 
@@ -43,12 +43,12 @@ class EpisodeSample:
 
 
 def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> EpisodeSample:
-    """Choose and encode episodes: the same ones in each run of the report, so that runs can be compared.
+    """Choose and encode episodes: the same problems for each run of the report, so that runs can be compared.
 
     Args:
-        gathered: Says where they are.
-        per_cell: At most so many of each run, seat, partner and decoding, 1 or more.
-        limit: Bytes; if they are more, fewer per cell are taken. One per cell always is.
+        gathered: Says where the episodes are.
+        per_cell: Most episodes of each run, seat, partner and decoding, 1 or more.
+        limit: Most bytes. Above it fewer episodes per cell are taken, but never fewer than one.
     """
     seats = list(dict.fromkeys((*gathered.results.seats, *(seat for run in gathered.runs for seat in run.heroes))))
     ranked: list[tuple[int, Cell, str]] = []
@@ -67,7 +67,7 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
 
 
 def script_json(value: Any) -> str:
-    r"""JSON without `<`, `>`, `&`, line separators and lone surrogates: each is `\uXXXX`, and reads back as it was.
+    r"""JSON in which `<`, `>`, `&`, line separators and lone surrogates are `\uXXXX`; it reads back unchanged.
 
     Numbers that JSON does not have (nan, infinities) become null.
     """
@@ -104,7 +104,7 @@ def _order(cell: Cell, count: int) -> list[int]:
 
 
 def _row(episode: EpisodeRecord, cell: Cell, seats: Sequence[str]) -> dict[str, Any]:
-    """An episode as the page reads it; short keys, since there are thousands."""
+    """An episode as the page reads it, with short keys because there are thousands."""
     run, seat, partner, decoding = cell
     returns = episode.returns if decoding == TRAINING else {seat: episode.total(seat)}
     return {
@@ -124,7 +124,7 @@ def _row(episode: EpisodeRecord, cell: Cell, seats: Sequence[str]) -> dict[str, 
 def _turn(turn: TurnRecord, episode: EpisodeRecord) -> list[Any]:
     """Seat, text, and the rewards [team, own, cost] that the seat had at that step.
 
-    Where they are kept, log-probabilities and widths of the tokens follow. Old evaluations have no rewards.
+    Then come log-probabilities and widths of the tokens, if they are kept. Old evaluations have no rewards.
     """
     rewards = episode.rewards.get(turn.seat, ())[turn.step : turn.step + 1]
     paid: list[list[float] | None] = [[reward.team, reward.own, reward.cost] for reward in rewards]
