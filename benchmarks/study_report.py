@@ -186,7 +186,7 @@ def arms_table(results: Results, arms: Sequence[str], out: Path) -> str:
     """One row per arm: how it does with itself and with strangers, and how it differs from IPPO and from SRPO.
 
     Args:
-        results: Of all arms' runs.
+        results: Results of all arms' runs.
         arms: Their names.
         out: The study's folder, for what the trainings cost.
     """

@@ -31,12 +31,12 @@ class TurnRecord:
 
     Attributes:
         seat: Who spoke.
-        step: Of the episode, whose rewards came then.
+        step: Step of the episode at which it was spoken, and whose rewards followed.
         text: The reply.
         finish: See `Reply`; empty where an earlier version did not write it.
-        tokens: Of the reply; 0 for policies that speak text.
+        tokens: Number of tokens of the reply; 0 for policies that speak text.
         mean_logprob: Mean natural log-probability of its tokens, as sampled; None without tokens.
-        logprobs: Of each token, rounded; empty where they are not kept.
+        logprobs: Log-probability of each token, rounded; empty where they are not kept.
         widths: How many characters of the text each of these tokens added.
     """
 
@@ -70,7 +70,7 @@ class EpisodeRecord:
         rewards: By seat, one for each step.
         match: Name of the match; empty where an earlier version did not write it.
         index: Number within the group.
-        step: Of the training; None in an evaluation.
+        step: Step of the training; None in an evaluation.
         old_returns: Returns of the seats whose rewards an earlier version did not write.
     """
 
@@ -99,9 +99,9 @@ class EpisodeRecord:
 
         Args:
             episode: As it was played.
-            step: Of the training.
+            step: Step of the training.
             more_metrics: Further numbers beside the task's own.
-            widths: Of each turn, the characters that each token added (`Renderer.widths`); None: tokens are not kept.
+            widths: For each turn, the characters that each token added (`Renderer.widths`); None: tokens are not kept.
         """
         turns = []
         for turn, wide in zip(episode.turns, widths or [()] * len(episode.turns), strict=True):

@@ -267,13 +267,15 @@ def _load_file(path: Path) -> ModuleType:
     except UserError:
         raise
     except SyntaxError as error:
-        raise TaskError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}. Mend the file") from error
+        raise TaskError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}. Correct the file") from error
     except Exception as error:
         lines = [
             line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)
         ]
         place = f"{path}:{lines[-1]}" if lines else str(path)
-        raise TaskError(f"{place}: {type(error).__name__}: {error}, as the file was imported. Mend the file") from error
+        raise TaskError(
+            f"{place}: {type(error).__name__}: {error}, as the file was imported. Correct the file"
+        ) from error
     return module
 
 

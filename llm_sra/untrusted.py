@@ -132,7 +132,7 @@ def parse_json(text: str) -> Any:
 
 
 def check_pattern(pattern: str) -> None:
-    """See that a text is a regular expression; it is matched with nothing.
+    """Check that a text is a regular expression; it is matched with nothing.
 
     Raises:
         UntrustedError: If it is none, or longer than `LONGEST_PATTERN`.
@@ -208,7 +208,7 @@ def _in_a_child(what: str, rules: list[Any], texts: list[str]) -> list[str]:
     except subprocess.TimeoutExpired as error:
         raise UntrustedError(
             f"the regular expression {patterns} takes more than {SECONDS:g} s: a repetition within a repetition, such "
-            "as (a+)+, can take for ever"
+            "as (a+)+, can take forever"
         ) from error
     found, wrong = json.loads(child.stdout) if child.stdout else (None, one_line(child.stderr)[-200:])
     if found is None:
@@ -228,7 +228,7 @@ def _text(path: Path) -> str:
 
 
 def _check_events(text: str) -> None:
-    """See that a YAML text is neither deep nor long, before anything is made of it."""
+    """Check that a YAML text is neither deep nor long, before anything is made of it."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, _LOADER)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -52,7 +52,7 @@ def problems_paired(
     """How many problems show a difference between two rates on the same problems (McNemar's test).
 
     Args:
-        difference: Of the rates, in [-1, 1], not 0.
+        difference: Difference of the rates, in [-1, 1], not 0.
         discordance: Share of problems that exactly one of the two solves, at least the size of the difference. Compute
             it by `discordance`, or count it in a pilot.
         alpha: Level of the two-sided test, in (0, 1).

@@ -120,9 +120,9 @@ class Summary:
     """What `results.json` holds.
 
     Attributes:
-        records: Of runs in self-play and with partners.
-        settings: Of the evaluation: `split`, `seed`, `roster`, and where there are any `task_args`, and the task's
-            `headline` and `idle`.
+        records: Records of runs in self-play and with partners.
+        settings: Settings of the evaluation: `split`, `seed`, `roster`, and if there are any, `task_args` and the
+            task's `headline` and `idle`.
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
         teams: Records of runs' teams with others in some of their seats.

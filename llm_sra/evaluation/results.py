@@ -1,6 +1,6 @@
 """What an evaluation leaves: `results.json` and `episodes.jsonl`, written and read. No statistics here.
 
-Where a task names a headline of its own, a share in [0, 1], `Results` has it in the place of the share solved.
+If a task names a headline metric, a share in [0, 1], `Results` has it in place of the share solved.
 """
 
 import json
@@ -149,7 +149,7 @@ class Results:
             if key not in self.problems:
                 raise ResultsError(f"no episodes of run {key[0]!r}, seat {key[1]!r}, partner {key[2]!r}, {key[3]}")
             if self.problems[key] != self.problems[keys[0]]:
-                raise ResultsError(f"{key} and {keys[0]} were played on different problems, so they do not compare")
+                raise ResultsError(f"{key} and {keys[0]} were played on different problems, so they cannot be compared")
         return self.problems[keys[0]]
 
 
@@ -284,7 +284,7 @@ def labels(runs: Sequence[str]) -> dict[str, str]:
 
 
 def _with_headline(record: Record, shares: Mapping[Key, NDArray[np.float64]]) -> Record:
-    """The record with its headline in the place of the share solved, and that one's normal 95 % interval."""
+    """The record with the mean of its headline and a normal 95 % interval, in place of the share solved."""
     values = shares[record.key]
     mean = float(values.mean())
     reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0

@@ -86,7 +86,7 @@ class AdapterBank:
         """Put one more adapter on the base, with fresh weights: it changes nothing yet.
 
         Args:
-            name: Of the adapter.
+            name: Name of the adapter.
             config: Its shape.
             served: Whether engines serve it; a critic's adapter stays with the trainer.
 
@@ -236,7 +236,7 @@ class AdapterBank:
 
         Args:
             folder: A folder in PEFT format, with safetensors weights.
-            name: Of the adapter in this bank.
+            name: Name of the adapter in this bank.
 
         Raises:
             AdapterError: If the folder holds no adapter, one without safetensors, one that is damaged or not finite, or

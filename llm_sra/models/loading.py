@@ -41,7 +41,7 @@ def load_model(
     Args:
         name: A folder in the Hugging Face format, a shipped model (`worksheet/pupil`), or a name on the hub.
         dtype: `float32`, `bfloat16`, ...; None: as saved.
-        revision: Of the hub's repository.
+        revision: Revision of the hub's repository.
         trust_remote_code: Whether to run code that comes with the model.
         attn_implementation: `eager`, `sdpa`, `flash_attention_2`.
         quantization: How the weights are quantised; see `quantization_of`.

@@ -114,7 +114,7 @@ class PolicyLoader:
         """The policy of a roster's entry for each seat.
 
         Args:
-            entry: Of the roster.
+            entry: Entry of the roster.
             live: The policy of each seat for a `live` partner: the agents that it was trained with.
 
         Endpoints are not asked here: the first reply shows whether one is available, as its cache may hold all replies.

@@ -40,7 +40,7 @@ class Trial:
     Attributes:
         problem: What was played.
         turns: In order.
-        rewards: Of each step.
+        rewards: Rewards of each step.
         outcome: How it ended.
     """
 
@@ -68,7 +68,7 @@ def check_task(task: Task, seed: int = 0, episodes: int = EPISODES) -> TaskCheck
 
     Args:
         task: The rules.
-        seed: Of problems and replies.
+        seed: Seed of problems and replies.
         episodes: How many are played.
     """
     rules, watch, findings, trials = Rules(task), Watch(task), list[Finding](), list[Trial]()
@@ -109,7 +109,7 @@ def unpaid(task: Task, returns: Sequence[Mapping[str, float]]) -> Finding | None
 
     Args:
         task: The rules.
-        returns: Of each episode, by seat, in units of the reward.
+        returns: For each episode, the return of each seat, in units of the reward.
     """
     paid = {seat: sum(1 for each in returns if each.get(seat)) for seat in task.seats}
     never = [seat for seat, count in paid.items() if not count]
@@ -138,7 +138,7 @@ def _of_problems(rules: Rules, train: Sequence[Problem], seed: int) -> list[Find
             Finding(f"{place} returned other problems when asked again: expected the same for the same split and seed")
         )
     if (bad := next((problem for problem in train if _content(problem) is None), None)) is not None:
-        found.append(Finding(f"{place}: the data of problem {bad.id!r} is no JSON, so it cannot be kept", False))
+        found.append(Finding(f"{place}: the data of problem {bad.id!r} is not JSON, so it cannot be kept", False))
     splits = {"train": list(train)}
     for split in SPLITS[1:]:
         try:
@@ -182,7 +182,7 @@ def _of_chance(rules: Rules, first: Trial, seed: int) -> list[Finding]:
                 Finding(
                     f"{defined_at(type(rules.task), 'view')}: seat {one.seat!r} saw another text when problem "
                     f"{first.problem.id!r} was played again with the same seed and replies. Draw chance from the `rng` "
-                    "that is handed over, keep nothing in the task, and leave out the time and the order of sets"
+                    "argument alone, keep nothing in the task, and do not use the time or the order of sets"
                 )
             ]
     if (first.rewards, first.outcome) != (again.rewards, again.outcome):

@@ -156,7 +156,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
 
 
 def check_together(model: ModelArguments, config: SRPOConfig) -> None:
-    """See that the adapters' shape and the engine go together.
+    """Check that the adapters' shape and the engine go together.
 
     Raises:
         ValueError: If they do not.

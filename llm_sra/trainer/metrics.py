@@ -129,7 +129,7 @@ def add_entropies(
         adapter: Whose.
         entropies: (B, T), in nats.
         mask: (B, T), 1 on own tokens.
-        turns: Of each row, the turn that a token belongs to; -1 for none.
+        turns: For each row, the turn that a token belongs to; -1 for none.
     """
     entropies = entropies.detach() * mask
     means.add(f"policy/{adapter}/entropy", entropies.sum(), mask.sum())
@@ -172,8 +172,8 @@ def exploding_policies(numbers: Mapping[str, float], first: Mapping[str, float])
     """Adapters whose entropy keeps growing: their entropy bonus outweighs what the task pays.
 
     Args:
-        numbers: Of a step.
-        first: Of the first step of the training.
+        numbers: Numbers of a step.
+        first: Numbers of the first step of the training.
     """
     grown = (
         name for name in numbers if _is_entropy(name) and numbers[name] > EXPLODING_ENTROPY * first.get(name, math.inf)

@@ -22,7 +22,7 @@ class Watched:
     """Follows a run.
 
     Args:
-        folder: Of the run; it may not be there yet.
+        folder: Folder of the run; it may not be there yet.
     """
 
     def __init__(self, folder: Path) -> None:

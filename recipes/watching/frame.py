@@ -98,7 +98,7 @@ class Frame:
     """What is shown at one time.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         run: None: it has not begun.
         history: Its numbers; None: it has not begun.
         episode: The newest.
@@ -146,7 +146,7 @@ def _state(run: Run, history: History, age: float | None) -> str:
     if history.finished:
         parts.append("finished")
     elif left is not None:
-        parts.append(f"{duration(left)} left (but for evaluations)")
+        parts.append(f"{duration(left)} left (without evaluations)")
     if age is not None and not history.finished:
         parts.append(f"logged {duration(age)} ago")
     return ", ".join(parts)
