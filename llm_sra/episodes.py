@@ -179,9 +179,8 @@ class EpisodeRecord:
 
     def total(self, seat: str) -> float:
         """Undiscounted return of a seat, in units of the reward."""
-        if seat not in self.rewards:
-            return self.old_returns[seat]
-        return sum(reward.total for reward in self.rewards[seat])
+        known = seat in self.rewards
+        return sum(reward.total for reward in self.rewards[seat]) if known else self.old_returns[seat]
 
     def gross(self) -> float:
         """What the seats earned, team's and own rewards without costs, on average over them."""
