@@ -9,6 +9,8 @@ from recipes.stopping import stopping
 
 # Each is a module of `recipes.commands` with a function `main(argv)`.
 COMMANDS = {
+    "new": "write a task of your own to start from",
+    "check": "hold a task of your own against the protocol, and show what each seat sees",
     "train": "train agents: --config RECIPE, and any field as a flag",
     "watch": "show a run's curves and newest episode as it trains",
     "eval": "play runs with the partners of a roster, and with each other",
