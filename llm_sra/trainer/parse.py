@@ -35,6 +35,11 @@ class _Parser(TrlParser):  # type: ignore[misc]
             check_choice(action.dest, value, action.choices)
 
 
+def make_parser() -> TrlParser:
+    """The parser of every field, each a flag."""
+    return _Parser([ModelArguments, SRPOConfig], allow_abbrev=False)
+
+
 def parse(
     recipe: str | Path | None, flags: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> tuple[ModelArguments, SRPOConfig]:
@@ -50,7 +55,7 @@ def parse(
     Raises:
         ConfigError: If a key is unknown or a value cannot be used.
     """
-    parser = _Parser([ModelArguments, SRPOConfig], allow_abbrev=False)
+    parser = make_parser()
     known = {action.dest for action in parser._actions}
     values = read_recipe(recipe) if recipe else {}
     values = _for_task(_named(flags, overrides), values)

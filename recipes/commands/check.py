@@ -4,11 +4,6 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from llm_sra.untrusted import one_line, printable
 
 if TYPE_CHECKING:
@@ -29,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         TaskError: If the task breaks the protocol; what is wrong has been printed.
         UnknownNameError, ValueError: If there is no such task, or its options do not fit.
     """
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     from llm_sra.errors import TaskError
     from llm_sra.protocol.check import check_task
     from llm_sra.registry import load_task, task_options
@@ -51,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise TaskError(f"{args.task} breaks the protocol in {_things(breaks)}, listed above")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         "llm-sra check",
         description="Play a few episodes of a task with stand-in replies and with its scripted partners. Check every "
@@ -138,6 +134,11 @@ def _show_partners(task: "Task", played: dict[str, list["Episode"]]) -> None:
     if not played:
         print("no scripted partners to play with: what good and bad play earn is not known")
         return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table(box=box.SIMPLE)
     for title in ("partner in all seats", task.headline or "solved", *(f"return of {seat}" for seat in task.seats)):
         grid.add_column(Text(one_line(title)))

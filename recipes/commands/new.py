@@ -22,13 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ValueError: If the file's name is none of a Python file, or the class's is none of a class.
         FileExistsError: If the file is there.
     """
-    parser = argparse.ArgumentParser(
-        "llm-sra new",
-        description="Write a task with comments, in one Python file, that plays as it is. Change it to yours.",
-    )
-    parser.add_argument("file", metavar="TASKFILE", type=Path, help="path/to/file.py, which must not exist")
-    parser.add_argument("--name", help="of the class (default: the file's name, as in plan_code.py:PlanCode)")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     if args.file.suffix != ".py":
         raise ValueError(f"TASKFILE must end in .py, got {args.file}")
     name = args.name or "".join(part.capitalize() for part in re.findall(r"[A-Za-z0-9]+", args.file.stem))
@@ -47,3 +41,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"check:   llm-sra check {spec}\n"
         f"train:   llm-sra train --config worksheet/srpo --task {spec} --output_dir runs/{args.file.stem}"
     )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        "llm-sra new",
+        description="Write a task with comments, in one Python file, that plays as it is. Change it to yours.",
+    )
+    parser.add_argument("file", metavar="TASKFILE", type=Path, help="path/to/file.py, which must not exist")
+    parser.add_argument("--name", help="of the class (default: the file's name, as in plan_code.py:PlanCode)")
+    return parser
