@@ -4,6 +4,7 @@ What ships lies in the packages beside this one (`tasks`, `eval`, `recipes`, `ac
 run time, in a clone as in an installed wheel; only making a task imports one of them.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -224,6 +225,8 @@ def _tasks_package() -> ModuleType:
 
 
 def _shipped_task(name: str) -> type:
+    if name.endswith(".py"):
+        raise _class_missing(Path(name))
     if name not in shipped_tasks():
         raise unknown("task", name, shipped_tasks())
     _tasks_package()
@@ -241,8 +244,31 @@ def _load_class(spec: str, kind: str) -> type:
     module = _load_file(Path(place)) if place.endswith(".py") else _import(place, kind)
     cls = getattr(module, name, None)
     if not inspect.isclass(cls):
-        raise unknown(f"{kind} class in {place}", name, (n for n, c in vars(module).items() if inspect.isclass(c)))
+        own = {n: c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__}
+        raise unknown(f"{kind} class in {place}", name, [n for n, c in own.items() if _fits(kind, c)] or own)
     return cls
+
+
+def _fits(kind: str, cls: type) -> bool:
+    return issubclass(cls, Task) if kind == "task" else callable(getattr(cls, "reply", None))
+
+
+def _class_missing(path: Path) -> UnknownNameError:
+    """The error for a file without its class: names the tasks in it, without running it."""
+    if not path.is_file():
+        return NoFileError(f"no file {path} (looked for {path.absolute()}); a task is named as {path}:Class")
+    try:
+        classes = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ClassDef)]
+    except (SyntaxError, ValueError) as error:
+        return UnknownNameError(f"{path} names no class, and cannot be read: {error}. Write {path}:Class")
+    tasks: list[str] = []
+    for node in classes:
+        bases = {ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in node.bases}
+        if bases & {"Task", *tasks}:
+            tasks.append(node.name)
+    if not tasks:
+        return UnknownNameError(f"{path} names no class, and none in it derives from llm_sra.Task: write {path}:Class")
+    return UnknownNameError(f"{path} names no class; did you mean {' or '.join(f'{path}:{name}' for name in tasks)}?")
 
 
 def _import(name: str, kind: str) -> ModuleType:

@@ -66,6 +66,25 @@ def load_model(
     return (model if quantization else model.to(device)), tokenizer
 
 
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """A model's tokenizer alone.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    name = _located(name)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, padding_side="left", revision=revision, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # each library has its own for a damaged file
+        reason = why_unreadable(Path(name), error)
+        raise ModelError(f"cannot load the tokenizer of {name!r}{model_hint(name)}: {reason}") from error
+    return tokenizer
+
+
 def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:
     """How a run's configuration asks its base model to be quantised; None: not at all.
 
