@@ -15,8 +15,9 @@ from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics, critic_of
 from llm_sra.trainer.finite import check_weights, gradient_error
-from llm_sra.trainer.loss import Share, by_length, loss_inputs, micro_batches
+from llm_sra.trainer.loss import Share, loss_inputs, micro_batches
 from llm_sra.trainer.metrics import TokenMeans
+from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Rollout, Sample
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -32,6 +33,7 @@ class Updater:
         critics: If there are any.
         accelerator: Of the trainer.
         loss: Of a micro-batch.
+        reader: Says in which order rows are read.
         means: Gets what is measured by token.
         record: Logs a number of this step by name.
         pad_id: Token that fills rows up.
@@ -45,12 +47,13 @@ class Updater:
         critics: Critics | None,
         accelerator: Accelerator,
         loss: AdapterLoss,
+        reader: Reader,
         means: TokenMeans,
         record: Callable[[str, float], None],
         pad_id: int,
     ) -> None:
         self._args, self._arm, self._bank, self._critics, self._accelerator = args, arm, bank, critics, accelerator
-        self._loss, self._means, self._record, self._pad_id = loss, means, record, pad_id
+        self._loss, self._reader, self._means, self._record, self._pad_id = loss, reader, means, record, pad_id
         self.grad_norms: dict[str, float] = {}  # of the latest update of each adapter and critic, before clipping
 
     @property
@@ -98,7 +101,7 @@ class Updater:
         losses: dict[str, float] = {}
         for adapter in adapters:
             mine = [sample for sample in rollout.samples if sample.adapter == adapter and sample.row.own_tokens]
-            samples = by_length(mine)
+            samples = self._reader.order(mine, self._args.per_device_train_batch_size)
             share = Share.of(samples, self._accelerator)
             if share.tokens:
                 losses[adapter] = self.accumulate(model, adapter, samples, share, tether)
