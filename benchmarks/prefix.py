@@ -8,6 +8,7 @@ the head in pieces, and with as many tokens at once as TRL's head takes.
 """
 
 import argparse
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ from llm_sra.models.adapters import AdapterBank
 from llm_sra.trainer import head
 from llm_sra.trainer.head import Head
 from llm_sra.trainer.reading import Reader
+from llm_sra.trainer.rollout import Sample
+from llm_sra.trainer.rows import Row, collate, joined
 
 TRL_PIECE = 4096 * 32768  # logits that TRL's head holds at once
 # https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct/blob/main/config.json
@@ -55,7 +58,7 @@ class Shape:
         group: Further tokens that the rows of a group share.
         groups: How many groups there are.
         reply: Tokens of each row's own that are scored.
-        micro_batch: How many rows at once.
+        micro_batch: Rows at once, where they are read by themselves.
     """
 
     model: str
@@ -81,12 +84,21 @@ SHAPES = (
 LONG = Shape("qwen", 8, 1, 512, 100, 8)
 
 
-def rows_of(shape: Shape, words: int) -> torch.Tensor:
-    """(rows, common + group + reply) random tokens."""
-    torch.manual_seed(0)
-    common = torch.randint(3, words, (shape.common,)).expand(shape.rows, -1)
-    group = torch.randint(3, words, (shape.groups, shape.group)).repeat_interleave(shape.rows // shape.groups, dim=0)
-    return torch.cat([common, group, torch.randint(3, words, (shape.rows, shape.reply))], dim=1)
+def samples_of(shape: Shape, words: int) -> list[Sample]:
+    """Rows of random tokens."""
+    rng = random.Random(0)
+
+    def tokens(count: int) -> list[int]:
+        return rng.choices(range(3, words), k=count)
+
+    common = tokens(shape.common)
+    prompts = [(*common, *tokens(shape.group)) for _ in range(shape.groups)]
+    samples = []
+    for number in range(shape.rows):
+        row = Row(number, "", prompts[number % shape.groups])
+        row.extend(tokens(shape.reply), 1, 0, [0.0] * shape.reply)
+        samples.append(Sample(row, "agent", None))
+    return samples
 
 
 def measured(job: Mapping[str, Any]) -> Result:
@@ -99,12 +111,13 @@ def measured(job: Mapping[str, Any]) -> Result:
     AdapterBank.create(base, ["agent"], LoraConfig(task_type="CAUSAL_LM", **LORA), seed=1)
     base.train()
     reader, last = Reader(base, nullcontext, share=job["share"]), Head(base, 1.0, None, nullcontext)
-    ids = rows_of(shape, base.config.vocab_size)
+    samples = samples_of(shape, base.config.vocab_size)
 
     def logprobs() -> Iterator[torch.Tensor]:
-        for batch in ids.split(shape.micro_batch):
-            mask, said = torch.ones_like(batch), batch[:, -shape.reply :]
-            found = last.statistics(reader.states(batch, mask, shape.reply), said, torch.ones_like(said))
+        for batch in reader.batches(samples, shape.micro_batch):
+            inputs = collate([sample.row for sample in batch], 0, base.device)
+            states = reader.states(*joined(inputs))
+            found = last.statistics(states, inputs["completion_ids"], inputs["completion_mask"])
             yield found.logprobs + 0.01 * found.entropies
 
     def update() -> None:
@@ -153,8 +166,9 @@ def row_of(shape: Shape, plain: Sequence[Result], shared: Sequence[Result]) -> l
     for part in ("update", "score"):
         of: Callable[[Result], float] = partial(_number, part)
         cells += [*(f"{median(runs, of):.2f}" for runs in (plain, shared)), f"{ratio(plain, shared, of):.1f}"]
-    counts = [f"{runs[0].numbers['update, operations']:,.0f}" for runs in (plain, shared)]
-    return [*cells, " / ".join(counts)]
+    counts = [runs[0].numbers.get("update, operations", 0.0) for runs in (plain, shared)]
+    mib = [f"{median(runs, partial(_number, 'update, MiB')):,.0f}" for runs in (plain, shared)]
+    return [*cells, " / ".join(f"{count:,.0f}" for count in counts) if any(counts) else "-", " / ".join(mib)]
 
 
 def _number(name: str, run: Result) -> float:
@@ -171,11 +185,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     for shape in SHAPES:
         if shape.model in args.models:
-            plain, shared = in_turn(jobs(shape, args.steps, (), True), args.rounds).values()
+            plain, shared = in_turn(jobs(shape, args.steps, (), shape.model == "tiny"), args.rounds).values()
             rows.append(row_of(shape, plain, shared))
     if rows:
         head_row = ["rows", "update, plain s", "shared s", "times faster", "score, plain s", "shared s", "times faster"]
-        print(table([*head_row, "operations of an update"], rows), flush=True)
+        print(table([*head_row, "operations of an update", "MiB of an update"], rows), flush=True)
     if "qwen" in args.models:
         before, now = in_turn(jobs(LONG, 1, (TRL_PIECE, head.PIECE), False), args.rounds).values()
         mib = [median(runs, partial(_number, "update, MiB")) for runs in (before, now)]

@@ -86,6 +86,11 @@ class Plan:
     slots: tuple[Ints, ...]
     cost: float
 
+    @property
+    def room(self) -> float:
+        """Tokens that take as much memory: those that are read, and copies of keys and values, a quarter each."""
+        return sum(level.ids.size + level.known.size / 4 for level in self.levels)
+
 
 @dataclass(frozen=True, slots=True)
 class _Segment:

@@ -17,7 +17,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from llm_sra.trainer.loss import by_length, cheapest_order
+from llm_sra.trainer.loss import by_length, cheapest_order, chunks
 from llm_sra.trainer.prefix_plan import PAYS, Costs, Ints, Level, Plan, plan
 from llm_sra.trainer.rollout import Sample
 from llm_sra.trainer.rows import Row
@@ -88,15 +88,37 @@ class Reader:
 
     def order(self, samples: Sequence[Sample], size: int) -> list[Sample]:
         """Samples in the order in which micro-batches of `size` neighbours cost least to read; always the same one."""
-        return cheapest_order(samples, size, self._cost) if self.shares() else by_length(samples)
+        if not self.shares():
+            return by_length(samples)
+        return cheapest_order(samples, size, lambda rows: self._estimate(rows)[0])
 
-    def _cost(self, rows: Sequence[Row]) -> float:
-        """What a micro-batch costs to read, in the units of `Costs`."""
-        columns = max(len(row.prompt_ids) for row in rows) + max(len(row.completion_ids) for row in rows)
+    def batches(self, samples: Sequence[Sample], size: int) -> list[list[Sample]]:
+        """Micro-batches in that order; always the same ones.
+
+        Args:
+            samples: In any order.
+            size: How many rows a batch has. It has more if they share so much that they take no more memory than
+                `size` rows by themselves, as long as the longest.
+        """
+        order = self.order(samples, size)
+        if not order or not self.shares():
+            return [list(batch) for batch in chunks(order, size)]
+        return self._halved(order, size, size * _columns([sample.row for sample in order]))
+
+    def _halved(self, order: list[Sample], size: int, room: float) -> list[list[Sample]]:
+        """One batch if it has room; else its halves', whose limits are multiples of `size`."""
+        if len(order) <= size or self._estimate([sample.row for sample in order])[1] <= room:
+            return [order]
+        middle = -(-len(order) // size) // 2 * size
+        return self._halved(order[:middle], size, room) + self._halved(order[middle:], size, room)
+
+    def _estimate(self, rows: Sequence[Row]) -> tuple[float, float]:
+        """What a batch costs to read, in the units of `Costs`, and how many tokens take as much memory."""
+        columns = _columns(rows)
         plain = self.costs.lines(len(rows), columns, 0)
         ids = [np.array([*row.prompt_ids, *row.completion_ids], dtype=np.int64) for row in rows]
-        cost = _planned(tuple(_read_of(one).tobytes() for one in ids), self.costs).cost
-        return cost if cost < PAYS * plain else plain
+        found = _planned(tuple(_read_of(one).tobytes() for one in ids), self.costs)
+        return (found.cost, found.room) if found.cost < PAYS * plain else (plain, len(rows) * columns)
 
     def _plan(self, ids: torch.Tensor, mask: torch.Tensor) -> Plan | None:
         """How to read rows; None: each by itself."""
@@ -171,6 +193,11 @@ class Reader:
 def _planned(rows: tuple[bytes, ...], costs: Costs) -> Plan:
     """The plan for rows; several passes read the same ones."""
     return plan([np.frombuffer(row, dtype=np.int64) for row in rows], costs)
+
+
+def _columns(rows: Sequence[Row]) -> int:
+    """Of a batch as `collate` makes it."""
+    return max(len(row.prompt_ids) for row in rows) + max(len(row.completion_ids) for row in rows)
 
 
 def _read_of(row: Ints) -> Ints:

@@ -13,7 +13,7 @@ from llm_sra.models.adapters import AdapterBank
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.forward import evaluation_mode
-from llm_sra.trainer.loss import chunks, importance_ratios
+from llm_sra.trainer.loss import importance_ratios
 from llm_sra.trainer.metrics import TokenMeans
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Rollout, Sample
@@ -62,7 +62,7 @@ class Scorer:
             for adapter in adapters:
                 samples = [sample for sample in rollout.samples if sample.adapter == adapter]
                 tethered = any(sample.tether for sample in samples)
-                for batch in chunks(self._reader.order(samples, size), size):
+                for batch in self._reader.batches(samples, size):
                     self._score_batch(batch, adapter, tethered, reused)
 
     def logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:

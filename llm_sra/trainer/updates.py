@@ -101,15 +101,14 @@ class Updater:
         losses: dict[str, float] = {}
         for adapter in adapters:
             mine = [sample for sample in rollout.samples if sample.adapter == adapter and sample.row.own_tokens]
-            samples = self._reader.order(mine, self._args.per_device_train_batch_size)
-            share = Share.of(samples, self._accelerator)
+            share = Share.of(mine, self._accelerator)
             if share.tokens:
-                losses[adapter] = self.accumulate(model, adapter, samples, share, tether)
-                self.grad_norms[adapter] = self.reduce_and_clip(adapter, self._bank.parameters(adapter), samples)
+                losses[adapter] = self.accumulate(model, adapter, mine, share, tether)
+                self.grad_norms[adapter] = self.reduce_and_clip(adapter, self._bank.parameters(adapter), mine)
                 if self._critics:
-                    self.accumulate_critic(self._critics, adapter, samples, share)
+                    self.accumulate_critic(self._critics, adapter, mine, share)
                     critic = critic_of(adapter)
-                    self.grad_norms[critic] = self.reduce_and_clip(critic, self._critics.parameters(adapter), samples)
+                    self.grad_norms[critic] = self.reduce_and_clip(critic, self._critics.parameters(adapter), mine)
         optimizer.step()
         check_weights(losses, {adapter: self._bank.parameters(adapter) for adapter in losses})
         self._bank.touch(*losses)
@@ -121,7 +120,7 @@ class Updater:
     ) -> float:
         """Add up the gradients of one adapter's loss over all its rows; returns the loss."""
         forward = model if self._accelerator.distributed_type in SHARDED else self._bank.model
-        batches = micro_batches(samples, self._args.per_device_train_batch_size, share)
+        batches = self._batches(samples, share)
         total = torch.zeros((), device=self._args.device)
         self._loss.parts.clear()
         for i, batch in enumerate(batches):
@@ -132,13 +131,19 @@ class Updater:
         self._accelerator.gradient_state._set_sync_gradients(True)
         return float(self._accelerator.reduce(total, "mean").item())
 
+    def _batches(self, samples: Sequence[Sample], share: Share) -> list[list[Sample]]:
+        size = self._args.per_device_train_batch_size
+        if share.processes == 1:
+            return self._reader.batches(samples, size)
+        return micro_batches(self._reader.order(samples, size), size, share)
+
     def accumulate_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample], share: Share) -> None:
         """Add up the gradients of a critic's loss, the mean over all decisions that have a target."""
         args = self._args
         self._loss.parts.clear()
         known = torch.tensor([sum(int((~s.targets.isnan()).sum()) for s in samples if s.targets is not None)])
         count = self._accelerator.reduce(known.to(args.device), "sum").item()
-        for batch in micro_batches(samples, args.per_device_train_batch_size, share):
+        for batch in self._batches(samples, share):
             inputs = loss_inputs(batch, share, self._pad_id, args.device)
             there = ~inputs["targets"].isnan()
             values, old, targets = critics.values(adapter, inputs), inputs["values"], inputs["targets"].nan_to_num()
