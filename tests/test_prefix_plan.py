@@ -8,20 +8,6 @@ import pytest
 
 from llm_sra.trainer.prefix_plan import Costs, Plan, plan
 
-
-class Deep(Costs):
-    """Passes are free and attention is dear: so plans have several levels, with lines of 2 sqrt(known) columns."""
-
-    attention, copy, one_pass = 1.0, 4.0, 0.0
-
-
-class Pass(Costs):
-    """As `Deep`, and a pass costs as much as a thousand tokens."""
-
-    attention, copy, one_pass = 1e-3, 1e-5, 1000.0
-
-
-DEEP = Deep(hidden=1)
 LARGE = Costs(hidden=4096)  # a pass, attention and copies cost next to nothing
 SMALL = Costs(hidden=16)  # a pass costs as much as 3,906 tokens
 
@@ -38,13 +24,14 @@ def read(found: Plan) -> list[str]:
 
 
 def seen(found: Plan, slot: int) -> set[int]:
-    """The slots that a slot's token sees: what its line follows, and what it sees of that."""
+    """The slots that a slot's token sees: what its line follows, and what stands before it in its segment."""
     at = 0
     for level in found.levels:
         lines, columns = level.ids.shape
         if slot < at + lines * columns:
             line, column = divmod(slot - at, columns)
-            within = {at + line * columns + int(i) for i in np.flatnonzero(level.within()[line, column])}
+            mine = level.segments[line] == level.segments[line, column]
+            within = {at + line * columns + i for i in range(column + 1) if mine[i]}
             return within | set(level.known[line][level.known[line] >= 0].tolist())
         at += lines * columns
     raise AssertionError(slot)
@@ -52,7 +39,7 @@ def seen(found: Plan, slot: int) -> set[int]:
 
 def test_what_all_rows_share_is_read_once_and_each_rest_by_itself() -> None:
     rows = rows_of("x" * 40 + "ab", "x" * 40 + "cde", "x" * 40 + "f")
-    found = plan(rows, DEEP)
+    found = plan(rows, LARGE)
     assert [level.ids.shape for level in found.levels] == [(1, 40), (1, 6)]  # 6 = ab, cde, f side by side
     assert found.levels[1].segments.tolist() == [[0, 0, 1, 1, 1, 2]]
     assert found.levels[1].positions.tolist() == [[40, 41, 40, 41, 42, 40]]
@@ -61,7 +48,7 @@ def test_what_all_rows_share_is_read_once_and_each_rest_by_itself() -> None:
 
 def test_groups_share_what_they_have_in_common_beyond_what_all_have() -> None:
     one, other = "x" * 40 + "y" * 30, "x" * 40 + "z" * 20
-    found = plan(rows_of(one + "a", one + "b", other + "a", other + "b"), DEEP)
+    found = plan(rows_of(one + "a", one + "b", other + "a", other + "b"), LARGE)
     # y and z follow the same 40 tokens, but do not fit into a line of 30; the rests follow different groups.
     assert [level.ids.shape for level in found.levels] == [(1, 40), (2, 30), (2, 2)]
     assert (found.levels[2].known >= 0).sum(axis=1).tolist() == [70, 60]
@@ -78,35 +65,27 @@ def test_a_row_that_is_there_twice_and_one_that_begins_another_are_not_read_agai
 def test_a_row_without_a_group_does_not_make_the_rests_long() -> None:
     # The single row goes as far as the group of 30 reaches; what is left of it is as short as the others' rests.
     rows = rows_of(*("x" * 30 + letter for letter in "abcdefgh"), "y" * 31)
-    found = plan(rows, DEEP)
+    found = plan(rows, LARGE)
     assert [level.ids.shape for level in found.levels] == [(2, 30), (2, 8)]
 
 
-def test_a_beginning_that_is_too_short_to_pay_for_a_pass_gets_none_of_its_own() -> None:
-    for beginning, columns in ((4, [34]), (400, [400, 30])):
-        found = plan(rows_of(*("x" * beginning + letter * 30 for letter in "abcd")), Pass(hidden=1))
-        assert [level.ids.shape[1] for level in found.levels] == columns
+def test_a_beginning_that_is_too_short_to_pay_for_a_pass_is_not_shared() -> None:
+    rows = rows_of(*("xxxx" + letter * 30 for letter in "abcd"))
+    assert len(plan(rows, SMALL).levels) == 1
+    assert len(plan(rows_of(*("x" * 4000 + letter for letter in "abcd")), SMALL).levels) == 2
 
 
-@pytest.mark.parametrize("single_pass", [False, True])
-@pytest.mark.parametrize("costs", [LARGE, SMALL, DEEP])
-def test_every_token_sees_exactly_the_tokens_before_it_in_its_row(costs: Costs, single_pass: bool) -> None:
+@pytest.mark.parametrize("costs", [LARGE, SMALL])
+def test_every_token_sees_exactly_the_tokens_before_it_in_its_row(costs: Costs) -> None:
     rng = random.Random(1)
     for _ in range(60):
         beginnings = ["".join(rng.choices("ab", k=rng.randint(1, 12))) for _ in range(3)]
         texts = [rng.choice(beginnings) + "".join(rng.choices("abc", k=rng.randint(0, 6))) for _ in range(9)]
-        found = plan(rows_of(*texts), costs, single_pass)
-        assert read(found) == texts and (len(found.levels) == 1 or not single_pass)
+        found = plan(rows_of(*texts), costs)
+        assert read(found) == texts
         for text, slots in zip(texts, found.slots, strict=True):
             for place, slot in enumerate(slots.tolist()):
                 assert seen(found, slot) == set(slots[: place + 1].tolist()), (texts, text, place)
-
-
-def test_a_single_pass_reads_every_segment_once_and_nothing_to_fill_up() -> None:
-    rows = rows_of("x" * 40 + "ab", "x" * 40 + "cde", "x" * 40 + "f", "y" * 9)
-    [line] = plan(rows, LARGE, single_pass=True).levels
-    assert line.ids.shape == (1, 40 + 2 + 3 + 1 + 9) and line.known.shape == (1, 0)
-    assert sorted(line.positions[0].tolist()) == sorted([*range(40), 40, 41, 40, 41, 42, 40, *range(9)])
 
 
 def test_the_order_of_rows_does_not_change_how_much_is_read() -> None:

@@ -1,6 +1,5 @@
 """Rows that begin alike are read once: numbers and gradients are those of every row by itself, without padding."""
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from support import lora
 from training_support import make_trainer, roll, train_tiny, vectors
 
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.trainer import reading
 from llm_sra.trainer.loss import by_length, cheapest_order
 from llm_sra.trainer.prefix_plan import Costs
 from llm_sra.trainer.reading import Reader
@@ -123,30 +121,15 @@ def scrambled(model: Any) -> Any:
     return model
 
 
-@pytest.fixture(params=["in several passes", "in one"])
-def passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Plans have several levels, as passes are free and attention is dear; or one."""
-    if request.param == "in several passes":
-        for name, value in (("one_pass", 0.0), ("copy", 4.0), ("attention", 1.0)):
-            monkeypatch.setattr(Costs, name, value)
-    reading._planned.cache_clear()
-    yield str(request.param)
-    reading._planned.cache_clear()
-
-
 @pytest.mark.parametrize("family", FAMILIES)
-def test_numbers_and_gradients_are_those_of_every_row_by_itself(family: str, passes: str) -> None:
+def test_numbers_and_gradients_are_those_of_every_row_by_itself(family: str) -> None:
     model, rows = scrambled(make_model(family)), some_rows()
     ids, mask, width = batch_of(rows)
     if "GPT-2" in family:  # its positions count from the padding on
         rows = [row for row in rows if len(row.prompt_ids) == len(rows[0].prompt_ids)]
         ids, mask, width = batch_of(rows)
-    runs: list[int] = []
-    counting = model.base_model.register_forward_hook(lambda *_: runs.append(1))
     states = reader_of(model).states(ids, mask, width)
-    counting.remove()
     assert states.shared == FAMILIES[family][2]
-    assert (len(runs) > 1) == (states.shared and passes == "in several passes")
     there = mask[:, -width:].bool()
     mine = logprobs_of(model, states.rows(), ids[:, -width:])[there]
     theirs = torch.cat([alone(model, row) for row in rows])
@@ -176,35 +159,19 @@ def test_where_little_is_in_common_every_row_is_read_by_itself() -> None:
     assert not reader_of(model).states(*batch_of(rows)).shared
 
 
-@pytest.mark.parametrize("family", ["Qwen2", "Gemma 2", "GPT-OSS"])
-def test_with_gradient_checkpointing_beginnings_are_shared_in_a_single_pass(family: str) -> None:
-    rows, gradients = some_rows(), []
-    for checkpointed in (True, False):
-        model = scrambled(make_model(family))
-        if checkpointed:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        reader = reader_of(model, share=checkpointed)
-        ids, mask, width = batch_of(rows)
-        passes: list[int] = []
-        model.base_model.register_forward_hook(lambda *_, passes=passes: passes.append(1))
-        states = reader.states(ids, mask, width)
-        assert states.shared == checkpointed and len(passes) == 1
-        logprobs = logprobs_of(model, states.rows(), ids[:, -width:]) * mask[:, -width:]
-        gradients.append(gradient_of(model, logprobs.square().sum()))
-    assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[1].norm() and gradients[1].norm() > 1e-2
-
-
-def test_with_dropout_every_row_is_read_by_itself_in_training_alone() -> None:
-    dropping, whole = make_model(attention_dropout=0.1), make_model()
-    assert not reader_of(dropping).shares()
-    dropping.eval()
-    assert reader_of(dropping).shares()
+def test_gradient_checkpointing_and_dropout_read_every_row_by_itself_in_training_alone() -> None:
+    checkpointed, dropping, wrapped = make_model(), make_model(attention_dropout=0.1), make_model()
+    checkpointed.gradient_checkpointing_enable()
+    for model in (checkpointed, dropping):
+        assert not reader_of(model).shares()
+        model.eval()
+        assert reader_of(model).shares()
     with_dropout = make_model()
     next(one for one in with_dropout.modules() if hasattr(one, "lora_dropout")).lora_dropout["agent"] = (
         torch.nn.Dropout(0.1)
     )
     assert not reader_of(with_dropout).shares()
-    assert reader_of(whole).shares() and not reader_of(whole, share=False).shares()
+    assert reader_of(wrapped).shares() and not reader_of(wrapped, share=False).shares()
 
 
 def test_code_that_comes_with_a_model_is_not_trusted_to_share() -> None:
@@ -224,7 +191,7 @@ def test_positions_that_depend_on_the_longest_row_are_not_shared() -> None:
 
 
 @pytest.fixture
-def cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+def cheap(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Passes cost little, so that the tests' short rows are shared; what became of each batch."""
     became: list[bool] = []
     original = Reader.states
@@ -237,9 +204,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     for name, value in (("one_pass", 0.0), ("copy", 0.0), ("attention", 1e-4)):
         monkeypatch.setattr(Costs, name, value)
     monkeypatch.setattr(Reader, "states", states)
-    reading._planned.cache_clear()
-    yield became
-    reading._planned.cache_clear()
+    return became
 
 
 @pytest.mark.parametrize("adapter", [HERO, ADVERSARY])

@@ -3,8 +3,7 @@
 Rows that begin with the same tokens have the same hidden states there. A plan cuts rows into segments and reads them
 level by level: what all rows share, then what groups of them share, then what is each row's own. A row that is there
 twice is read once. A level is one forward pass; its lines are the batch, and a line holds one or more segments that
-follow the same earlier tokens and do not see each other. A plan can also be read in a single pass, as one line in which
-each token sees the segments before it: that needs no copies of keys and values, but attention over the whole line.
+follow the same earlier tokens and do not see each other.
 
 Plans are made from tokens alone and are always the same for the same rows. No model is run here.
 """
@@ -17,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 PAYS = 0.85  # of the plain way's cost: a plan that costs more is not worth its passes
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -66,21 +64,12 @@ class Level:
         positions: (n, q), the place of each token in its row, from 0.
         segments: (n, q), which of its line's segments a column belongs to; -1 where the line is filled up.
         known: (n, k) slots of the earlier tokens that a line follows; -1 where it follows fewer.
-        sees: (n, q, q), whether a column sees another of its line; None: it sees what stands before it in its segment.
     """
 
     ids: Ints
     positions: Ints
     segments: Ints
     known: Ints
-    sees: Bools | None = None
-
-    def within(self) -> Bools:
-        """(n, q, q), whether a column sees another of its line; each sees itself, also where the line is filled up."""
-        if self.sees is not None:
-            return self.sees
-        mine = (self.segments[:, :, None] == self.segments[:, None, :]) & (self.segments >= 0)[:, :, None]
-        return np.tril(mine) | np.eye(self.ids.shape[1], dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +85,6 @@ class Plan:
     levels: tuple[Level, ...]
     slots: tuple[Ints, ...]
     cost: float
-
-    @property
-    def tokens(self) -> int:
-        """How many are read."""
-        return sum(int((level.segments >= 0).sum()) for level in self.levels)
 
     @property
     def room(self) -> float:
@@ -119,13 +103,12 @@ class _Segment:
     parent: int
 
 
-def plan(rows: Sequence[Ints], costs: Costs, single_pass: bool = False) -> Plan:
+def plan(rows: Sequence[Ints], costs: Costs) -> Plan:
     """The cheapest plan of those that are tried.
 
     Args:
         rows: The tokens of each row, one or more.
         costs: Of the model.
-        single_pass: Whether the plan may have only one level.
     """
     places: dict[bytes, int] = {}
     keys = [row.tobytes() for row in rows]
@@ -133,11 +116,7 @@ def plan(rows: Sequence[Ints], costs: Costs, single_pass: bool = False) -> Plan:
     places = {row.tobytes(): place for place, row in enumerate(unique)}
     common = _common(unique)
     plans = [_build(unique, common, levels, costs) for levels in _candidates(common)]
-    # Of equals the first counts, which is the one with the fewest levels.
-    whole = min((one for one in plans if len(one.levels) > 1), key=lambda one: one.tokens, default=None)
-    best = min((one for one in plans if len(one.levels) == 1 or not single_pass), key=lambda one: one.cost)
-    if whole and costs.lines(1, whole.tokens, 0) < best.cost:
-        best = _in_one_pass(whole, costs)
+    best = min(plans, key=lambda one: one.cost)  # the first of equals: the one with the fewest levels
     return Plan(best.levels, tuple(best.slots[places[key]] for key in keys), best.cost)
 
 
@@ -259,27 +238,3 @@ def _level(rows: Sequence[Ints], lines: Sequence[Sequence[_Segment]], paths: Seq
             segments[number, here] = place
             at = here.stop
     return Level(ids, positions, segments, known)
-
-
-def _in_one_pass(found: Plan, costs: Costs) -> Plan:
-    """The same segments as one line."""
-    whole = sum(level.ids.size for level in found.levels)
-    sees = np.zeros((whole, whole), dtype=bool)
-    at = 0
-    for level in found.levels:
-        for known, within in zip(level.known, level.within(), strict=True):
-            here = slice(at, at + len(within))
-            sees[here, known[known >= 0]] = True
-            sees[here, here] = within
-            at = here.stop
-    ids, positions, segments = (
-        np.concatenate([getattr(level, name).ravel() for level in found.levels])
-        for name in ("ids", "positions", "segments")
-    )
-    there = segments >= 0
-    place = np.cumsum(there) - 1
-    ids, positions = ids[there][None], positions[there][None]
-    known = np.zeros((1, 0), dtype=np.int64)
-    line = Level(ids, positions, np.zeros_like(ids), known, sees[np.ix_(there, there)][None])
-    slots = tuple(place[one] for one in found.slots)
-    return Plan((line,), slots, costs.lines(1, ids.size, 0))

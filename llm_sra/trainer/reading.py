@@ -80,12 +80,11 @@ class Reader:
         return States(table, torch.from_numpy(_places(chosen, mask, width)).to(table.device), shared=True)
 
     def shares(self) -> bool:
-        """Whether common beginnings are read once now: see `_fits`; nothing may drop out."""
-        return self._share and self._fits and not (self._model.training and self._drops_out)
-
-    def _planned(self, rows: tuple[bytes, ...]) -> Plan:
-        """The plan for the tokens of rows; gradient checkpointing keeps no keys and values for a second pass."""
-        return _planned(rows, self.costs, bool(self._model.training and self._model.is_gradient_checkpointing))
+        """Whether common beginnings are read once now: see `_fits`; no dropout, no gradient checkpointing."""
+        if not (self._share and self._fits):
+            return False
+        model = self._model
+        return not (model.training and (model.is_gradient_checkpointing or self._drops_out))
 
     def order(self, samples: Sequence[Sample], size: int) -> list[Sample]:
         """Samples in the order in which micro-batches of `size` neighbours cost least to read; always the same one."""
@@ -118,7 +117,7 @@ class Reader:
         columns = _columns(rows)
         plain = self.costs.lines(len(rows), columns, 0)
         ids = [np.array([*row.prompt_ids, *row.completion_ids], dtype=np.int64) for row in rows]
-        found = self._planned(tuple(_read_of(one).tobytes() for one in ids))
+        found = _planned(tuple(_read_of(one).tobytes() for one in ids), self.costs)
         return (found.cost, found.room) if found.cost < PAYS * plain else (plain, len(rows) * columns)
 
     def _plan(self, ids: torch.Tensor, mask: torch.Tensor) -> Plan | None:
@@ -126,7 +125,9 @@ class Reader:
         tokens, there = ids.cpu().numpy(), mask.cpu().numpy().astype(bool)
         if not self._within_windows(int(there.sum(axis=1).max())) or not there.any(axis=1).all():
             return None
-        found = self._planned(tuple(_read_of(row[one]).tobytes() for row, one in zip(tokens, there, strict=True)))
+        found = _planned(
+            tuple(_read_of(row[one]).tobytes() for row, one in zip(tokens, there, strict=True)), self.costs
+        )
         return found if found.cost < PAYS * self.costs.lines(ids.size(0), ids.size(1), 0) else None
 
     def _read(self, chosen: Plan, device: torch.device) -> torch.Tensor:
@@ -151,8 +152,10 @@ class Reader:
 
     def _mask(self, level: Level, device: torch.device) -> torch.Tensor:
         """(n, 1, q, k + q): true where a column sees another, or as numbers that are added to the attention."""
-        within = torch.from_numpy(level.within()).to(device)
-        known = torch.from_numpy(level.known >= 0).to(device)[:, None, :].expand(-1, within.size(1), -1)
+        segments, columns = torch.from_numpy(level.segments).to(device), level.ids.shape[1]
+        within = (segments[:, :, None] == segments[:, None, :]) & (segments >= 0)[:, :, None]
+        within = within.tril() | torch.eye(columns, dtype=torch.bool, device=device)  # none sees nothing: that is NaN
+        known = torch.from_numpy(level.known >= 0).to(device)[:, None, :].expand(-1, columns, -1)
         sees = torch.cat([known, within], dim=-1)[:, None]
         if self._model.config.get_text_config()._attn_implementation == "sdpa":
             return sees
@@ -186,10 +189,10 @@ class Reader:
         return bool(attention) or any(one.p > 0 for one in dropouts)
 
 
-@lru_cache(maxsize=16)
-def _planned(rows: tuple[bytes, ...], costs: Costs, single_pass: bool) -> Plan:
+@lru_cache(maxsize=64)
+def _planned(rows: tuple[bytes, ...], costs: Costs) -> Plan:
     """The plan for rows; several passes read the same ones."""
-    return plan([np.frombuffer(row, dtype=np.int64) for row in rows], costs, single_pass)
+    return plan([np.frombuffer(row, dtype=np.int64) for row in rows], costs)
 
 
 def _columns(rows: Sequence[Row]) -> int:
