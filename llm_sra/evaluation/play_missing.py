@@ -185,7 +185,7 @@ def play_specs(
 class Pace:
     """How many episodes to play at a time: more as long as it is quick, or pays.
 
-    Episodes of a chunk are played in lock-step and may all end at once, so a slow chunk is long at risk. Where many at
+    Episodes of a chunk begin together and may all end at once, so a slow chunk is long at risk. Where many at
     a time take no longer than a few (a GPU), large chunks are worth it; where they do not (a CPU), they are not.
 
     Args:
