@@ -48,7 +48,7 @@ def write_tiny(folder: Path) -> None:
 
 
 def write_qwen(folder: Path, layers: int, shape: str = "0.5B") -> None:
-    """A random Qwen2 of a shape of Qwen2.5, but for the number of layers; in bfloat16 where there is a GPU."""
+    """A random Qwen2 of a shape of Qwen2.5, except the number of layers; in bfloat16 if there is a GPU."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "llm_sra.protocol": ("task", "errors"),
     "llm_sra.turns": ("task", "errors", "protocol", "engines", "policies"),
     "llm_sra.playing": ("task", "protocol", "engines", "policies", "turns"),
-    "llm_sra.episodes": ("task", "files"),
+    "llm_sra.episodes": ("task", "files", "untrusted"),
     "llm_sra.objectives": ("errors",),
     "llm_sra.games": (),
     "llm_sra.trainer": (
