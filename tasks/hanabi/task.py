@@ -44,6 +44,7 @@ class Hanabi(Task[State]):
         hint_cost: What a hint costs the seat that gives it, also in the place of a reply that was no legal move, in
             units of the reward.
         explain: Whether a seat's view begins with the rules, as a model needs that was not trained on the game.
+        strict: Whether the line of a move must hold nothing else. See `words.read_move`.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -69,14 +70,16 @@ class Hanabi(Task[State]):
         keep_score: bool = False,
         hint_cost: float = 0.0,
         explain: bool = True,
+        strict: bool = True,
     ) -> None:
         if isinstance(hint_cost, bool) or not isinstance(hint_cost, int | float):
             raise TypeError(f"hanabi option `hint_cost` must be a number, got {hint_cost!r}")
         if not math.isfinite(hint_cost) or hint_cost < 0:
             raise ValueError(f"hanabi option `hint_cost` must be finite and 0 or more, got {hint_cost}")
-        if not isinstance(explain, bool):
-            raise TypeError(f"hanabi option `explain` must be true or false, got {explain!r}")
-        self.hint_cost, self.explain = float(hint_cost), explain
+        for name, switch in (("explain", explain), ("strict", strict)):
+            if not isinstance(switch, bool):
+                raise TypeError(f"hanabi option `{name}` must be true or false, got {switch!r}")
+        self.hint_cost, self.explain, self.strict = float(hint_cost), explain, strict
         smallest = Setup(players, colours, ranks, 1, information, lives, keep_score)  # checks all options but `hand`
         self.setup = replace(smallest, hand=default_hand(smallest) if hand is None else hand)
         self.seats = SEATS[:players]  # type: ignore[misc]  # how many there are is an option of this task
@@ -104,7 +107,7 @@ class Hanabi(Task[State]):
     def step(self, state: State, replies: Mapping[str, str], rng: random.Random) -> tuple[State, Mapping[str, Reward]]:
         """One move. All get the change of the score, and who gives a hint pays for it."""
         mover = self.seats[state.mover]
-        move = read_move(replies[mover])
+        move = read_move(replies[mover], self.strict)
         is_forced = move is None or move not in legal_moves(state)
         made = forced_move(state) if move is None or is_forced else move
         after = apply(state, made, is_forced)
