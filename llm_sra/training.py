@@ -35,6 +35,7 @@ from llm_sra.trainer.launcher import Launcher
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.progress import Progress, TensorBoard
+from llm_sra.trainer.reply_limit import check_reply_limit
 from llm_sra.trainer.resuming import check_options
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.trainer import ENGINE
@@ -115,7 +116,9 @@ def _train(
         check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)
     checkpoint = _checkpoint(model_args, args, writer is not None)
     bank, tokenizer = _load_bank(model_args, args, roles)
-    engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer.of(tokenizer, vars(args)))
+    renderer = Renderer.of(tokenizer, vars(args))
+    check_reply_limit(task, renderer, args.max_completion_length)
+    engine = make_engine(EngineOptions.of(vars(args)), bank, renderer)
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
     loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)

@@ -25,7 +25,7 @@ FORMS: dict[str, tuple[str, ...]] = {  # every legal form of a reply
     "hanabi": ("play 1", "discard", "hint 1 red", "rank"),
     "kitchen": ("up", "down", "left", "right", "stay"),
     "tag": ("up", "down", "left", "right", "stay"),
-    "wordlist": ("one word of the category", "pass"),
+    "wordlist": ("one word that is not on the list yet", "pass"),
     "worksheet": ("4+3=7", "pass"),
 }
 
@@ -209,7 +209,7 @@ def test_the_run_records_what_its_model_was_told(tmp_path: Any) -> None:
         max_steps=1,
         problems_per_step=2,
         num_generations=2,
-        max_completion_length=4,
+        max_completion_length=8,
         arm="untrained",
         use_cpu=True,
         bf16=False,

@@ -172,20 +172,18 @@ def test_words_beyond_the_wanted_ones_contribute_nothing() -> None:
 def test_a_view_only_grows_and_shows_own_replies_as_they_came() -> None:
     task = WordList(explain=False)
     state = task.start(ANIMALS, RNG)
-    assert [(m.role, m.content) for m in task.view(state, "first")] == [
-        ("user", "Category: animals. List so far: empty.")
-    ]
+    assert [(m.role, m.content) for m in task.view(state, "first")] == [("user", "Name an animal. The list is empty.")]
     state = state.add("The Foxes.").add("cow")
     assert [(m.role, m.content) for m in task.view(state, "first")] == [
-        ("user", "Category: animals. List so far: empty."),
+        ("user", "Name an animal. The list is empty."),
         ("assistant", "The Foxes."),
-        ("user", "List so far: fox, cow."),
+        ("user", "On the list already: fox, cow."),
     ]
     state = state.add("pass")
     assert [(m.role, m.content) for m in task.view(state, "second")] == [
-        ("user", "Category: animals. List so far: fox."),
+        ("user", "Name an animal. On the list already: fox."),
         ("assistant", "cow"),
-        ("user", "List so far: fox, cow."),
+        ("user", "On the list already: fox, cow."),
     ]
 
 

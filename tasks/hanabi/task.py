@@ -13,8 +13,8 @@ from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Tas
 from tasks.hanabi.cards import Setup, default_hand
 from tasks.hanabi.partners import PARTNERS
 from tasks.hanabi.problems import all_problems, read_deck
-from tasks.hanabi.rules import State, apply, deal, forced_move, is_over, legal_moves, score
-from tasks.hanabi.words import read_move, view_text
+from tasks.hanabi.rules import Move, State, apply, deal, forced_move, is_over, legal_moves, score
+from tasks.hanabi.words import move_text, read_move, view_text
 
 SEATS = ("first", "second", "third", "fourth", "fifth")
 HEADLINE = "share of the full score"
@@ -114,6 +114,16 @@ class Hanabi(Task[State]):
         team = float(score(after) - score(state))
         cost = self.hint_cost if made.kind == "hint" else 0.0
         return after, {seat: Reward(team=team, cost=cost if seat == mover else 0.0) for seat in self.seats}
+
+    def legal_replies(self) -> Sequence[str]:
+        """Every move that can be legal in some state."""
+        setup = self.setup
+        own = [Move(kind, at) for kind in ("play", "discard") for at in range(1, setup.hand + 1)]  # type: ignore[arg-type]
+        told = (*setup.palette, *range(1, setup.ranks + 1))
+        return [
+            move_text(move)
+            for move in (*own, *(Move("hint", at, what) for at in range(1, setup.players) for what in told))
+        ]
 
     def outcome(self, state: State) -> Outcome:
         """Whether the full score was reached. A seat's effort is the number of cards that it played rightly.

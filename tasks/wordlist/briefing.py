@@ -12,9 +12,9 @@ from tasks.wordlist.listing import PASS, Listing, write
 from tasks.wordlist.words import category
 
 _RULES = """\
-Two writers fill one list in turns, {turns} turns in all. Both get 1 point if {wanted} different {words} of the \
-category stand{s} on it at the end. Each word that is written costs its writer {cost:g} points; pass costs nothing. \
-Answer with one word of the category that is not on the list yet, or with pass."""
+Two writers fill one list in turns, {turns} turns in all. Both get 1 point if {wanted} different {words} of the kind \
+that is asked for stand{s} on it at the end. Each word that is written costs its writer {cost:g} points; pass costs \
+nothing. Answer with one word that is not on the list yet, or with pass."""
 EXAMPLE_WORDS = 5  # that the examples of one problem need
 LONGEST = 6  # letters of such a word: the shorter, the more usual
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from tasks.wordlist.words import AROUND, Category, category, fold
+from tasks.wordlist.words import AROUND, Category, categories, category, fold
 
 PASS = "pass"
 MAX_ENTRY_CHARS = 40
-EMPTY = "empty"
-_CATEGORY = "Category: "
-_SO_FAR = "List so far: "
-_SHOWN = re.compile(rf"(?:{_CATEGORY}([a-z]+)\. )?{_SO_FAR}(.*)\.")
+_NAME, _ALREADY, _EMPTY = "Name ", "On the list already: ", "The list is empty."
+_SHOWN = re.compile(rf"(?:{_NAME}([a-z ]+)\. )?(?:{_EMPTY}|{_ALREADY}(.*)\.)")
+_ASKED = {category(name).one: name for name in categories()}
 _PASSES = (PASS, "i pass")
 
 Verdict = Literal["pass", "new", "repeated", "wrong"]
@@ -111,18 +110,18 @@ def read(reply: str, kind: Category) -> str:
 def _entry(line: str) -> str:
     """A text as one entry: never `pass`, nor anything that ends the list or looks like two entries."""
     one = " ".join(line.replace(",", " ").split())[:MAX_ENTRY_CHARS].strip(AROUND)
-    return one if one.casefold() not in ("", PASS, EMPTY) else f"({one})"
+    return one if one.casefold() not in ("", PASS) else f"({one})"
 
 
 def write(listing: Listing, first: bool) -> str:
-    """The list as a seat sees it, such as `Category: animals. List so far: fox, cow.` with its category.
+    """The list as a seat sees it, such as `Name an animal. On the list already: fox, cow.` where it is asked for first.
 
     Args:
         listing: The list.
-        first: Whether to name the category: in the first message about a list.
+        first: Whether to ask for a word of the category: in the first message about a list.
     """
-    so_far = f"{_SO_FAR}{', '.join(listing.entries) or EMPTY}."
-    return f"{_CATEGORY}{listing.category}. {so_far}" if first else so_far
+    so_far = f"{_ALREADY}{', '.join(listing.entries)}." if listing.entries else _EMPTY
+    return f"{_NAME}{listing.kind.one}. {so_far}" if first else so_far
 
 
 @dataclass(frozen=True)
@@ -156,11 +155,11 @@ def look(messages: Sequence[Mapping[str, str]]) -> Sight:
         if match is None:
             break
         if entries is None:
-            entries = () if match[2] == EMPTY else tuple(match[2].split(", "))
-        if match[1]:
-            return Sight(match[1], entries, turn)
+            entries = tuple(match[2].split(", ")) if match[2] is not None else ()
+        if match[1] in _ASKED:
+            return Sight(_ASKED[match[1]], entries, turn)
     shown = messages[-1]["content"] if messages else ""
     raise ValueError(
-        f"a word list looks like 'Category: animals. List so far: fox, cow.', got {shown[:80]!r}: wordlist's partners "
+        f"a word list looks like 'Name an animal. On the list already: fox, cow.', got {shown[:80]!r}: wordlist's partners "
         "play word lists only"
     )

@@ -14,6 +14,7 @@ from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Tas
 from tasks.wordlist.briefing import draw_words, examples, rules
 from tasks.wordlist.listing import PASS, Listing, write
 from tasks.wordlist.partners import PARTNERS, TURNS, WANTED
+from tasks.wordlist.words import categories, category
 
 SPLITS: Mapping[str, tuple[str, ...]] = {
     "train": ("animals", "clothes", "colours", "fruit", "sports"),
@@ -96,6 +97,10 @@ class WordList(Task[Listing]):
         team = float(len(state.said) >= self.turns and state.complete)
         cost = 0.0 if state.said[-1] == PASS else self.cost
         return state, {seat: Reward(team=team, cost=cost if seat == writer else 0.0) for seat in self.seats}
+
+    def legal_replies(self) -> Sequence[str]:
+        """`pass`, and all words of all categories."""
+        return (PASS, *(word for name in categories() for word in category(name).words))
 
     def outcome(self, state: Listing) -> Outcome:
         """Whether the list is complete; a seat's effort is what it wrote.

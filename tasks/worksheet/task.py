@@ -118,6 +118,11 @@ class Worksheet(Task[Sheet]):
         cost = 0.0 if line == PASS else self.cost
         return state, {seat: Reward(team=team, cost=cost if seat == writer else 0.0) for seat in self.seats}
 
+    def legal_replies(self) -> Sequence[str]:
+        """`pass`, and the longest line of a chain."""
+        total = self.high * self.numbers
+        return (PASS, f"{total - self.high}+{self.high}={total}")
+
     def outcome(self, state: Sheet) -> Outcome:
         """Whether the sheet is solved; lines written, right, wrong, and share of the chain filled in, by seat.
 
