@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers.integrations import TensorBoardCallback
 from trl import get_peft_config
 
 from llm_sra import runs
-from llm_sra.engines import EngineOptions, make_engine
+from llm_sra.engines import EngineOptions, make_engine, sends_seeds
 from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model, quantization_of, read_config
@@ -118,7 +119,8 @@ def _train(
     bank, tokenizer = _load_bank(model_args, args, roles)
     renderer = Renderer.of(tokenizer, vars(args))
     check_reply_limit(task, renderer, args.max_completion_length)
-    engine = make_engine(EngineOptions.of(vars(args)), bank, renderer)
+    options = replace(EngineOptions.of(vars(args)), seeded=sends_seeds(args.engine, args.seeded_rollouts))
+    engine = make_engine(options, bank, renderer)
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
     loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)

@@ -185,9 +185,8 @@ def play_specs(
 class Pace:
     """How many episodes to play at a time: more, as long as chunks are quick or larger ones raise the speed.
 
-    Episodes of a chunk are played in lock-step and may all end at once, so a kill during a slow chunk loses much. Where
-    many at a time take no longer than a few (a GPU), large chunks are worth it; where they do not (a CPU), they are
-    not.
+    Episodes of a chunk begin together and may all end at once, so a kill during a slow chunk loses much. Where many at
+    a time take no longer than a few (a GPU), large chunks are worth it; where they do not (a CPU), they are not.
 
     Args:
         first: Size of the first chunk.

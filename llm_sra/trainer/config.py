@@ -84,6 +84,15 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
             "folder, under the same path."
         },
     )
+    seeded_rollouts: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Whether vLLM and servers are sent a seed for each reply; None: yes, except for vLLM on a GPU, "
+            "where numbers do not repeat anyhow and sampling by seeds is slow. Without seeds a resumed run continues "
+            "with replies of the same distribution, but not the same ones. The engine transformers always draws by "
+            "seeds."
+        },
+    )
     template_date: str = field(
         default=DAY,
         metadata={

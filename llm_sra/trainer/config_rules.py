@@ -109,6 +109,12 @@ def _no_adversaries(config: Config) -> bool:
 
 COMBINED = (
     Rule(
+        ("seeded_rollouts", "engine"),
+        lambda c: c.seeded_rollouts is not None and c.engine == "transformers",
+        "seeded_rollouts has no effect with engine transformers, which always draws by seeds: leave it out, or set "
+        "engine to vllm or server",
+    ),
+    Rule(
         ("tau_schedule", "target_kl"),
         lambda c: (c.tau_schedule == "target_kl") != (c.target_kl is not None),
         "tau_schedule target_kl and target_kl go together: give both or neither",

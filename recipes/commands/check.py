@@ -8,7 +8,8 @@ from llm_sra.untrusted import one_line, printable
 
 if TYPE_CHECKING:
     from llm_sra.models.renderer import Renderer
-    from llm_sra.protocol.check import Finding, Trial, TrialTurn
+    from llm_sra.protocol.check import Trial, TrialTurn
+    from llm_sra.protocol.in_place import Finding
     from llm_sra.task import Episode, Task
 
 PROBLEMS = 8  # that each scripted partner plays
