@@ -118,7 +118,7 @@ class Hanabi(Task[State]):
     def legal_replies(self) -> Sequence[str]:
         """Every move that can be legal in some state."""
         setup = self.setup
-        own = [Move(kind, at) for kind in ("play", "discard") for at in range(1, setup.hand + 1)]  # type: ignore[arg-type]
+        own = [Move(kind, at) for kind in ("play", "discard") for at in range(1, setup.hand + 1)]
         told = (*setup.palette, *range(1, setup.ranks + 1))
         return [
             move_text(move)

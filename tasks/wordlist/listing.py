@@ -160,6 +160,6 @@ def look(messages: Sequence[Mapping[str, str]]) -> Sight:
             return Sight(_ASKED[match[1]], entries, turn)
     shown = messages[-1]["content"] if messages else ""
     raise ValueError(
-        f"a word list looks like 'Name an animal. On the list already: fox, cow.', got {shown[:80]!r}: wordlist's partners "
-        "play word lists only"
+        f"a word list looks like 'Name an animal. On the list already: fox, cow.', got {shown[:80]!r}: the partners of "
+        "wordlist play word lists only"
     )
