@@ -256,7 +256,7 @@ def test_the_others_do_as_they_are_called() -> None:
 
 
 def test_partners_refuse_what_is_no_word_list() -> None:
-    with pytest.raises(ValueError, match="wordlist's partners play word lists only"):
+    with pytest.raises(ValueError, match="the partners of wordlist play word lists only"):
         look([{"role": "user", "content": "Q: 3+2+5"}])
 
 
