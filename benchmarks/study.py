@@ -117,7 +117,7 @@ def train(cell: Cell, out: Path) -> None:
     flags = {"output_dir": folder, "resume_from_checkpoint": "true", "disable_tqdm": "true", **cell.flags}
     command = [sys.executable, str(ROOT / "recipes" / "train.py"), "--config", str(RECIPES / f"{cell.recipe}.yaml")]
     command += [part for key, value in flags.items() for part in (f"--{key}", str(value))]
-    _run(command, out / f"{cell.name}.log")
+    run_logged(command, out / f"{cell.name}.log")
 
 
 def evaluate(name: str, which: str, out: Path, problems: int) -> None:
@@ -127,7 +127,7 @@ def evaluate(name: str, which: str, out: Path, problems: int) -> None:
         return
     run = f"{out / name}" + ("" if which == "end" else f"@{which}")
     command = [sys.executable, "-m", "recipes.cli", "eval", "--run", run, "--roster", str(ROSTER)]
-    _run([*command, "--out", str(folder), "--problems", str(problems)], out / f"{name}.log")
+    run_logged([*command, "--out", str(folder), "--problems", str(problems)], out / f"{name}.log")
 
 
 def study_task(task: str, out: Path, problems: int, processes: int) -> str:
@@ -145,15 +145,20 @@ def study_task(task: str, out: Path, problems: int, processes: int) -> str:
     runs = [str(out / cell.name) for cell in cells if cell.flags["seed"] in TASK_SEEDS]
     folder, program = out / "eval", [sys.executable, "-m", "recipes.cli"]
     played = ["--roster", f"{task}_test", "--problems", str(problems), "--decoding", "sampled", "--cross_play"]
-    _run([*program, "eval", "--run", *runs, "--out", str(folder), *played], out / "eval.log")
-    _run([*program, "report", *runs, "--eval", str(folder), "--out", str(out / "report")], out / "eval.log")
+    run_logged([*program, "eval", "--run", *runs, "--out", str(folder), *played], out / "eval.log")
+    run_logged([*program, "report", *runs, "--eval", str(folder), "--out", str(out / "report")], out / "eval.log")
     from benchmarks.study_report import write_task
 
     return write_task(out, task)
 
 
-def _run(command: Sequence[str], log: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+def run_logged(command: Sequence[str], log: Path) -> None:
+    """Run a command with one thread, its output behind a log.
+
+    Raises:
+        SystemExit: If it fails; names the log.
+    """
+    environment = {"HF_HUB_OFFLINE": "1", **os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("a", encoding="utf-8") as file:
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, check=False)
     if done.returncode:

@@ -256,6 +256,10 @@ class Task(ABC, Generic[State]):
             The new state, and a reward, finite, for every seat that gets something (missing: zero).
         """
 
+    def legal_replies(self) -> Sequence[str]:
+        """Replies that a model must be able to write within the token limit, the longest among them; none: unknown."""
+        return self.choices
+
     @abstractmethod
     def outcome(self, state: State) -> Outcome:
         """How it ended; called once `actors` is empty."""

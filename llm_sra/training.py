@@ -1,8 +1,8 @@
 """`train`: from a configuration to a finished run folder."""
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,12 @@ from llm_sra.trainer import Arm, ModelArguments, SRPOConfig, SRPOTrainer, build_
 from llm_sra.trainer.arms import Partners, Roles, assign_roles
 from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 from llm_sra.trainer.critic import critic_of
+from llm_sra.trainer.explain import options_for
 from llm_sra.trainer.launcher import Launcher
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.progress import Progress, TensorBoard
+from llm_sra.trainer.reply_limit import check_reply_limit
 from llm_sra.trainer.resuming import check_options
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.trainer import ENGINE
@@ -101,6 +103,7 @@ def _train(
 ) -> None:
     """Load everything, and train."""
     assert not isinstance(args.task_args, str)
+    args.task_args = options_for(args.task, args.task_args, str(model_args.model_name_or_path), _begun_with(args))
     task = load_task(args.task, args.task_args)
     require_task(task, args.seed, quiet=args.process_index > 0)
     if args.choices_coef and not task.choices:
@@ -114,8 +117,10 @@ def _train(
         check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)
     checkpoint = _checkpoint(model_args, args, writer is not None)
     bank, tokenizer = _load_bank(model_args, args, roles)
+    renderer = Renderer.of(tokenizer, vars(args))
+    check_reply_limit(task, renderer, args.max_completion_length)
     options = replace(EngineOptions.of(vars(args)), seeded=sends_seeds(args.engine, args.seeded_rollouts))
-    engine = make_engine(options, bank, Renderer.of(tokenizer, vars(args)))
+    engine = make_engine(options, bank, renderer)
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
     loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)
@@ -154,6 +159,15 @@ def _train(
     finally:
         loader.close()
         engine.close()
+
+
+def _begun_with(args: SRPOConfig) -> Mapping[str, Any] | None:
+    """The arguments that the run was begun with, if it is resumed."""
+    if not (wants_resume(args.resume_from_checkpoint) and (args.run_dir / "config.yaml").is_file()):
+        return None
+    with suppress(RunError):  # if it is needed, opening it says what is wrong
+        return Run.open(args.run_dir).config
+    return None
 
 
 def _checkpoint(model_args: ModelArguments, args: SRPOConfig, main: bool) -> str | None:

@@ -127,7 +127,7 @@ def test_a_recipe_for_a_real_model_runs_on_transformers(recipe: Path, real_model
     flags = {
         **SMALL,
         "engine": "transformers",
-        "max_completion_length": 6,
+        "max_completion_length": 16,
         "mask_truncated_completions": False,  # a random model hardly ever ends
         "dtype": "float32",
         "lora_r": 4,

@@ -4,6 +4,7 @@
 """
 
 import random
+import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -20,6 +21,7 @@ from tasks.effort.partners import ASK, PARTNERS
 SPLITS = ("train", "dev", "test")
 BENEFIT, COST = 1.0, 0.3  # of the known effort game
 AROUND = string.whitespace + string.punctuation  # what may stand around the word of a reply
+_WORD = re.compile(r"[^\W_]+")
 INTRODUCTION = "You and your partner each choose a word at once. Yours, theirs: points for you, for them."
 
 Said = tuple[str, ...]  # the replies in seating order; empty before the only step
@@ -29,7 +31,8 @@ class Effort(Task[Said]):
     """Two seats choose an action of a matrix game at once, once.
 
     A reply is the word of one of the seat's actions; case, and white space and punctuation around it, do not matter.
-    Any other reply is illegal and counts as the seat's first action (in the effort game: it rests).
+    Any other reply is illegal and counts as the seat's first action (in the effort game: it rests). Unless `strict` is
+    on, a reply that says more than one word is legal, too, if just one of the seat's words is among them: `I work`.
 
     A payoff is the seat's `own` reward, or `team` if every cell pays both seats the same. In the effort game the
     benefit is `team` and working is the `cost`.
@@ -46,6 +49,9 @@ class Effort(Task[Said]):
             are the same for both seats, else `A`, `B`, ... for both.
         normalise: Whether payoffs are divided by the larger seat's range of them, so that τ and ε mean the same in all
             games.
+        explain: Whether what a seat sees says how to read the cells, with one of them as an example, and shows right
+            replies: for models that were not taught the game.
+        strict: Whether a reply that says more than one word is illegal.
 
     Attributes:
         game: The game, with the words as names of its actions.
@@ -68,16 +74,20 @@ class Effort(Task[Said]):
         payoffs: Mapping[str, Sequence[Sequence[float]]] | None = None,
         actions: Sequence[str] | Sequence[Sequence[str]] | None = None,
         normalise: bool = False,
+        explain: bool = False,
+        strict: bool = True,
     ) -> None:
         if game is not None and payoffs is not None:
             raise ValueError("effort takes one of the options `game` and `payoffs`, got both")
         chosen = known_game("effort" if game is None else game) if payoffs is None else own_game(payoffs)
         names = default_words(chosen) if actions is None else words(actions, chosen.shape)
-        if not isinstance(normalise, bool):
-            raise TypeError(f"effort option `normalise` must be true or false, got {normalise!r}")
+        for name, switch in (("normalise", normalise), ("explain", explain), ("strict", strict)):
+            if not isinstance(switch, bool):
+                raise TypeError(f"effort option `{name}` must be true or false, got {switch!r}")
         scale = chosen.scale if normalise else 1.0
         self.game = MatrixGame(chosen.name, chosen.first / scale, chosen.second / scale, names)
         self.choices = tuple(dict.fromkeys(names[0] + names[1]))
+        self.explain, self.strict = explain, strict
         self._has_costs = chosen is KNOWN["effort"]
         self._is_shared = np.array_equal(chosen.first, chosen.second)
 
@@ -106,7 +116,8 @@ class Effort(Task[Said]):
             f"{mine[a]}, {theirs[b]}: {_written(paid[a, b])}, {_written(partner_paid[a, b])}"
             for a, b in product(range(len(mine)), range(len(theirs)))
         ]
-        return [Message("user", "\n".join([INTRODUCTION, *cells, ASK + ", ".join(mine)]))]
+        told = [_told(mine, theirs, paid, partner_paid)] if self.explain else []
+        return [Message("user", "\n".join([INTRODUCTION, *told, *cells, ASK + ", ".join(mine)]))]
 
     def step(self, state: Said, replies: Mapping[str, str], rng: random.Random) -> tuple[Said, Mapping[str, Reward]]:
         """Both seats move and are paid."""
@@ -136,13 +147,25 @@ class Effort(Task[Said]):
         """Index of the action that a seat named; None if it named none."""
         names = [name.casefold() for name in self.game.actions[me]]
         word = said[me].strip(AROUND).casefold()
-        return names.index(word) if word in names else None
+        if word in names or self.strict:
+            return names.index(word) if word in names else None
+        named = {names.index(each) for each in _WORD.findall(word) if each in names}
+        return named.pop() if len(named) == 1 else None
 
     def _reward(self, me: int, cell: tuple[int, int]) -> Reward:
         if self._has_costs:
             return Reward(team=BENEFIT * (WORK in cell), cost=COST * (cell[me] == WORK))
         payoff = float((self.game.first, self.game.second)[me][cell])
         return Reward(team=payoff) if self._is_shared else Reward(own=payoff)
+
+
+def _told(mine: Sequence[str], theirs: Sequence[str], paid: np.ndarray, partner_paid: np.ndarray) -> str:
+    """How to read the cells, by the one of both first words, and two right replies."""
+    return (
+        "Each line below has your word, your partner's word, and the points. If you say "
+        f"{mine[0]} and your partner says {theirs[0]}, you get {_written(paid[0, 0])} and your partner gets "
+        f"{_written(partner_paid[0, 0])}. Two examples of a reply: {mine[0]}; {mine[-1]}."
+    )
 
 
 def _written(payoff: float) -> str:

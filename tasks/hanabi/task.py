@@ -13,8 +13,8 @@ from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Tas
 from tasks.hanabi.cards import Setup, default_hand
 from tasks.hanabi.partners import PARTNERS
 from tasks.hanabi.problems import all_problems, read_deck
-from tasks.hanabi.rules import State, apply, deal, forced_move, is_over, legal_moves, score
-from tasks.hanabi.words import read_move, view_text
+from tasks.hanabi.rules import Move, State, apply, deal, forced_move, is_over, legal_moves, score
+from tasks.hanabi.words import move_text, read_move, view_text
 
 SEATS = ("first", "second", "third", "fourth", "fifth")
 HEADLINE = "share of the full score"
@@ -44,6 +44,7 @@ class Hanabi(Task[State]):
         hint_cost: What a hint costs the seat that gives it, in units of the reward; also one that replaces an illegal
             reply.
         explain: Whether a seat's view begins with the rules, for models that were not trained on the game.
+        strict: Whether the line of a move must have nothing else. See `words.read_move`.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -69,14 +70,16 @@ class Hanabi(Task[State]):
         keep_score: bool = False,
         hint_cost: float = 0.0,
         explain: bool = True,
+        strict: bool = True,
     ) -> None:
         if isinstance(hint_cost, bool) or not isinstance(hint_cost, int | float):
             raise TypeError(f"hanabi option `hint_cost` must be a number, got {hint_cost!r}")
         if not math.isfinite(hint_cost) or hint_cost < 0:
             raise ValueError(f"hanabi option `hint_cost` must be finite and 0 or more, got {hint_cost}")
-        if not isinstance(explain, bool):
-            raise TypeError(f"hanabi option `explain` must be true or false, got {explain!r}")
-        self.hint_cost, self.explain = float(hint_cost), explain
+        for name, switch in (("explain", explain), ("strict", strict)):
+            if not isinstance(switch, bool):
+                raise TypeError(f"hanabi option `{name}` must be true or false, got {switch!r}")
+        self.hint_cost, self.explain, self.strict = float(hint_cost), explain, strict
         smallest = Setup(players, colours, ranks, 1, information, lives, keep_score)  # checks all options but `hand`
         self.setup = replace(smallest, hand=default_hand(smallest) if hand is None else hand)
         self.seats = SEATS[:players]  # type: ignore[misc]  # how many there are is an option of this task
@@ -104,13 +107,23 @@ class Hanabi(Task[State]):
     def step(self, state: State, replies: Mapping[str, str], rng: random.Random) -> tuple[State, Mapping[str, Reward]]:
         """One move. All seats get the change of the score; a seat that gives a hint pays for it."""
         mover = self.seats[state.mover]
-        move = read_move(replies[mover])
+        move = read_move(replies[mover], self.strict)
         is_forced = move is None or move not in legal_moves(state)
         made = forced_move(state) if move is None or is_forced else move
         after = apply(state, made, is_forced)
         team = float(score(after) - score(state))
         cost = self.hint_cost if made.kind == "hint" else 0.0
         return after, {seat: Reward(team=team, cost=cost if seat == mover else 0.0) for seat in self.seats}
+
+    def legal_replies(self) -> Sequence[str]:
+        """Every move that can be legal in some state."""
+        setup = self.setup
+        own = [Move(kind, at) for kind in ("play", "discard") for at in range(1, setup.hand + 1)]
+        told = (*setup.palette, *range(1, setup.ranks + 1))
+        return [
+            move_text(move)
+            for move in (*own, *(Move("hint", at, what) for at in range(1, setup.players) for what in told))
+        ]
 
     def outcome(self, state: State) -> Outcome:
         """Whether the full score was reached. A seat's effort is the number of cards that it played correctly.

@@ -12,6 +12,8 @@ from tasks.hanabi.rules import Event, Move, State, legal_moves
 ANY = "any"
 
 _MOVE = re.compile(rf"(play|discard) ([0-9]{{1,2}})|hint ([0-9]{{1,2}}) (?:({'|'.join(COLOURS)})|rank ([0-9]{{1,2}}))")
+_LEAD = re.compile(r"(?:[0-9]{1,2}[.)] |(?:my )?(?:move|answer)s?: |(?:i|we)(?: will|'ll)? |let me |let's )+")
+_FILLER = re.compile(r"\b(?:player|card|number|colour|color|the|with|about) ")
 _DECORATION = " .,;:!*_`'\"->"  # characters that models often put around an answer
 
 
@@ -22,14 +24,19 @@ def move_text(move: Move) -> str:
     return f"hint {move.at} {told_text(move.told)}"
 
 
-def read_move(reply: str) -> Move | None:
+def read_move(reply: str, strict: bool = True) -> Move | None:
     """The move that a reply names; None if it names none, or more than one. The move need not be legal.
 
     A line that holds only the words of a move names it; case, white space and signs around it do not matter. All other
     lines are ignored, and so is the text before `</think>`.
+
+    Args:
+        reply: Untrusted.
+        strict: Whether the line may hold nothing else. If not, `1.`, `My move:`, `I` or `I will` may stand before the
+            move, and `player`, `card`, `the` and the like in it: `Hint player 1 red`, `I play 1.`, `1. play card 1`.
     """
     lines = reply.rpartition("</think>")[2].splitlines()
-    matches = [_MOVE.fullmatch(" ".join(line.split()).strip(_DECORATION).casefold()) for line in lines]
+    matches = [_MOVE.fullmatch(_plain(line, strict)) for line in lines]
     found = [match for match in matches if match]
     if len(found) != 1:
         return None
@@ -37,6 +44,15 @@ def read_move(reply: str) -> Move | None:
     if kind is not None:
         return Move(kind, int(place))  # type: ignore[arg-type]  # the pattern knows these two kinds only
     return Move("hint", int(player), colour or int(rank))
+
+
+def _plain(line: str, strict: bool) -> str:
+    """A line in small letters, without the signs around it; and without the words that may stand in and before it."""
+    text = " ".join(line.split()).strip(_DECORATION).casefold()
+    if strict:
+        return text
+    text = text.replace("*", "").replace("`", "")
+    return _FILLER.sub("", text[lead.end() :] if (lead := _LEAD.match(text)) else text)
 
 
 def view_text(state: State, viewer: int, explain: bool = True) -> str:
@@ -82,7 +98,8 @@ def rules_text(setup: Setup) -> str:
         "are listed from the oldest. A hint takes a token and shows which of a player's cards have a colour or a rank. "
         "A discard gives a token back; so does the highest card of a colour when it is played. A card that is played "
         f"and does not fit is lost and costs a life; without lives the game is over{lost}. When the deck is empty "
-        "everyone has one more turn. Answer with one of your moves, in the same words, on a line of its own.\n"
+        "everyone has one more turn. Answer with one of your moves, in the same words, on a line of its own. Two "
+        "examples of a reply: play 1; hint 1 red.\n"
     )
 
 

@@ -14,7 +14,7 @@ player block a move.
 Both players get {pickup:g} for each onion that is taken and {delivery:g} for each that is delivered, whoever did it. \
 A move costs the player that makes it {move_cost:g}; staying costs nothing. Walking into the other player costs \
 {collision_cost:g} more.
-Answer with one word. This is what you see:"""
+Answer with one word. Two examples of a reply: left; stay. This is what you see:"""
 
 
 def rules(

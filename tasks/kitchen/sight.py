@@ -91,12 +91,16 @@ def read(messages: Sequence[Mapping[str, str]]) -> Sight:
     )
 
 
-def read_move(reply: str) -> Move | None:
+def read_move(reply: str, strict: bool = True) -> Move | None:
     """The move that a reply names; None if it names none, or more than one.
 
-    A move is one of the five words as a whole word, in any case; other words do not matter. `Up.` is up, `upwards` is
-    not. The same move twice is more than one.
+    A move is one of the five words as a whole word, in any case; other words do not matter. `Up.` and `I go up` are up,
+    `upwards` is not.
+
+    Args:
+        reply: Untrusted.
+        strict: Whether the same move twice is more than one, too. If not, `Up. I go up` is up.
     """
     words = re.findall(r"[^\W_]+", reply.lower())
     named = [move for word in words for move in MOVES if word == move]
-    return named[0] if len(named) == 1 else None
+    return named[0] if named and (len(named) if strict else len(set(named))) == 1 else None

@@ -60,6 +60,7 @@ class Kitchen(Task[KitchenState]):
         onion_returns: Probability that an empty place has an onion again after a step.
         goal: Number of deliveries of the team from which an episode counts as solved. No reward depends on it.
         explain: Whether every view begins with the rules in words, for models that were not taught them.
+        strict: Whether a reply that names one move twice is illegal.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -84,6 +85,7 @@ class Kitchen(Task[KitchenState]):
         onion_returns: float = 0.2,
         goal: int = 1,
         explain: bool = False,
+        strict: bool = True,
     ) -> None:
         _check_whole("steps", steps)
         _check_whole("goal", goal)
@@ -93,8 +95,9 @@ class Kitchen(Task[KitchenState]):
         _check_goal(goal, steps, onion_returns)
         self.steps, self.goal, self.onion_returns = steps, goal, float(onion_returns)
         self.move_cost, self.collision_cost = float(move_cost), float(collision_cost)
-        if not isinstance(explain, bool):
-            raise TypeError(f"kitchen option `explain` must be true or false, got {explain!r}")
+        for name, switch in (("explain", explain), ("strict", strict)):
+            if not isinstance(switch, bool):
+                raise TypeError(f"kitchen option `{name}` must be true or false, got {switch!r}")
         told = rules(
             steps=steps,
             pickup=PICKUP,
@@ -103,6 +106,7 @@ class Kitchen(Task[KitchenState]):
             collision_cost=self.collision_cost,
             onion_returns=self.onion_returns,
         )
+        self.strict = strict
         self._before = f"{told}\n\n" if explain else ""
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
@@ -140,7 +144,7 @@ class Kitchen(Task[KitchenState]):
         self, state: KitchenState, replies: Mapping[str, str], rng: random.Random
     ) -> tuple[KitchenState, Mapping[str, Reward]]:
         """Both seats move. Both are paid what the team earned; each pays for its own moves and collisions."""
-        named = {seat: read_move(replies[seat]) for seat in self.seats}
+        named = {seat: read_move(replies[seat], self.strict) for seat in self.seats}
         floor, tallies = step(state.floor, {seat: named[seat] or STAY for seat in self.seats}, self.onion_returns, rng)
         team = sum(PICKUP * done.pickups + DELIVERY * done.deliveries for done in tallies.values())
         rewards = {seat: Reward(team=team, cost=self._cost(tallies[seat])) for seat in self.seats}

@@ -13,7 +13,7 @@ After each step both chasers get {touch:g} for each chaser that touches the runn
 does not end the game. A push costs the chaser that makes it {move_cost:g}; stay costs nothing.
 You see x and y of your own place and of your speed; then, seen from you, x and y of the other chaser; of the runner, \
 and of its speed; and of the rocks. You touch the runner within {reach}.
-Answer with one word. This is what you see:"""
+Answer with one word. Two examples of a reply: left; stay. This is what you see:"""
 
 
 def rules(*, steps: int, touch: float, move_cost: float, decimals: int) -> str:

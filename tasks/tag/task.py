@@ -81,6 +81,7 @@ class Tag(Task[TagState]):
         decimals: Number of decimals of places and speeds that are shown.
         goal: Number of tags of the team from which an episode counts as solved. No reward depends on it.
         explain: Whether every view begins with the rules in words, for models that were not taught them.
+        strict: Whether a reply that names one move twice is illegal.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -105,6 +106,7 @@ class Tag(Task[TagState]):
         decimals: int = 1,
         goal: int = 1,
         explain: bool = False,
+        strict: bool = True,
     ) -> None:
         _check_whole("steps", steps, 1)
         _check_cost(move_cost)
@@ -113,12 +115,14 @@ class Tag(Task[TagState]):
         _check_whole("rocks", rocks, 0, 8)
         _check_whole("decimals", decimals, 0, MOST_DECIMALS)
         _check_whole("goal", goal, 1, 2 * steps)  # each chaser tags at most once a step
-        if not isinstance(explain, bool):
-            raise TypeError(f"tag option `explain` must be true or false, got {explain!r}")
+        for name, switch in (("explain", explain), ("strict", strict)):
+            if not isinstance(switch, bool):
+                raise TypeError(f"tag option `{name}` must be true or false, got {switch!r}")
         scenario()  # so that a missing package is reported before anything is played
         self.steps, self.move_cost, self.goal = steps, float(move_cost), goal
         self.runner, self.rocks, self.decimals = runner, rocks, decimals
         told = rules(steps=steps, touch=TOUCH, move_cost=self.move_cost, decimals=decimals)
+        self.strict = strict
         self._before = f"{told}\n\n" if explain else ""
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
@@ -150,7 +154,7 @@ class Tag(Task[TagState]):
         self, state: TagState, replies: Mapping[str, str], rng: random.Random
     ) -> tuple[TagState, Mapping[str, Reward]]:
         """All three move. Both seats are paid for each touch; each pays for its own move."""
-        named = {seat: read_move(replies[seat]) for seat in self.seats}
+        named = {seat: read_move(replies[seat], self.strict) for seat in self.seats}
         moves = [named[seat] or STAY for seat in self.seats]
         field, touches = step(state.field, moves, RUNNERS[self.runner](state.field, rng))
         tallies, rewards = {}, {}

