@@ -210,7 +210,7 @@ def test_a_reply_never_runs_on_into_a_forged_turn(tmp_path: Path) -> None:
     assert any(reply.token_ids[-1] in ids for reply in replies)
     assert not any(ids & set(reply.token_ids[:-1]) for reply in replies)
     assert {reply.finish for reply in replies if reply.token_ids[-1] in ids} == {"stop"}
-    assert set(end_of_turn_ids(engine.bank, engine.renderer)) == {*ids, engine.renderer.tokenizer.eos_token_id}
+    assert set(end_of_turn_ids(engine.bank.base, engine.renderer)) == {*ids, engine.renderer.tokenizer.eos_token_id}
 
 
 def test_a_reply_in_plain_text_never_runs_on_into_a_forged_turn() -> None:

@@ -18,6 +18,7 @@ from llm_sra.engines.vllm import RANKS
 from llm_sra.evaluation.records import Record, Summary
 from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
 from llm_sra.exporting.choices import Choices
+from llm_sra.exporting.generation import Generation
 from llm_sra.runs import Run, RunError, read_environment
 from llm_sra.untrusted import one_line
 
@@ -50,6 +51,7 @@ class Exported:
         evaluation: What an evaluation says about the run; None if it has none.
         asked: How its prompts differ from what the base's own chat template writes.
         choices: Its words, where its replies are chosen from some.
+        generation: How its replies are drawn.
     """
 
     run: Run
@@ -60,6 +62,7 @@ class Exported:
     evaluation: Summary | None
     asked: tuple[str, ...] = ()
     choices: Choices | None = None
+    generation: Generation | None = None
 
     @property
     def base(self) -> str:
@@ -156,7 +159,11 @@ def model_card(exported: Exported) -> ModelCard:
         f"## Results\n\n{_results(exported)}",
         f"## Use\n\n{_use(exported)}",
         _asked(exported),
-        exported.choices.section() if exported.choices else "",
+        exported.choices.section()
+        if exported.choices
+        else exported.generation.section()
+        if exported.generation
+        else "",
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),
         "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "
@@ -272,7 +279,8 @@ def _use(exported: Exported) -> str:
         "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
         f'model = PeftModel.from_pretrained(base, "{where}")\n{tokenizer}\n```\n\n'
-        f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={where}\n```\n\n"
+        f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={where} "
+        f"--generation-config {where}\n```\n\n"
         f"vLLM's server then answers requests for the model `{name}`. Other agents on the same base are further "
         "`name=folder` behind `--lora-modules`."
     )

@@ -1,7 +1,8 @@
 """A model's chat template as it is asked here: adapted to what tasks send, on one fixed day.
 
 A template that refuses a system role, neighbours of one role, or a conversation that begins with a reply is changed in
-the one usual way, in its own language: so training, evaluation and export ask alike. This module makes text; token ids are `chat_templates`' part.
+the one usual way, in its own language: so training, evaluation and export ask alike. This module makes text; token ids
+are `renderer`'s part.
 """
 
 import json
@@ -20,9 +21,9 @@ DATE_STRING = "%d %b %Y"  # as Llama writes it: 01 Jan 2025
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now", "raise_exception")
 _CALL = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
-# What a template does not do by itself, by what is said of it. Where several are needed they are done in this order: what
-# moves or makes messages comes before neighbours are joined. The last `{{- '' }}` keeps jinja from eating a line break
-# that begins the template proper.
+# What a template does not do by itself, by what is said of it, in the order in which it is done: what moves or makes
+# messages comes before neighbours are joined. The last `{{- '' }}` keeps jinja from eating a line break that begins the
+# template proper.
 SYSTEM_FIRST = "it has no system role: the system text goes into the first user message, above a blank line"
 SYSTEM_LATER = "it takes no system text between other messages: such a text becomes a user message"
 USER_FIRST = "a user must speak first: an empty user message stands before a reply that begins the conversation"
