@@ -63,7 +63,16 @@ def load_model(
         raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if quantization is not None:
+        _keep_differentiable(model)
     return (model if quantization else model.to(device)), tokenizer
+
+
+def _keep_differentiable(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from a fast path on CPUs: generating repacks weights, and no gradient passes them then."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:
@@ -81,9 +90,10 @@ def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:
         )
     if eight:
         return BitsAndBytesConfig(load_in_8bit=True)
+    dtype = config.get("dtype")
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_compute_dtype=config.get("dtype"),
+        bnb_4bit_compute_dtype=None if dtype == "auto" else dtype,
         bnb_4bit_quant_type=config.get("bnb_4bit_quant_type") or "nf4",
         bnb_4bit_use_double_quant=bool(config.get("use_bnb_nested_quant")),
         bnb_4bit_quant_storage=config.get("bnb_4bit_quant_storage"),
