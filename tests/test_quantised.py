@@ -1,4 +1,4 @@
-"""QLoRA: a base of few bits is trained on, played, exported; with a stand-in, and bitsandbytes where it is installed."""
+"""QLoRA: a base of few bits is trained on, played, exported; with a stand-in, and with bitsandbytes if it is there."""
 
 from pathlib import Path
 from typing import Any

@@ -72,7 +72,7 @@ def _keep_differentiable(model: torch.nn.Module) -> None:
     """Keep bitsandbytes from a fast path on CPUs: generating repacks weights, and no gradient passes them then."""
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # an attribute of theirs alone
 
 
 def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:

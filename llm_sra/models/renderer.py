@@ -93,12 +93,13 @@ class Renderer:
         """Find out what the template takes, and change it where there is one usual way."""
         user, assistant, system = (Message("user", "word"), Message("assistant", "word"), Message("system", "word"))
         self._layout_uncached((user,))
-        for step, messages in (
+        orders: tuple[tuple[str, tuple[Message, ...]], ...] = (
             (SYSTEM_FIRST, (system, user, assistant, user)),
             (JOINED, (user, user)),
             (SYSTEM_LATER, (system, system, user, assistant, system, user)),
             (USER_FIRST, (assistant, user)),
-        ):
+        )
+        for step, messages in orders:
             if not self._takes(*messages):
                 self.template.adapt(step)
         for messages in ((user, assistant, user), (system, user)):

@@ -16,6 +16,8 @@ class Relay:
 
     A reply is a step: it goes on, corrects, or finishes with `#### number`. The episode ends with the first reply that
     holds one, of which the last is the final answer, or after `turns` turns. All seats get 1 if it is the reference.
+    What a reply quotes from its prompt is not read (see `quotes`): an echo of the example neither ends an episode nor
+    earns.
 
     Args:
         seats: In the order in which they write.
@@ -28,7 +30,7 @@ class Relay:
 
     def start(self, question: str, reference: Fraction) -> Scratchpad:
         """A scratchpad without steps."""
-        return Scratchpad(question, reference)
+        return Scratchpad(question, reference, instructions=self._instructions)
 
     def actors(self, state: Scratchpad) -> tuple[str, ...]:
         """The seats in turn, the first one first, until one has finished or the turns are used up."""
