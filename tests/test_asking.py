@@ -159,6 +159,8 @@ ENDS = {
     "phi4": ["<|im_end|>", "<|im_start|>"],
     "smollm2": ["<|im_end|>", "<|im_start|>"],
     "tinyllama": ["</s>", "<|user|>"],
+    "qwen3.5": ["<|im_end|>", "<|im_start|>"],
+    "lfm2": ["<|im_end|>", "<|im_start|>"],
     "r1": ["<｜end▁of▁sentence｜>", "<｜User｜>"],
     "gpt-oss": ["<|return|>"],  # a reply may hold several messages, each with an end of its own
     "base": [],
