@@ -6,6 +6,8 @@ partners of a roster; a merge (largest difference of logits); an export; the age
 log-probabilities from the trainer's), where vLLM is installed.
 """
 
+import json
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -39,6 +41,7 @@ FAMILIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "LFM2": ("Lfm2", "lfm2", "bytes", {"layer_types": ["conv", "full_attention"]}),
     "GPT-OSS": ("GptOss", "gpt-oss", "bytes", {"head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2}),
 }
+THINKS = {"Qwen3.5": {"enable_thinking": False}}  # or its few tokens are a thought that was cut
 COLUMNS = ("train", "partner `adapter`", "partner `model`", "merge", "export", "vLLM")
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 SAME = 1e-3  # largest difference of logits, or of log-probabilities, that counts as none
@@ -81,6 +84,8 @@ class Family:
 
         write_model(self.name, self.model)
         step = {"arm": "ippo", "max_steps": 1, "problems_per_step": 2, **flags}
+        if self.name in THINKS:
+            step["chat_template_kwargs"] = THINKS[self.name]
         _, _, moved = trained(self.run, model_name_or_path=self.model, **step)
         return "yes" if all(change.abs().max() > 0 for change in moved.values()) else "no: nothing was learned"
 
@@ -103,7 +108,8 @@ class Family:
 
     def whole(self) -> str:
         """The model itself as a partner."""
-        return self._evaluated(f"{{name: x, kind: model, policy: {self.model}}}")
+        asked = f", chat_template_kwargs: {json.dumps(THINKS[self.name])}" if self.name in THINKS else ""
+        return self._evaluated(f"{{name: x, kind: model, policy: {self.model}{asked}}}")
 
     def _evaluated(self, entry: str) -> str:
         from llm_sra import evaluate
@@ -142,10 +148,17 @@ class Family:
         """The agents and their base in one call of vLLM."""
         if find_spec("vllm") is None:
             return "not tried"
+        from llm_sra.engines.base import EngineError
+
         stacked = "attention alone" if self._has_stacked_experts() else ""
         if stacked:
             self.train(lora_target_modules=ATTENTION, overwrite_output_dir=True)
-        worst = self._in_vllm()
+        try:
+            worst = self._in_vllm()
+        except EngineError as error:
+            if missing := re.search(r"architectures \['(\w+)'\] are not supported", str(error)):
+                return f"no: it does not have {missing[1]}"
+            raise
         return ", ".join(part for part in (_same(worst), stacked) if part)
 
     def _has_stacked_experts(self) -> bool:

@@ -171,11 +171,12 @@ TEMPLATES: Mapping[str, str] = {
         "{{- '\n\n' }}{{- '<|end|>' }}{%- endif %}"
         "{%- for m in loop_messages -%}{%- if m.role == 'assistant' -%}"
         "{%- if '<|channel|>analysis<|message|>' in m.content or '<|channel|>final<|message|>' in m.content %}"
-        "{{- raise_exception('You have passed a message containing <|channel|> tags in the content field.') }}{%- endif %}"
+        "{{- raise_exception('You have passed a message containing <|channel|> tags.') }}{%- endif %}"
         "{%- if loop.last and not add_generation_prompt %}"
         "{{- '<|start|>assistant<|channel|>final<|message|>' + m.content + '<|return|>' }}{%- else %}"
         "{{- '<|start|>assistant<|channel|>final<|message|>' + m.content + '<|end|>' }}{%- endif %}"
-        "{%- elif m.role == 'user' -%}{{- '<|start|>user<|message|>' + m.content + '<|end|>' }}{%- endif -%}{%- endfor -%}"
+        "{%- elif m.role == 'user' -%}{{- '<|start|>user<|message|>' + m.content + '<|end|>' }}{%- endif -%}"
+        "{%- endfor -%}"
         "{%- if add_generation_prompt -%}\n<|start|>assistant\n{%- endif -%}"
     ),
     "qwen3.5": (
