@@ -19,6 +19,7 @@ from llm_sra.evaluation.records import Record, Summary
 from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
 from llm_sra.exporting.choices import Choices
 from llm_sra.exporting.generation import Generation
+from llm_sra.registry import find_model
 from llm_sra.runs import Run, RunError, read_environment
 from llm_sra.untrusted import one_line
 
@@ -71,12 +72,17 @@ class Exported:
 
     @property
     def base_on_hub(self) -> str | None:
-        """The base model's repository; None for a folder, which the hub would refuse in a header."""
+        """The base model's repository; None for a folder, which the hub would refuse in a header, and one that ships."""
         try:
             validate_repo_id(self.base)
         except HFValidationError:
             return None
-        return None if Path(self.base).is_dir() else self.base
+        return None if self.ships or Path(self.base).is_dir() else self.base
+
+    @property
+    def ships(self) -> bool:
+        """Whether the base model comes with llm-sra, and so is not on the hub under its name."""
+        return find_model(self.base) != self.base
 
     @property
     def base_shown(self) -> str:
@@ -178,10 +184,15 @@ def _about(exported: Exported) -> dict[str, Any]:
         "task": config["task"] if ":" not in str(config["task"]) else exported.task,
         "task_args": json.dumps(config["task_args"]),
         "seats": ", ".join(exported.seats) or "none (an adversary)",
-        "base model": exported.base_on_hub or f"{Path(exported.base).name} (a folder, not on the hub)",
+        "base model": exported.base_on_hub or f"{exported.base_shown} ({_where(exported)})",
         "LoRA rank": exported.rank,
         **({"checkpoint": exported.run.checkpoint} if exported.run.checkpoint else {}),
     }
+
+
+def _where(exported: Exported) -> str:
+    """Where a base model is that is not on the hub."""
+    return "it ships with llm-sra: llm-sra list models" if exported.ships else "a folder, not on the hub"
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

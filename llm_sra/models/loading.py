@@ -61,7 +61,13 @@ def load_model(
     except Exception as error:  # each library has its own for a damaged file
         reason = why_unreadable(Path(name), error)
         raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason}") from error
-    if tokenizer.pad_token_id is None:
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            f"{name!r} is an adapter, not a model: name its base as the model, or the folder as a partner of kind "
+            "`adapter`"
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = tokenizer.eos_token
     if quantization is not None:
         _keep_differentiable(model)
