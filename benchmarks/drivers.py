@@ -1,7 +1,8 @@
 """One whole step of ours, of plain TRL, and of nothing but the model calls: a program for each process measured.
 
 The same prompts, reply lengths, LoRA shape, optimizer and micro-batches for all. Settings: `model` (a folder), `who`,
-`problems` and `generations` a step, `turns`, `tokens` of a reply, `micro_batch`, `steps`.
+`problems` and `generations` a step, `turns`, `tokens` of a reply, `micro_batch`, `steps`; for ours `engine`, and for
+vLLM `context` and `memory`, its share of a GPU.
 """
 
 import random
@@ -20,7 +21,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.fixed import Fixed, question, score
 from benchmarks.measure import Result, answer, asked, forget_peak, peak
-from llm_sra.engines import EngineOptions, make_engine
+from llm_sra.engines import EngineOptions, make_engine, sends_seeds
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
@@ -134,8 +135,10 @@ def make_bank(job: dict[str, Any]) -> tuple[Any, Any, AdapterBank, Renderer]:
 def ours(job: dict[str, Any], watching: Callable[[], Steps] = watching_model) -> Result:
     """SRPO: two heroes and two adversaries, the tether in the reward."""
     arm, tokenizer, bank, renderer = make_bank(job)
+    kind = job.get("engine", "transformers")
     overrides = {
         **SHARED,
+        "engine": kind,
         "model_name_or_path": job["model"],
         "output_dir": Path(job["folder"]) / "run",
         "problems_per_step": job["problems"],
@@ -156,8 +159,17 @@ def ours(job: dict[str, Any], watching: Callable[[], Steps] = watching_model) ->
             steps.counts.append((read, generated, sum(sample.row.own_tokens for sample in rollout.samples)))
             return rollout
 
-    engine = make_engine(EngineOptions(), bank, renderer)
-    Counted(Fixed(turns=job["turns"]), arm, bank, tokenizer, engine, args, callbacks=[steps]).train()
+    options = EngineOptions(
+        kind=kind,
+        max_model_length=job.get("context"),
+        gpu_memory_utilization=job.get("memory", 0.3),
+        seeded=sends_seeds(kind, None),
+    )
+    engine = make_engine(options, bank, renderer)
+    try:
+        Counted(Fixed(turns=job["turns"]), arm, bank, tokenizer, engine, args, callbacks=[steps]).train()
+    finally:
+        engine.close()
     one = sum(p.numel() * p.element_size() for p in bank.parameters(bank.names[0]))
     return steps.result(adapter_mib=4 * one / 2**20)  # weights, gradients, and AdamW's two moments
 

@@ -95,12 +95,14 @@ class Family:
 
         from llm_sra.partners.loader import PolicyLoader
         from llm_sra.partners.rosters import Entry
+        from llm_sra.policies import EnginePolicy
 
         policy = str(self.run / "adapters" / "{seat}")
         with PolicyLoader(Toy()) as loader:
             seats = loader.partner(Entry("x", "adapter", policy, {"base": str(self.model)}))
-            engine = loader.engines[seats["left"].engine]  # type: ignore[attr-defined]
-            asked = _asked(engine, [seat.adapter for seat in seats.values()])  # type: ignore[attr-defined]
+            agents = [policy for policy in seats.values() if isinstance(policy, EnginePolicy)]
+            engine = loader.engines[agents[0].engine]
+            asked = _asked(engine, [agent.adapter for agent in agents])
             together = [one.token_ids for one in engine.generate(asked)]
             if together != [engine.generate([one])[0].token_ids for one in asked]:
                 return "no: it says something else beside others"
@@ -162,9 +164,9 @@ class Family:
         return ", ".join(part for part in (_same(worst), stacked) if part)
 
     def _has_stacked_experts(self) -> bool:
-        from llm_sra.models.adapters import read_config
+        from llm_sra.models.adapters import read_adapter_config
 
-        return bool(read_config(self.run / "adapters" / "left").target_parameters)
+        return bool(read_adapter_config(self.run / "adapters" / "left").target_parameters)
 
     def _in_vllm(self) -> float:
         """The largest difference of log-probabilities of replies, vLLM's from the trainer's."""

@@ -1,7 +1,7 @@
-"""The models that are measured: the embedded one and a random Qwen2 of 0.5 billion parameters, both without an end.
+"""The models that are measured: the embedded one and random Qwen2 of 0.5 and 3 billion parameters, all without an end.
 
 Their end token takes the place of the byte 0xFF, which is in no text: the embedded model draws it three times in a
-hundred million tokens, the random one once in its vocabulary. So replies run to their token limit (how long they really
+hundred million tokens, a random one once in its vocabulary. So replies run to their token limit (how long they really
 were is counted). The tokenizer is that of the embedded model, filled up to the vocabulary.
 """
 
@@ -28,6 +28,15 @@ QWEN: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 LAYERS: int = QWEN["num_hidden_layers"]
+# https://huggingface.co/Qwen/Qwen2.5-3B/blob/main/config.json
+QWEN_3B: dict[str, Any] = {
+    **QWEN,
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+}
+SHAPES = {"0.5B": QWEN, "3B": QWEN_3B}
 
 
 def write_tiny(folder: Path) -> None:
@@ -38,18 +47,18 @@ def write_tiny(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": end}))
 
 
-def write_qwen(folder: Path, layers: int) -> None:
-    """A random Qwen2 of the shape of Qwen2.5-0.5B, but for the number of layers; in bfloat16 where there is a GPU."""
+def write_qwen(folder: Path, layers: int, shape: str = "0.5B") -> None:
+    """A random Qwen2 of a shape of Qwen2.5, except the number of layers; in bfloat16 if there is a GPU."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     folder.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(PUPIL / name, folder / name)
-    end = _write_tokenizer(folder, QWEN["vocab_size"])
+    end = _write_tokenizer(folder, SHAPES[shape]["vocab_size"])
     torch.manual_seed(0)
     ids = {"bos_token_id": None, "eos_token_id": end, "pad_token_id": 0}
-    model = Qwen2ForCausalLM(Qwen2Config(**{**QWEN, "num_hidden_layers": layers}, **ids))
+    model = Qwen2ForCausalLM(Qwen2Config(**{**SHAPES[shape], "num_hidden_layers": layers}, **ids))
     model.to(torch.bfloat16 if torch.cuda.is_available() else torch.float32).save_pretrained(folder)
 
 
@@ -83,4 +92,4 @@ def _write_tokenizer(folder: Path, vocabulary: int) -> int:
 
 
 if __name__ == "__main__":  # in a process of its own: who measures stays small
-    write_qwen(Path(sys.argv[1]), int(sys.argv[2]))
+    write_qwen(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

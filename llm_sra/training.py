@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers.integrations import TensorBoardCallback
 from trl import get_peft_config
 
 from llm_sra import runs
-from llm_sra.engines import EngineOptions, make_engine
+from llm_sra.engines import EngineOptions, make_engine, sends_seeds
 from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model, quantization_of, read_config
@@ -113,7 +114,8 @@ def _train(
         check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)
     checkpoint = _checkpoint(model_args, args, writer is not None)
     bank, tokenizer = _load_bank(model_args, args, roles)
-    engine = make_engine(EngineOptions.of(vars(args)), bank, Renderer.of(tokenizer, vars(args)))
+    options = replace(EngineOptions.of(vars(args)), seeded=sends_seeds(args.engine, args.seeded_rollouts))
+    engine = make_engine(options, bank, Renderer.of(tokenizer, vars(args)))
     sampling = Sampling(args.temperature)
     live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
     loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)

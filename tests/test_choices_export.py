@@ -1,10 +1,7 @@
 """Agents whose replies are chosen from words: the card says how to ask them, and its example runs."""
 
 import re
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +16,7 @@ from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.registry import find_model, load_task
 from llm_sra.runs import Run, RunError
-from llm_sra.trainer.forward import Forward
+from llm_sra.trainer.loss import missing_probability
 
 
 def test_the_cards_example_runs_and_the_mass_is_that_of_the_words(
@@ -57,18 +54,10 @@ def test_an_agent_that_writes_freely_has_no_such_section(tmp_path: Path, capsys:
 
 def test_what_the_words_lack_has_the_gradient_of_minus_log_p() -> None:
     logits = torch.tensor([1.0, 2.0, 3.0, 0.0], requires_grad=True)
-    bank: Any = None
-    forward = Forward(bank, 1.0, torch.tensor([0, 2]), nullcontext)
-
-    def model(**inputs: Any) -> SimpleNamespace:
-        return SimpleNamespace(logits=logits.expand(1, 2, 4))
-
-    ids: Any = torch.zeros(1, 2, dtype=torch.long)
-    forward.logits(model, ids, ids, 1)  # type: ignore[arg-type]
-    assert forward.missing is not None
+    missing = missing_probability(logits, logits[[0, 2]])
     # P(choices) = (e + e^3) / (e + e^2 + e^3 + 1) = 22.8038 / 31.1929; -log of it is 0.3133
-    assert forward.missing.item() == pytest.approx(0.3133, abs=1e-4)
-    forward.missing.sum().backward()
+    assert missing.item() == pytest.approx(0.3133, abs=1e-4)
+    missing.backward()
     # softmax over all, minus softmax over the words: 0.0871 - 0.1192, 0.2369, 0.6439 - 0.8808, 0.0321
     assert logits.grad is not None
     assert logits.grad.tolist() == pytest.approx([-0.0321, 0.2369, -0.2369, 0.0321], abs=1e-4)

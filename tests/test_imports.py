@@ -26,8 +26,9 @@ MAY_IMPORT = {
         "task", "errors", "registry", "runs", "untrusted", "models", "engines", "policies",
     ),
     "llm_sra.protocol": ("task", "errors"),
-    "llm_sra.playing": ("task", "errors", "protocol", "engines", "policies"),
-    "llm_sra.episodes": ("task", "files"),
+    "llm_sra.turns": ("task", "errors", "protocol", "engines", "policies"),
+    "llm_sra.playing": ("task", "protocol", "engines", "policies", "turns"),
+    "llm_sra.episodes": ("task", "files", "untrusted"),
     "llm_sra.objectives": ("errors",),
     "llm_sra.games": (),
     "llm_sra.trainer": (

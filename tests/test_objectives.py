@@ -56,7 +56,7 @@ def test_replies_are_choices_and_the_trainer_gives_them_the_probabilities_that_t
         own = torch.tensor(sample.row.own).bool()
         scored = trainer.scorer.logprobs([sample], sample.adapter)[0, : len(own)][own]
         assert torch.allclose(scored, torch.tensor(sample.row.logprobs)[own], atol=1e-5)
-    assert trainer.forward.entropies is not None
+    assert trainer.forward.latest is not None and trainer.forward.latest.missing is not None
     trainer.create_optimizer()
     losses = trainer._update(trainer.bank.model, rollout)
     assert all(abs(loss) < 10 for loss in losses.values())

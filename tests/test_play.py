@@ -104,15 +104,15 @@ def test_seats_that_speak_at_once_do_not_hear_each_other_until_both_have_spoken(
     assert ["from" in RENDERER.decode(turn.prompt_ids) for turn in episode.turns] == [False, False, True, True]
 
 
-def test_pending_turns_of_all_matches_go_to_the_engine_as_one_batch() -> None:
+def test_all_turns_that_wait_for_an_engine_of_batches_go_to_it_as_one_and_scripts_have_answered_by_then() -> None:
     engine = FakeEngine()
     swapped = Match("swapped", {"left": RIGHT, "right": LEFT})
     specs = [EpisodeSpec(APPLE, ENGINES_OWN), EpisodeSpec(PEAR, swapped), EpisodeSpec(PEAR, with_partner("hm"))]
     play(Toy(turns=4), specs, {"main": engine}, seed=0)
     assert [[request.adapter for request in call] for call in engine.calls] == [
         ["one", "two", "one"],
-        ["two", "one"],
-        ["one", "two", "one"],
+        ["two", "one", "one"],  # the parrot has spoken, and the third episode is in its third turn
+        ["one", "two"],
         ["two", "one"],
     ]
 

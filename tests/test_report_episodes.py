@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from report_support import CHROMIUM, HOSTILE, Tags, evaluated, four_runs, report, run_folder
 
+from eval.grid import escaped
 from eval.report import gather
 from eval.report.episodes import sample, script_json
-from eval.report.markdown import escaped
 from llm_sra.runs import Run
 from recipes.commands.report import main
 

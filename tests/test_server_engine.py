@@ -15,7 +15,7 @@ from llm_sra.engines import Completion, EngineError, EngineOptions, Request
 from llm_sra.engines.choose import share_of
 from llm_sra.engines.server import ServerEngine
 from llm_sra.engines.transformers import TransformersEngine
-from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.adapters import AdapterBank, AdapterError
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.task import Message, Sampling
@@ -222,7 +222,7 @@ def test_an_adapter_that_the_server_cannot_use_is_an_error_at_once(server):
     server.bank.load = lambda *args: server.bank._check("rank 64 is too large")  # type: ignore[method-assign]
     scramble(bank, "left", seed=3)
     start = time.monotonic()
-    with pytest.raises(EngineError, match="cannot use adapter left@"):
+    with pytest.raises(AdapterError, match="cannot use adapter left@"):
         engine.sync()
     assert time.monotonic() - start < 2
 

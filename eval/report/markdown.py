@@ -1,15 +1,9 @@
-"""A report as Markdown, its pictures as files beside it. Names and replies of partners are never read as markup."""
+"""A report as Markdown, with its pictures as files beside it."""
 
-import re
 from collections.abc import Sequence
-from itertools import pairwise
 
+from eval.grid import escaped, grid_markdown
 from eval.report.sections import Section
-from eval.table import Grid
-from llm_sra.untrusted import one_line
-
-_MARKS = re.compile(r"[\\|*_<>`~&]|(?<=\])\(|^[#+-](?=\s)")
-ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def markdown(title: str, sections: Sequence[Section], pictures: str = "figures") -> str:
@@ -25,7 +19,7 @@ def markdown(title: str, sections: Sequence[Section], pictures: str = "figures")
         if section.missing is None:
             parts.append(f"## {escaped(section.title)}")
             parts += [escaped(text) for text in section.sentences]
-            parts += [table(grid) for grid in section.tables]
+            parts += [grid_markdown(grid, numbers=False) for grid in section.tables]
             parts += [f"![{escaped(p.caption)}]({pictures}/{p.name}.png)" for p in section.pictures]
     parts += left_out(sections)
     return "\n\n".join(parts) + "\n"
@@ -36,22 +30,3 @@ def left_out(sections: Sequence[Section]) -> list[str]:
     return [
         f"Not shown: {escaped(s.title)}. It needs: {escaped(s.missing)}." for s in sections if s.missing is not None
     ]
-
-
-def table(grid: Grid) -> str:
-    """A table with its title and notes."""
-    head = [escaped(text) for text in grid.header]
-    lines = [f"**{escaped(grid.title)}**", "", _line(head), _line([":---"] * len(head))]
-    for before, section in pairwise(((), *grid.sections)):
-        lines += [_line([""] * len(head))] * bool(before)
-        lines += [_line([escaped(cell) for cell in row]) for row in section]
-    return "\n".join([*lines, *(["", *(f"{escaped(note)}  " for note in grid.notes)] if grid.notes else [])]).rstrip()
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
-    return _MARKS.sub(lambda found: ENTITIES.get(found[0], f"\\{found[0]}"), one_line(text))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

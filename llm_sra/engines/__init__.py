@@ -5,6 +5,16 @@ only when it is made.
 """
 
 from llm_sra.engines.base import Completion, Engine, EngineError, Request
-from llm_sra.engines.choose import ENGINES, EngineKind, EngineOptions, make_engine
+from llm_sra.engines.choose import ENGINES, EngineKind, EngineOptions, make_engine, sends_seeds
 
-__all__ = ["ENGINES", "Completion", "Engine", "EngineError", "EngineKind", "EngineOptions", "Request", "make_engine"]
+__all__ = [
+    "ENGINES",
+    "Completion",
+    "Engine",
+    "EngineError",
+    "EngineKind",
+    "EngineOptions",
+    "Request",
+    "make_engine",
+    "sends_seeds",
+]

@@ -21,6 +21,8 @@ class Request:
         stop: Strings that end the reply.
         seed: The reply is a function of the prompt, the weights and this seed; not of the batch around it.
         choices: Token ids that are drawn from, and no others; empty: all.
+        repeats: Whether the reply must be the same whenever it is asked for again, also from an engine that draws
+            without seeds.
     """
 
     prompt_ids: tuple[int, ...]
@@ -30,6 +32,7 @@ class Request:
     stop: tuple[str, ...]
     seed: int
     choices: tuple[int, ...] = ()
+    repeats: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+
 from llm_sra.engines.base import Engine, EngineError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.renderer import Renderer
@@ -28,6 +30,7 @@ class EngineOptions:
         servers: Addresses of servers.
         timeout: Seconds without an answer after which to give up on servers.
         adapter_dir: Folder in which vLLM finds adapters.
+        seeded: Whether vLLM and servers are sent the seeds of requests.
     """
 
     kind: str = "transformers"
@@ -39,6 +42,7 @@ class EngineOptions:
     servers: tuple[str, ...] = ()
     timeout: float = 240.0
     adapter_dir: Path | None = None
+    seeded: bool = True
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "EngineOptions":
@@ -84,6 +88,7 @@ def make_engine(options: EngineOptions, bank: AdapterBank, renderer: Renderer) -
             tensor_parallel_size=options.tensor_parallel_size,
             sleep=options.sleep,
             adapter_dir=options.adapter_dir,
+            seeded=options.seeded,
         )
     if options.kind == "server":
         from llm_sra.engines.server import ServerEngine
@@ -95,10 +100,16 @@ def make_engine(options: EngineOptions, bank: AdapterBank, renderer: Renderer) -
             timeout=options.timeout,
             max_model_length=options.max_model_length,
             adapter_dir=options.adapter_dir,
+            seeded=options.seeded,
         )
     from llm_sra.engines.transformers import TransformersEngine
 
     return TransformersEngine(bank, renderer, options.batch_size)
+
+
+def sends_seeds(kind: str, wanted: bool | None) -> bool:
+    """Whether rollouts are drawn by seeds; None: where numbers repeat, which vLLM's do not on a GPU."""
+    return wanted if wanted is not None else kind != "vllm" or not torch.cuda.is_available()
 
 
 def share_of(servers: tuple[str, ...], rank: int, processes: int) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ def end_of_turn_ids(model: PreTrainedModel, renderer: Renderer) -> tuple[int, ..
     ids = [configured] if isinstance(configured, int) else list(configured or ())
     if not all(type(index) is int for index in ids):
         raise ValueError(
-            f"eos_token_id in the generation config of {model.name_or_path!r} must be a token id or a list of them, got "
-            f"{configured!r}: correct generation_config.json"
+            f"eos_token_id in the generation config of {model.name_or_path!r} must be a token id or a list of them, "
+            f"got {configured!r}: correct generation_config.json"
         )
     if renderer.tokenizer.eos_token_id is not None:
         ids.insert(0, renderer.tokenizer.eos_token_id)

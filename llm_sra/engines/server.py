@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,10 @@ import torch
 
 from llm_sra.engines.base import Completion, EngineError, Request
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
+from llm_sra.engines.streaming import failed, failures
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.engines.vllm import LOGPROBS, sampling_options
-from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.adapters import AdapterBank, AdapterError
 from llm_sra.models.renderer import Renderer
 from llm_sra.task import Message, Sampling
 
@@ -59,6 +60,7 @@ class ServerEngine:
         adapter_dir: Folder that this process and the servers see under the same path; in memory if None, which serves
             servers on this machine.
         concurrency: Requests at a time, for each server.
+        seeded: Whether to send the requests' seeds; without them a request that is asked again draws anew.
 
     Raises:
         EngineError: If no server answers in time, or one serves another model.
@@ -75,12 +77,13 @@ class ServerEngine:
         timeout: float = 240.0,
         max_model_length: int | None = None,
         adapter_dir: Path | None = None,
-        concurrency: int = 64,
+        concurrency: int = 256,
+        seeded: bool = True,
     ) -> None:
         self.bank = bank
         self.renderer = renderer
         self._ends = end_of_turn_ids(bank.base, renderer)
-        self._timeout = timeout
+        self._timeout, self._seeded = timeout, seeded
         self._versions = Versions(bank, adapter_dir)
         self._servers = [_Server(url, timeout) for url in urls]
         if not self._servers:
@@ -105,18 +108,25 @@ class ServerEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order. See `Engine.generate`."""
-        if self.bank.names:
-            for adapter in dict.fromkeys(request.adapter for request in requests):
-                self._bring(adapter)
-        self._answered = time.monotonic()
-        requests = ended_by_template(self.renderer, requests)
-        futures = [self._pool.submit(self._complete, request) for request in requests]
+        futures = self.submit(requests)
         try:
             return [future.result() for future in futures]
-        except BaseException:
+        finally:
             for future in futures:
                 future.cancel()
-            raise
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[Completion]]:
+        """Send requests. See `Streaming.submit`."""
+        broken = failures(self._bring, requests) if self.bank.names else {}
+        self._answered = time.monotonic()
+        return [
+            failed(broken[one.adapter]) if one.adapter in broken else self._pool.submit(self._complete, one)
+            for one in ended_by_template(self.renderer, requests)
+        ]
+
+    def step(self) -> bool:
+        """Nothing to do: the servers work by themselves. See `Streaming.step`."""
+        return False
 
     def close(self) -> None:
         """Unload the adapters and close the connections."""
@@ -145,7 +155,7 @@ class ServerEngine:
         version = self._current.get(request.adapter)
         first = next(self._turn) % len(self._servers)
         order = self._servers[first:] + self._servers[:first]
-        ask = partial(_Server.complete, request=request, version=version, ends=self._ends)
+        ask = partial(_Server.complete, request=request, version=version, ends=self._ends, seeded=self._seeded)
         tokens, logprobs = self._persist(ask, order)
         return completion(self.renderer, self._ends, tokens, logprobs, request.stop)
 
@@ -178,7 +188,7 @@ class ServerEngine:
         prompt = self.renderer.render([Message("user", "1 2 3")])
         sampling = Sampling(temperature=2.0)  # far from 1: log-probabilities before and after it are far apart
         request = Request(prompt, None, sampling, max_tokens=8, stop=(), seed=0)
-        ask = partial(_Server.complete, request=request, version=None, ends=self._ends)
+        ask = partial(_Server.complete, request=request, version=None, ends=self._ends, seeded=True)
         tokens, logprobs = self._persist(ask, [server])
         with self.bank.using(None):
             ids = torch.tensor([[*prompt, *tokens]], device=self.bank.base.device)
@@ -219,16 +229,17 @@ class _Server:
         self._base = bases[0]["id"]
         return int(bases[0]["max_model_len"])
 
-    def complete(self, request: Request, version: Version | None, ends: Sequence[int]) -> tuple[list[int], list[float]]:
+    def complete(
+        self, request: Request, version: Version | None, ends: Sequence[int], seeded: bool
+    ) -> tuple[list[int], list[float]]:
         """Tokens and log-probabilities of one reply; an adapter that the server lacks is loaded first."""
         body = {
             "model": version.name if version else self._base,
             "prompt": list(request.prompt_ids),
-            "seed": request.seed,
             "return_token_ids": True,
             "min_p": 0.0,  # what is not said would be taken from the model's generation config
             "repetition_penalty": 1.0,
-            **sampling_options(request, ends),
+            **sampling_options(request, ends, seeded),
         }
         seen = self._generation
         try:
@@ -265,7 +276,7 @@ class _Server:
                 raise
         except _TryAgainError as error:
             if "LoRA" in str(error):  # vLLM says 500 for an adapter that it cannot use, too
-                raise _RefusedError(f"{self.url} cannot use adapter {version.name}: {error}") from error
+                raise AdapterError(f"{self.url} cannot use adapter {version.name}: {error}") from error
             raise
         self._generation += 1
 

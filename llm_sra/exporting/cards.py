@@ -46,7 +46,7 @@ class Exported:
     Attributes:
         run: That trained the policy.
         policy: Name of the adapter.
-        rank: Of the adapter.
+        rank: Rank of the adapter.
         merged: Whether it is a plain model.
         where: How others name the export: a repository of the hub, or a folder.
         evaluation: What an evaluation says about the run; None if it has none.
@@ -72,7 +72,7 @@ class Exported:
 
     @property
     def base_on_hub(self) -> str | None:
-        """The base model's repository; None for a folder, which the hub would refuse in a header, and one that ships."""
+        """The base model's repository; None for a folder, which the hub refuses in a header, and for one that ships."""
         try:
             validate_repo_id(self.base)
         except HFValidationError:
@@ -222,7 +222,7 @@ def _results(exported: Exported) -> str:
     evaluation = exported.evaluation
     settings = dict(evaluation.settings)
     if "roster" in settings:
-        settings["roster"] = Path(str(settings["roster"])).stem  # a path would tell of the machine
+        settings["roster"] = Path(str(settings["roster"])).stem  # a path would reveal the machine's folders
     if "task_args" in settings:
         settings["task_args"] = json.dumps(settings["task_args"])
     shown = [key for key in ("roster", "split", "seed", "task_args") if key in settings]

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -59,10 +60,10 @@ class TextPolicy(Protocol):
 
 @runtime_checkable
 class BatchPolicy(TextPolicy, Protocol):
-    """A policy that speaks text and answers many turns at a time. Hashable: equal ones share a batch."""
+    """A policy that speaks text and answers while others are asked. Hashable: equal ones are asked together."""
 
-    def replies(self, turns: Sequence[tuple[Sequence[Message], random.Random]]) -> list[str]:
-        """What to say next at each of these turns, in order: each as `reply` would say it."""
+    def submit(self, turns: Sequence[tuple[Sequence[Message], random.Random]]) -> list[Future[str]]:
+        """Begin to answer each of these turns, as `reply` would; a reply that is not wanted any more is cancelled."""
 
 
 @runtime_checkable

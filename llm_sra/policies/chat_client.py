@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +22,7 @@ from llm_sra.policies.deadline import Deadline, TooLateError
 from llm_sra.policies.limits import RateLimit, TokenBudget
 from llm_sra.policies.question import Question
 from llm_sra.policies.reply_cache import ReplyCache
+from llm_sra.policies.waiting import Waiting
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts
 LONGEST_REQUESTED_PAUSE = 300.0  # seconds, by Retry-After
@@ -77,7 +78,7 @@ class ChatClient:
         served_as: str | None = None,
     ) -> None:
         self.url = base_url.rstrip("/")
-        self._concurrency, self._timeout, self._retries = concurrency, timeout, retries
+        self._timeout, self._retries = timeout, retries
         self._served_as = served_as
         self._key_env, self._key = key_env, _key(key_env)
         self._cache = ReplyCache(cache)
@@ -86,6 +87,8 @@ class ChatClient:
         self._rate = RateLimit(requests_per_minute, self._stopped.wait)
         self._budget = TokenBudget(token_budget)
         self._limit = token_budget
+        self._waiting = Waiting()
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="llm-sra-endpoint")
         headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
         self._http = httpx.Client(
             timeout=timeout,
@@ -101,45 +104,48 @@ class ChatClient:
         """Tokens used up so far."""
         return self._budget.spent
 
-    def ask(self, questions: Sequence[Question]) -> list[str]:
-        """The replies, in order. Equal questions are asked once; each reply is in the cache as soon as it is there.
+    def submit(self, questions: Sequence[Question]) -> list[Future[str]]:
+        """Begin to ask. Equal questions are asked once; each reply is in the cache as soon as it is there.
 
-        Raises:
-            UnavailableError: If one of them cannot be had. No more are asked then, and never again by this client.
+        Returns:
+            A future per question, in order. It holds an UnavailableError if the reply cannot be had: no more are asked
+            then, and never again by this client. A question whose futures are all cancelled is not asked again.
         """
-        keys = [question.key(self.url) for question in questions]
-        missing = {key: question for key, question in zip(keys, questions, strict=True) if key not in self._cache}
-        if missing:
-            self._ask_all(missing)
-        return [self._cache[key] for key in keys]
+        futures: list[Future[str]] = []
+        for question in questions:
+            key = question.key(self.url)
+            future, first = self._waiting.add(key)
+            if first:
+                self._pool.submit(self._answer, key, question)
+            futures.append(future)
+        return futures
 
     def close(self) -> None:
         """Close the connections."""
         self._stopped.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._http.close()
         self._cache.close()
 
-    def _ask_all(self, missing: dict[str, Question]) -> None:
-        if self._gone:
-            raise UnavailableError(self._gone)
+    def _answer(self, key: str, question: Question) -> None:
+        """Ask, unless the reply is known, and tell all who wait for it."""
+        try:
+            if key in self._cache or self._persist(key, question):
+                self._waiting.tell(key, self._cache[key])
+        except Exception as error:
+            self._waiting.tell(key, error)
+
+    def _persist(self, key: str, question: Question) -> bool:
+        """Ask until there is a reply, and keep it; False if nobody waits for it any more."""
         if self._key_env and not self._key:
             self._give_up(f"the environment variable {self._key_env}, which should hold the key, is not set")
-        with ThreadPoolExecutor(min(self._concurrency, len(missing)), thread_name_prefix="llm-sra-endpoint") as pool:
-            futures = [pool.submit(self._persist, key, question) for key, question in missing.items()]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                self._stopped.set()
-                for future in futures:
-                    future.cancel()
-                raise
-
-    def _persist(self, key: str, question: Question) -> None:
-        """Ask until there is a reply, and keep it."""
         body = question.body()
         most = len(body) // BYTES_PER_TOKEN + question.max_tokens
         for attempt in range(self._retries + 1):
+            if self._waiting.over(key):
+                return False
+            if self._gone:
+                raise UnavailableError(self._gone)
             if not self._budget.reserve(most):
                 self._give_up(
                     f"the budget of {self._limit} tokens is spent: {self.spent} were used, and the next reply may take "
@@ -153,7 +159,7 @@ class ChatClient:
                 used = most
                 text, used = self._post(question, body)
                 self._cache.put(key, text, model=question.model, tokens=used)
-                return
+                return True
             except OSError as error:
                 self._give_up(f"cannot keep its replies: {error}")
             except _TryAgainError as error:
@@ -163,6 +169,7 @@ class ChatClient:
                 self._pause(error, attempt)
             finally:
                 self._budget.settle(most, used)
+        raise AssertionError("the last attempt ends the loop")
 
     def _pause(self, error: _TryAgainError, attempt: int) -> None:
         if error.pause is None:

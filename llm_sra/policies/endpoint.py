@@ -7,6 +7,7 @@ new one. How the server is asked is `chat_client`'s part.
 import random
 import re
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from llm_sra.policies.base import UnavailableError
@@ -65,11 +66,38 @@ class Endpoint:
         Raises:
             UnavailableError: If the server will not say it; what it has said until then is kept.
         """
+        futures = self.submit(turns)
         try:
-            texts = self.client.ask([self._question(messages, rng) for messages, rng in turns])
-        except UnavailableError as error:
-            raise UnavailableError(f"partner {self.name!r}: {error}") from error
-        return [self._before_stop(self._told(text)) for text in texts]
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def submit(self, turns: Sequence[tuple[Sequence[Message], random.Random]]) -> list[Future[str]]:
+        """Ask for what the model says at each of these turns.
+
+        Returns:
+            A future per turn, in order. It holds an UnavailableError if the server will not say it.
+        """
+        return [self._said(asked) for asked in self.client.submit([self._question(*turn) for turn in turns])]
+
+    def _said(self, asked: Future[str]) -> Future[str]:
+        """The client's reply as this partner says it; cancelling it cancels the other."""
+        said: Future[str] = Future()
+
+        def say(asked: Future[str]) -> None:
+            if not said.set_running_or_notify_cancel():
+                return
+            if error := asked.exception():
+                missing = UnavailableError(f"partner {self.name!r}: {error}")
+                missing.__cause__ = error
+                said.set_exception(missing if isinstance(error, UnavailableError) else error)
+            else:
+                said.set_result(self._before_stop(self._told(asked.result())))
+
+        said.add_done_callback(lambda _: asked.cancel())
+        asked.add_done_callback(say)
+        return said
 
     def _question(self, messages: Sequence[Message], rng: random.Random) -> Question:
         return Question(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.objectives import Tether, exact_tether
+from llm_sra.objectives import Tether
 from llm_sra.trainer import metrics
 from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.config import SRPOConfig
@@ -56,14 +56,15 @@ class AdapterLoss:
         inputs = loss_inputs(batch, share, self._pad_id, args.device)
         mask = inputs["completion_mask"] * inputs["tool_mask"]
         adversary = adapter in self._arm.adversaries
-        partner = self._forward.partner_logits(batch, inputs) if adversary and not tether.in_reward else None
+        partner = self._forward.partner_states(batch, inputs) if adversary and not tether.in_reward else None
         self._bank.activate(adapter)
         steps = args.steps_per_generation
         scale = accumulation_scale(args.loss_type, len(batch), int(mask.sum()), share, steps)
-        with self._forward.keeping_logits(partner is not None) as kept:
+        with self._forward.measuring_divergence_from(partner):
             loss, reported = self._trl_loss(model, inputs, scale)
-        entropies, missing = self._forward.entropies, self._forward.missing
-        assert entropies is not None
+        found = self._forward.latest
+        assert found is not None
+        entropies, missing = found.entropies, found.missing
         self._report(adapter, batch, reported, entropies, mask)
         coef = args.adversary_entropy_coef if adversary else args.entropy_coef
         mean = args.entropy_reduction == "mean"
@@ -75,9 +76,8 @@ class AdapterLoss:
             words = args.choices_coef * reduce_tokens(missing, mask, share, args.loss_type, self._reply_limit)
             self.add("the choices' term of its loss", words)
             loss = loss + words
-        if partner is not None:
-            kl = exact_tether(partner, kept[0])
-            cost = tether.cost(reduce_tokens(kl, mask, share, args.loss_type, self._reply_limit))
+        if found.divergences is not None:
+            cost = tether.cost(reduce_tokens(found.divergences, mask, share, args.loss_type, self._reply_limit))
             self.add("the exact tether of its loss", cost)
             loss = loss + cost
         return loss

@@ -12,10 +12,10 @@ from llm_sra.models.chat_template import DAY, read_day
 from llm_sra.models.targets import check_head
 from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
-from llm_sra.trainer.choices import check_choices
+from llm_sra.trainer.config_rules import check_rules
 from llm_sra.trainer.fields import changed, needs_gpu, needs_package, refusal, refused_of
+from llm_sra.trainer.literals import check_choices
 from llm_sra.trainer.objective import ObjectiveArguments
-from llm_sra.trainer.rules import check_rules
 
 REPORTERS = ("tensorboard", "trackio", "wandb")  # names of the packages and of the extras that install them
 ImportanceMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
@@ -82,6 +82,15 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
         metadata={
             "help": "Folder in which vLLM finds adapters; None: in memory. Servers on other machines need a shared "
             "folder, under the same path."
+        },
+    )
+    seeded_rollouts: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Whether vLLM and servers are sent a seed for each reply; None: yes, except for vLLM on a GPU, "
+            "where numbers do not repeat anyhow and sampling by seeds is slow. Without seeds a resumed run continues "
+            "with replies of the same distribution, but not the same ones. The engine transformers always draws by "
+            "seeds."
         },
     )
     template_date: str = field(
@@ -158,7 +167,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
 
 
 def check_together(model: ModelArguments, config: SRPOConfig) -> None:
-    """See that the adapters' shape and the engine go together.
+    """Check that the adapters' shape and the engine go together.
 
     Raises:
         ValueError: If they do not.

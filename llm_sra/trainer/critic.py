@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llm_sra.models.adapters import AdapterBank, AdapterError
+from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rows import joined
 
 HEADS = "value_heads.safetensors"
@@ -27,10 +28,11 @@ class Critics:
     Args:
         bank: Has an adapter `critic_of(policy)` for each.
         policies: Their adapters.
+        reader: Gives the hidden states of rows.
     """
 
-    def __init__(self, bank: AdapterBank, policies: Sequence[str]) -> None:
-        self.bank, self.policies = bank, tuple(policies)
+    def __init__(self, bank: AdapterBank, policies: Sequence[str], reader: Reader) -> None:
+        self.bank, self.policies, self._reader = bank, tuple(policies), reader
         size, device = bank.base.config.get_text_config().hidden_size, bank.base.device
         self.heads = torch.nn.ModuleDict({policy: torch.nn.Linear(size, 1, device=device) for policy in policies})
         for parameter in self.heads.parameters():  # an untrained critic predicts 0
@@ -52,11 +54,10 @@ class Critics:
             policy: Whose critic.
             inputs: What `collate` gives.
         """
-        ids, mask, width = joined(inputs)
         self.bank.activate(critic_of(policy))
-        hidden = self.bank.base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        values: torch.Tensor = self.heads[policy](hidden[:, -width - 1 : -1].float())
-        return values.squeeze(-1)
+        states = self._reader.states(*joined(inputs))
+        values: torch.Tensor = self.heads[policy](states.table.float()).squeeze(-1)
+        return values[states.index]
 
     def save(self, folder: Path) -> None:
         """Write the heads beside the adapters."""

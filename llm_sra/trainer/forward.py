@@ -1,4 +1,4 @@
-"""Forward passes over rows: log-probabilities, entropies and logits of completions.
+"""Forward passes over rows: log-probabilities, entropies and divergences of completions.
 
 TRL asks its trainer for log-probabilities through one method; that method delegates to `Forward.statistics`.
 """
@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.trainer.head import head_on_labels_only
-from llm_sra.trainer.loss import token_statistics
+from llm_sra.objectives import exact_tether
+from llm_sra.trainer.head import Head, TokenStatistics
+from llm_sra.trainer.loss import missing_probability, token_statistics
+from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Sample
 from llm_sra.trainer.rows import joined
 
@@ -24,6 +26,7 @@ class Forward:
         temperature: Divides all logits.
         choices: (C,) token ids, if the task's replies are chosen from some; None: the whole vocabulary.
         autocast: Context in which the model computes.
+        reader: Gives the hidden states of rows.
     """
 
     def __init__(
@@ -32,85 +35,72 @@ class Forward:
         temperature: float,
         choices: torch.Tensor | None,
         autocast: Callable[[], AbstractContextManager[Any]],
+        reader: Reader,
     ) -> None:
-        self.bank, self.temperature, self.choices = bank, temperature, choices
-        self.entropies: torch.Tensor | None = None  # (B, T), of the latest pass
-        self.missing: torch.Tensor | None = None  # (B, T), -log P(choices) without restriction, of the latest pass
-        self._autocast = autocast
-        self._kept: list[torch.Tensor] | None = None
+        self.bank, self.reader = bank, reader
+        self.latest: TokenStatistics | None = None  # of the latest pass
+        self._temperature, self._choices, self._autocast = temperature, choices, autocast
+        self._head = Head(bank.base, temperature, choices, autocast)
+        self._partner: torch.Tensor | None = None
 
     def statistics(
-        self,
-        trl: Callable[..., tuple[Any, ...]],
-        model: torch.nn.Module,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        width: int,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[Any, ...]:
+        self, model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Log-probabilities and entropies of the last `width` tokens, in the form of TRL's method.
 
-        TRL's method never holds all logits. Where the logits are needed, for choices or for the exact tether, they are
-        computed and all else is taken from them. Entropies are kept: the entropy bonus is made of them.
+        All that was found is kept in `latest`: the entropy bonus and other terms of the loss are made of it.
 
         Args:
-            trl: TRL's own method.
-            model: Under the active adapter.
+            model: Under the active adapter: the bank's, or one that wraps it and has to be called as a whole.
             input_ids: (B, P + T).
             attention_mask: (B, P + T).
             width: T.
-            *args: For TRL's method.
-            **kwargs: For TRL's method.
         """
-        if self.choices is None and self._kept is None:
-            with head_on_labels_only(self.bank.base):
-                result: tuple[Any, ...] = trl(model, input_ids, attention_mask, width, *args, **kwargs)
+        ids, mask = input_ids[:, -width:], attention_mask[:, -width:]
+        if model is self.bank.model:
+            states = self.reader.states(input_ids, attention_mask, width)
+            self.latest = self._head.statistics(states, ids, mask, self._partner)
         else:
-            logits = self.logits(model, input_ids, attention_mask, width)
-            if self._kept is not None:
-                self._kept.append(logits)
-            result = (*token_statistics(logits, input_ids[:, -width:], self.choices), None)
-        self.entropies = result[1]
-        return result
+            self.latest = self._wrapped(model, input_ids, attention_mask, width)
+        return self.latest.logprobs, self.latest.entropies, None
 
-    def logits(
+    def _wrapped(
         self, model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int
-    ) -> torch.Tensor:
-        """(B, T, V) logits of the last `width` tokens under the active adapter, divided by the temperature.
-
-        (B, T, C) where there are C choices.
-        """
+    ) -> TokenStatistics:
+        """Statistics from all logits at once: only the wrapper can gather the weights, the head's among them."""
         with self._autocast():
             output = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width + 1)
-        logits: torch.Tensor = output.logits[:, :-1] / self.temperature
-        if self.choices is None:
-            return logits
-        chosen = logits[..., self.choices]
-        self.missing = logits.float().logsumexp(-1) - chosen.float().logsumexp(-1)
-        return chosen
+        logits: torch.Tensor = output.logits[:, :-1] / self._temperature
+        chosen = logits if self._choices is None else logits[..., self._choices]
+        missing = None if self._choices is None else missing_probability(logits, chosen)
+        logprobs, entropies = token_statistics(chosen, input_ids[:, -width:], self._choices)
+        divergences = None
+        if self._partner is not None:
+            with torch.no_grad():
+                theirs = self._head.logits(self._partner.flatten(0, 1)).view(logits.shape)
+            divergences = exact_tether(theirs if self._choices is None else theirs[..., self._choices], chosen)
+        return TokenStatistics(logprobs, entropies, missing, divergences)
 
     @torch.no_grad()
-    def partner_logits(self, batch: Sequence[Sample], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits of the live partner that each row is tethered to; shapes as of `logits`."""
-        logits: torch.Tensor | None = None
+    def partner_states(self, batch: Sequence[Sample], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(B, T, H) hidden states of the live partner that each row is tethered to."""
+        found: torch.Tensor | None = None
         for tether in sorted({sample.tether for sample in batch if sample.tether} or {next(iter(self.bank.names))}):
             with self.bank.using(tether):
-                these = self.logits(self.bank.model, *joined(inputs))
+                these = self.reader.states(*joined(inputs)).rows()
             rows = torch.tensor([sample.tether == tether for sample in batch], device=these.device)
-            logits = these if logits is None else torch.where(rows[:, None, None], these, logits)
-        assert logits is not None
-        return logits
+            found = these if found is None else torch.where(rows[:, None, None], these, found)
+        assert found is not None
+        return found
 
     @contextmanager
-    def keeping_logits(self, wanted: bool) -> Iterator[list[torch.Tensor]]:
-        """If wanted, collect the logits that log-probabilities inside the block come from, one entry a forward pass."""
-        kept: list[torch.Tensor] = []
-        self._kept = kept if wanted else None
+    def measuring_divergence_from(self, partner: torch.Tensor | None) -> Iterator[None]:
+        """Inside the block, passes find the divergence from a partner's states (B, T, H); None: they do not."""
+        self._partner = partner
         try:
-            yield kept
+            yield
         finally:
-            self._kept = None
+            self._partner = None
 
 
 @contextmanager

@@ -1,51 +1,160 @@
-"""Computes the language-model head at positions with a label only.
+"""The language-model head in pieces: log-probabilities and entropies of tokens from their hidden states.
 
-TRL computes log-probabilities and entropies by its fused head, which never holds a whole batch's logits. Without Triton
-it projects every position of every row, prompts and padding too, and then drops those without a label. With a
-vocabulary of 150,000 that is much of a small model's work. Here these positions are dropped before the projection;
-numbers and gradients are the same.
+The logits of a piece are dropped as soon as its numbers are made, and made again in the backward pass. So memory does
+not grow with rows times tokens times vocabulary. The head is the model's own, soft caps and scales included; where only
+log-probabilities and entropies are asked for it is TRL's fused one.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import MoeModelOutputWithPast
+
+from llm_sra.objectives import exact_tether
+from llm_sra.trainer.loss import missing_probability, token_statistics
+from llm_sra.trainer.reading import States
+
+PIECE = 2**23  # logits of a piece; some tensors of as many float32 live at once, 32 MiB each
+TRL_TILE = 32768  # words that TRL's head takes at once
 
 
-@contextmanager
-def head_on_labels_only(model: PreTrainedModel) -> Iterator[None]:
-    """Inside the block, `model(..., labels=labels, fused_lm_head=True)` projects the positions that have a label.
+@dataclass(frozen=True)
+class TokenStatistics:
+    """What is known of tokens; 0 where there is none.
+
+    Attributes:
+        logprobs: (B, T), of the sampled tokens, in nats.
+        entropies: (B, T), of the distributions that they were drawn from, in nats.
+        missing: (B, T), -log P(choices) without restriction; None without choices.
+        divergences: (B, T), KL(partner ‖ own) in nats; None without partner.
+    """
+
+    logprobs: torch.Tensor
+    entropies: torch.Tensor
+    missing: torch.Tensor | None = None
+    divergences: torch.Tensor | None = None
+
+
+class Head:
+    """Applies a model's head, which has no adapters.
 
     Args:
-        model: Has TRL's fused head. Its answers keep their shapes: 0 where there is no label.
+        model: The base model; has TRL's fused head.
+        temperature: Divides all logits.
+        choices: (C,) token ids, if replies are chosen from some; None: the whole vocabulary.
+        autocast: Context in which the model computes.
     """
-    mask = torch.zeros(0, dtype=torch.bool)  # (B, L - 1), of this call
 
-    def before(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        nonlocal mask
-        labels = kwargs.pop("labels")[:, 1:]
-        mask = labels != -100
-        return args, {**kwargs, "shift_labels": labels[mask][None]}
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        temperature: float,
+        choices: torch.Tensor | None,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._model, self._temperature, self._choices, self._autocast = model, temperature, choices, autocast
 
-    def cut(module: Any, args: Any, output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[:, :-1][mask][None]
-        return output
+    def statistics(
+        self, states: States, ids: torch.Tensor, mask: torch.Tensor, partner: torch.Tensor | None = None
+    ) -> TokenStatistics:
+        """Statistics of tokens.
 
-    def after(module: Any, args: Any, output: Any) -> Any:
-        for name in ("log_probs", "entropy"):
-            values = output[name]
-            setattr(output, name, values.new_zeros(mask.shape).masked_scatter(mask, values))
-        return output
+        Args:
+            states: What they are predicted from.
+            ids: (B, T), the tokens.
+            mask: (B, T), 1 where there is a token.
+            partner: (B, T, H), states of a partner on the same tokens, to measure the divergence from it.
+        """
+        there = mask.bool()
+        places, labels = states.index[there], ids[there]
+        others = None if partner is None else partner[there]
+        back = None
+        if states.shared and others is None:  # what is predicted from one state is projected once for each token
+            size = self._model.config.get_text_config().vocab_size
+            pairs, back = torch.unique(places * size + labels, return_inverse=True)
+            places, labels = pairs // size, pairs % size
+        numbers = self._of(states.table.index_select(0, places), labels, others)
+        if back is not None:
+            numbers = tuple(one if one is None else one[back] for one in numbers)
+        full = (
+            one
+            if one is None
+            else one.new_zeros(there.shape).masked_scatter(there, one)  # keeps an empty batch's graph
+            for one in numbers
+        )
+        logprobs, entropies, missing, divergences = full
+        assert logprobs is not None and entropies is not None
+        return TokenStatistics(logprobs, entropies, missing, divergences)
 
-    hooks = [
-        model.register_forward_pre_hook(before, with_kwargs=True),
-        model.base_model.register_forward_hook(cut),
-        model.register_forward_hook(after),
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(N, V) logits of (N, H) states, divided by the temperature."""
+        with self._given(hidden), self._autocast():
+            logits: torch.Tensor = self._model(input_ids=hidden.new_zeros(1, len(hidden), dtype=torch.long)).logits
+        return logits[0] / self._temperature
+
+    def _of(
+        self, hidden: torch.Tensor, labels: torch.Tensor, partner: torch.Tensor | None
+    ) -> tuple[torch.Tensor | None, ...]:
+        """Log-probabilities, entropies, what is missing and divergences, (N,) each."""
+        words = self._model.get_output_embeddings().weight.size(0)
+        if self._choices is None and partner is None:
+            on_gpu = hidden.device.type != "cpu"  # there TRL's kernel holds one tile and nothing else
+            size = len(hidden) if on_gpu else PIECE // min(words, TRL_TILE)
+            pieces = [self._fused(*piece) for piece in _cut(max(size, 1), hidden, labels)]
+        else:
+            size = max(PIECE // words, 1)
+            pieces = [self._again(*piece) for piece in _cut(size, hidden, labels, partner)]
+        return tuple(None if each[0] is None else torch.cat(each) for each in zip(*pieces, strict=True))
+
+    def _fused(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        with self._given(hidden), self._autocast():
+            output = self._model(input_ids=labels[None], shift_labels=labels[None], fused_lm_head=True)
+        return output.log_probs[0], output.entropy[0], None, None
+
+    def _again(self, *piece: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        """`_whole`, made again in the backward pass."""
+        if not torch.is_grad_enabled():
+            return self._whole(*piece)
+        result: tuple[torch.Tensor | None, ...] = checkpoint(
+            self._whole, *piece, use_reentrant=False, preserve_rng_state=False
+        )
+        return result
+
+    def _whole(self, *piece: Any) -> tuple[torch.Tensor | None, ...]:
+        hidden, labels, partner = piece
+        logits, missing, divergences = self.logits(hidden), None, None
+        chosen = logits if self._choices is None else logits[:, self._choices]
+        if self._choices is not None:
+            missing = missing_probability(logits, chosen)
+        logprobs, entropies = token_statistics(chosen, labels, self._choices)
+        if partner is not None:
+            with torch.no_grad():
+                theirs = self.logits(partner)
+                theirs = theirs if self._choices is None else theirs[:, self._choices]
+            divergences = exact_tether(theirs, chosen)
+        return logprobs, entropies, missing, divergences
+
+    @contextmanager
+    def _given(self, hidden: torch.Tensor) -> Iterator[None]:
+        """Inside the block the model does not run its layers, but has these states (N, H) of one row."""
+        backbone = self._model.base_model
+        before = vars(backbone).get("forward")
+        vars(backbone)["forward"] = lambda *args, **kwargs: MoeModelOutputWithPast(last_hidden_state=hidden[None])
+        try:
+            yield
+        finally:
+            del vars(backbone)["forward"]
+            if before is not None:
+                vars(backbone)["forward"] = before
+
+
+def _cut(size: int, *tensors: torch.Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Tensors of N entries in pieces of at most `size`; one piece where N is 0."""
+    count = max(len(one) for one in tensors if one is not None)
+    for start in range(0, max(count, 1), size):
+        yield tuple(None if one is None else one[start : start + size] for one in tensors)

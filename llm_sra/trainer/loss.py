@@ -5,7 +5,7 @@ the loss over all the adapter's rows on all processes, whatever the micro-batch 
 processes, so losses are multiplied by their number. Only bnpo is, by definition, normalised on each process by itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -187,9 +187,44 @@ def token_statistics(
     return logprobs.gather(-1, places[..., None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(dim=-1)
 
 
+def missing_probability(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """How improbable it is, in nats, that a token is one of the choices: -log P(choices) without restriction.
+
+    Args:
+        logits: (..., V), of the whole vocabulary.
+        chosen: (..., C), those of the choices.
+
+    Returns:
+        (...), 0 or more.
+    """
+    return logits.float().logsumexp(-1) - chosen.float().logsumexp(-1)
+
+
 def by_length(samples: Sequence[Sample]) -> list[Sample]:
     """Sorted by length, so that neighbours need little padding."""
     return sorted(samples, key=lambda sample: len(sample.row))
+
+
+def by_beginning(samples: Sequence[Sample]) -> list[Sample]:
+    """Sorted by prompt and then by length, so that neighbours share most."""
+    return sorted(
+        samples, key=lambda sample: (sample.row.prompt_ids, len(sample.row), tuple(sample.row.completion_ids))
+    )
+
+
+def cheapest_order(samples: Sequence[Sample], size: int, cost: Callable[[Sequence[Row]], float]) -> list[Sample]:
+    """Sorted by length, or by beginning if micro-batches then cost less in all.
+
+    Args:
+        samples: In any order.
+        size: Of a micro-batch.
+        cost: Of the rows of one.
+    """
+
+    def total(order: Sequence[Sample]) -> float:
+        return sum(cost([sample.row for sample in batch]) for batch in chunks(order, size))
+
+    return min(by_length(samples), by_beginning(samples), key=total)
 
 
 def chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:

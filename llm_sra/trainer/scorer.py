@@ -13,8 +13,9 @@ from llm_sra.models.adapters import AdapterBank
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.forward import evaluation_mode
-from llm_sra.trainer.loss import by_length, chunks, importance_ratios
+from llm_sra.trainer.loss import importance_ratios
 from llm_sra.trainer.metrics import TokenMeans
+from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Rollout, Sample
 from llm_sra.trainer.rows import collate, joined
 
@@ -27,6 +28,7 @@ class Scorer:
         bank: The adapters.
         engine: Sampled the rows.
         critics: If there are any.
+        reader: Says in which order rows are read.
         statistics: (model, ids, mask, width) to log-probabilities (B, width) and two values more: TRL's method.
         means: Gets what is measured by token.
         pad_id: Token that fills rows up.
@@ -38,11 +40,12 @@ class Scorer:
         bank: AdapterBank,
         engine: Engine,
         critics: Critics | None,
+        reader: Reader,
         statistics: Callable[..., tuple[Any, ...]],
         means: TokenMeans,
         pad_id: int,
     ) -> None:
-        self._args, self._bank, self._engine, self._critics = args, bank, engine, critics
+        self._args, self._bank, self._engine, self._critics, self._reader = args, bank, engine, critics, reader
         self._statistics, self._means, self._pad_id = statistics, means, pad_id
 
     @torch.no_grad()
@@ -54,11 +57,12 @@ class Scorer:
             adapters: Whose rows.
             reused: Whether more than one update of an adapter uses the rollout: then old log-probabilities are kept.
         """
+        size = self._args.per_device_train_batch_size
         with evaluation_mode(self._bank.model):
             for adapter in adapters:
                 samples = [sample for sample in rollout.samples if sample.adapter == adapter]
                 tethered = any(sample.tether for sample in samples)
-                for batch in chunks(by_length(samples), self._args.per_device_train_batch_size):
+                for batch in self._reader.batches(samples, size):
                     self._score_batch(batch, adapter, tethered, reused)
 
     def logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:

@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOTrainer
 
 from llm_sra.engines import Engine
+from llm_sra.episodes import write_training_episodes
 from llm_sra.errors import NumberError, TaskError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives import Tether
@@ -43,11 +44,12 @@ from llm_sra.trainer.credit import assign_credit
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.estimators import EstimatorOptions
 from llm_sra.trainer.forward import Forward, evaluation_mode
+from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.resuming import load_with_present_options
 from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
 from llm_sra.trainer.scorer import Scorer
 from llm_sra.trainer.step_report import StepReport
-from llm_sra.trainer.updates import Updater, check_backend, parameter_groups
+from llm_sra.trainer.updates import SHARDED, Updater, check_backend, parameter_groups
 
 ENGINE = "main"  # name of the engine that plays the policies under training
 
@@ -120,16 +122,19 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._schedule = TauSchedule(args.tau_schedule, strength, args.tau_start, steps, args.target_kl)
         heroes = [match_set.hero for match_set in arm.match_sets if match_set.sampled]
         self._smoothed = {hero: SmoothedWeights(args.risk_smoothing) for hero in heroes if args.risk_smoothing}
-        self.critics = Critics(bank, arm.adapters) if args.estimator.needs_critic else None
+        self.reader = Reader(bank.base, self.accelerator.autocast, self.accelerator.distributed_type not in SHARDED)
+        self.critics = Critics(bank, arm.adapters, self.reader) if args.estimator.needs_critic else None
         self.checkpoints = Checkpoints(args.run_dir, bank, arm.adapters, self.critics, self._schedule, self._smoothed)
         chosen = self.engine.renderer.single_tokens(self.task.choices)
         choices = torch.tensor(chosen, device=args.device) if chosen else None
         self.means = metrics.TokenMeans()
-        self.forward = Forward(bank, self.temperature, choices, self.accelerator.autocast)
+        self.forward = Forward(bank, self.temperature, choices, self.accelerator.autocast, self.reader)
         statistics = self._get_per_token_logps_and_entropies
-        self.scorer = Scorer(args, bank, self.engine, self.critics, statistics, self.means, pad_id)
+        self.scorer = Scorer(args, bank, self.engine, self.critics, self.reader, statistics, self.means, pad_id)
         loss = AdapterLoss(args, arm, bank, self.forward, self._trl_loss, self.means, self._reply_limit, pad_id)
-        self.updater = Updater(args, arm, bank, self.critics, self.accelerator, loss, self.means, self._record, pad_id)
+        self.updater = Updater(
+            args, arm, bank, self.critics, self.accelerator, loss, self.reader, self.means, self._record, pad_id
+        )
         self.report = StepReport(arm, self.means)
 
     # -- the step ------------------------------------------------------------------------------------------------
@@ -231,7 +236,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self.report.warn_of_pay(self.task, rollout.episodes)
         if self.accelerator.is_main_process:
             folder = self.args.run_dir / "episodes"
-            metrics.write_episodes(folder, rollout.episodes, step, self.args.log_episodes)
+            write_training_episodes(folder, rollout.episodes, step, self.args.log_episodes)
 
     def _record(self, name: str, value: float) -> None:
         """Log a number; TRL logs the mean of all that came since it last logged."""
@@ -258,8 +263,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         *args: Any,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        trl = super()._get_per_token_logps_and_entropies
-        return self.forward.statistics(trl, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+        return self.forward.statistics(model, input_ids, attention_mask, logits_to_keep)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> float:
         """The norm of all gradients, each adapter's before clipping."""

@@ -15,8 +15,9 @@ from llm_sra.trainer.arms import Arm
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics, critic_of
 from llm_sra.trainer.finite import check_weights, gradient_error
-from llm_sra.trainer.loss import Share, by_length, loss_inputs, micro_batches
+from llm_sra.trainer.loss import Share, loss_inputs, micro_batches
 from llm_sra.trainer.metrics import TokenMeans
+from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Rollout, Sample
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -30,8 +31,9 @@ class Updater:
         arm: The adapters.
         bank: Their weights.
         critics: If there are any.
-        accelerator: Of the trainer.
-        loss: Of a micro-batch.
+        accelerator: Accelerator of the trainer.
+        loss: Loss of a micro-batch.
+        reader: Says in which order rows are read.
         means: Gets what is measured by token.
         record: Logs a number of this step by name.
         pad_id: Token that fills rows up.
@@ -45,12 +47,13 @@ class Updater:
         critics: Critics | None,
         accelerator: Accelerator,
         loss: AdapterLoss,
+        reader: Reader,
         means: TokenMeans,
         record: Callable[[str, float], None],
         pad_id: int,
     ) -> None:
         self._args, self._arm, self._bank, self._critics, self._accelerator = args, arm, bank, critics, accelerator
-        self._loss, self._means, self._record, self._pad_id = loss, means, record, pad_id
+        self._loss, self._reader, self._means, self._record, self._pad_id = loss, reader, means, record, pad_id
         self.grad_norms: dict[str, float] = {}  # of the latest update of each adapter and critic, before clipping
 
     @property
@@ -98,15 +101,14 @@ class Updater:
         losses: dict[str, float] = {}
         for adapter in adapters:
             mine = [sample for sample in rollout.samples if sample.adapter == adapter and sample.row.own_tokens]
-            samples = by_length(mine)
-            share = Share.of(samples, self._accelerator)
+            share = Share.of(mine, self._accelerator)
             if share.tokens:
-                losses[adapter] = self.accumulate(model, adapter, samples, share, tether)
-                self.grad_norms[adapter] = self.reduce_and_clip(adapter, self._bank.parameters(adapter), samples)
+                losses[adapter] = self.accumulate(model, adapter, mine, share, tether)
+                self.grad_norms[adapter] = self.reduce_and_clip(adapter, self._bank.parameters(adapter), mine)
                 if self._critics:
-                    self.accumulate_critic(self._critics, adapter, samples, share)
+                    self.accumulate_critic(self._critics, adapter, mine, share)
                     critic = critic_of(adapter)
-                    self.grad_norms[critic] = self.reduce_and_clip(critic, self._critics.parameters(adapter), samples)
+                    self.grad_norms[critic] = self.reduce_and_clip(critic, self._critics.parameters(adapter), mine)
         optimizer.step()
         check_weights(losses, {adapter: self._bank.parameters(adapter) for adapter in losses})
         self._bank.touch(*losses)
@@ -118,7 +120,7 @@ class Updater:
     ) -> float:
         """Add up the gradients of one adapter's loss over all its rows; returns the loss."""
         forward = model if self._accelerator.distributed_type in SHARDED else self._bank.model
-        batches = micro_batches(samples, self._args.per_device_train_batch_size, share)
+        batches = self._batches(samples, share)
         total = torch.zeros((), device=self._args.device)
         self._loss.parts.clear()
         for i, batch in enumerate(batches):
@@ -129,13 +131,19 @@ class Updater:
         self._accelerator.gradient_state._set_sync_gradients(True)
         return float(self._accelerator.reduce(total, "mean").item())
 
+    def _batches(self, samples: Sequence[Sample], share: Share) -> list[list[Sample]]:
+        size = self._args.per_device_train_batch_size
+        if share.processes == 1:
+            return self._reader.batches(samples, size)
+        return micro_batches(self._reader.order(samples, size), size, share)
+
     def accumulate_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample], share: Share) -> None:
         """Add up the gradients of a critic's loss, the mean over all decisions that have a target."""
         args = self._args
         self._loss.parts.clear()
         known = torch.tensor([sum(int((~s.targets.isnan()).sum()) for s in samples if s.targets is not None)])
         count = self._accelerator.reduce(known.to(args.device), "sum").item()
-        for batch in micro_batches(samples, args.per_device_train_batch_size, share):
+        for batch in self._batches(samples, share):
             inputs = loss_inputs(batch, share, self._pad_id, args.device)
             there = ~inputs["targets"].isnan()
             values, old, targets = critics.values(adapter, inputs), inputs["values"], inputs["targets"].nan_to_num()
@@ -150,7 +158,7 @@ class Updater:
         """Average gradients over processes and clip their norm; returns the norm before clipping.
 
         Args:
-            name: Of the adapter or critic.
+            name: Name of the adapter or critic.
             parameters: Its weights.
             samples: What the gradient is of, for an error.
 

@@ -1,7 +1,7 @@
 """What a configuration's values must be, alone and together: one table of rules, each with its message.
 
 A rule checks and explains; it never changes a value. Rules of single risk measures and estimators come from their
-registries. Choices among names are the fields' types; see `choices`.
+registries. Fields that hold one of several names are checked in `literals`.
 """
 
 from collections.abc import Callable, Iterator
@@ -108,6 +108,12 @@ def _no_adversaries(config: Config) -> bool:
 
 
 COMBINED = (
+    Rule(
+        ("seeded_rollouts", "engine"),
+        lambda c: c.seeded_rollouts is not None and c.engine == "transformers",
+        "seeded_rollouts has no effect with engine transformers, which always draws by seeds: leave it out, or set "
+        "engine to vllm or server",
+    ),
     Rule(
         ("tau_schedule", "target_kl"),
         lambda c: (c.tau_schedule == "target_kl") != (c.target_kl is not None),

@@ -1,0 +1,102 @@
+"""How `generate` draws and ends the replies of the transformers engine: by their seeds, at stop strings, and in parts.
+
+Which rows are in a batch, and what becomes of what they said, is the engine's part.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StopStringCriteria
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from llm_sra.models.renderer import Renderer
+from llm_sra.task import Sampling
+
+
+class StopInReply(StopStringCriteria):  # type: ignore[misc]
+    """Ends a row at a stop string in its reply's text: not in the prompt's end, nor in the name of a special token."""
+
+    def __init__(self, renderer: Renderer, stop: Sequence[str]) -> None:
+        super().__init__(renderer.tokenizer, list(stop))
+        self._renderer = renderer
+        self.prompt_width = 0  # columns before the replies, in the batch at hand
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
+        replies = input_ids[:, self.prompt_width :]
+        done: torch.Tensor = super().__call__(replies, scores, **kwargs)
+        for row in done.nonzero().flatten().tolist():
+            text = self._renderer.decode(replies[row].tolist())
+            done[row] = any(string in text for string in self.stop_strings)
+        return done
+
+
+class SeededDraw(LogitsProcessor):  # type: ignore[misc]
+    """Draws one token per row and leaves it as the only choice; keeps the log-probability that it had."""
+
+    def __init__(self, seeds: Sequence[int], max_tokens: int, sampling: Sampling, choices: Sequence[int]) -> None:
+        self.logprobs: list[torch.Tensor] = []
+        self._choices = list(choices)
+        self._greedy = sampling.temperature == 0
+        self._warpers = LogitsProcessorList()
+        if not self._greedy:
+            if sampling.temperature != 1:
+                self._warpers.append(TemperatureLogitsWarper(sampling.temperature))
+            if sampling.top_k:
+                self._warpers.append(TopKLogitsWarper(sampling.top_k))
+            if sampling.top_p < 1:
+                self._warpers.append(TopPLogitsWarper(sampling.top_p))
+            uniform = [np.random.Generator(np.random.Philox(key=seed)).random(max_tokens) for seed in seeds]
+            self._uniform = torch.from_numpy(np.stack(uniform))  # (B, max_tokens), in [0, 1)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        scores = cast(torch.FloatTensor, scores.float())
+        if self._choices:
+            others = torch.full_like(scores, -torch.inf)
+            others[:, self._choices] = scores[:, self._choices]
+            scores = cast(torch.FloatTensor, others)
+        logprobs = self._warpers(input_ids, scores).log_softmax(dim=-1)
+        if self._greedy:
+            token = logprobs.argmax(dim=-1, keepdim=True)
+        else:
+            cumulative = logprobs.double().exp().cumsum(dim=-1)
+            uniform = self._uniform[:, len(self.logprobs), None].to(scores.device)
+            token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+            token = token.clamp(max=scores.size(1) - 1)  # where rounding brought the product up to the sum
+        self.logprobs.append(logprobs.gather(1, token).squeeze(1))
+        chosen = torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+        return cast(torch.FloatTensor, chosen)
+
+    def go_on(self, rows: Sequence[int]) -> None:
+        """Draw for these rows alone from now on, from where they are."""
+        if not self._greedy:
+            self._uniform = self._uniform[list(rows), len(self.logprobs) :]
+        self.logprobs = []
+
+
+class Ended(StoppingCriteria):  # type: ignore[misc]
+    """Ends rows at end tokens and stop strings, and the whole batch once a share of it has ended.
+
+    `generate` computes every row until the last one ends. Those that go on are to be given to it again.
+
+    Args:
+        ends: Token ids that end a reply.
+        stop: Ends rows at stop strings; None: there are none.
+        most: How many rows may have ended before the batch does.
+
+    Attributes:
+        rows: (B,) whether each row has ended.
+    """
+
+    def __init__(self, ends: Sequence[int], stop: StopInReply | None, most: int) -> None:
+        self._ends, self._stop, self._most = torch.tensor(list(ends)), stop, most
+        self.rows: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
+        self._ends = self._ends.to(input_ids.device)
+        done = torch.isin(input_ids[:, -1], self._ends)
+        if self._stop is not None:
+            done = done | self._stop(input_ids, scores, **kwargs)
+        self.rows = done if self.rows is None else self.rows | done
+        return torch.ones_like(done) if int(self.rows.sum()) > self._most else self.rows
