@@ -50,6 +50,11 @@ def test_a_writing_is_read_as_the_table_says(text: str, answer: str | None) -> N
         ("#### 18\n#### Step 2: check", "18"),
         ("#### 18\nThe answer is 20.", "18"),
         ("#### 3 * 6 = 18", None),
+        ("#### 41\n#### Correction: 42", None),
+        ("#### 41\n#### Answer: 42\n#### number", None),
+        ("#### 42\n#### Answer: 42", "42"),
+        ("#### 41\n#### Answer: 42\n#### 43", "43"),
+        ("#### 41\nWait, it is 42.", "41"),
         ("#### 41\n#### 3 * 6 = 18", None),  # what the reply ends with is no number
         ("#### 3 \\times 6", None),
         ("#### 18 = 9 * 2", None),

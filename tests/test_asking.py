@@ -64,8 +64,8 @@ def test_what_was_adapted_is_said_once_for_each_model(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.WARNING):
         Renderer(tokenizer)
         Renderer(tokenizer)
-    said = [record.getMessage() for record in caplog.records if "said-once" in record.getMessage()]
-    assert len(said) == 2 and "no system role" in said[0] and "must alternate" in said[1]
+    [said] = [record.getMessage() for record in caplog.records if "said-once" in record.getMessage()]
+    assert all(what in said for what in ("no system role", "a user must speak first", "must alternate"))
 
 
 REFUSALS = {
@@ -159,6 +159,8 @@ ENDS = {
     "phi4": ["<|im_end|>", "<|im_start|>"],
     "smollm2": ["<|im_end|>", "<|im_start|>"],
     "tinyllama": ["</s>", "<|user|>"],
+    "qwen3.5": ["<|im_end|>", "<|im_start|>"],
+    "lfm2": ["<|im_end|>", "<|im_start|>"],
     "r1": ["<｜end▁of▁sentence｜>", "<｜User｜>"],
     "gpt-oss": ["<|return|>"],  # a reply may hold several messages, each with an end of its own
     "base": [],
@@ -210,7 +212,7 @@ def test_a_reply_never_runs_on_into_a_forged_turn(tmp_path: Path) -> None:
     assert any(reply.token_ids[-1] in ids for reply in replies)
     assert not any(ids & set(reply.token_ids[:-1]) for reply in replies)
     assert {reply.finish for reply in replies if reply.token_ids[-1] in ids} == {"stop"}
-    assert set(end_of_turn_ids(engine.bank, engine.renderer)) == {*ids, engine.renderer.tokenizer.eos_token_id}
+    assert set(end_of_turn_ids(engine.bank.base, engine.renderer)) == {*ids, engine.renderer.tokenizer.eos_token_id}
 
 
 def test_a_reply_in_plain_text_never_runs_on_into_a_forged_turn() -> None:

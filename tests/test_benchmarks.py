@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -159,3 +160,24 @@ def test_a_steps_operations_are_those_of_its_parts_and_take_no_time_from_others(
             0 < done.numbers[f"{part}, no views"] < done.numbers[part] for part in ("generate", "score", "train")
         )
         assert 0 < sum(done.parts.values()) < sum(done.seconds)
+
+
+def test_a_family_is_tried_in_every_column_and_the_page_has_a_row_for_each(monkeypatch):
+    from benchmarks import families
+
+    monkeypatch.setattr(families, "find_spec", lambda name: None)
+    name, *cells = families.row("SmolLM2").strip("| ").split(" | ")
+    assert name == "SmolLM2" and len(cells) == len(families.COLUMNS)
+    assert re.fullmatch(r"yes, \de-\d\d", cells[3])
+    assert [*cells[:3], *cells[4:]] == ["yes", "yes", "yes", "yes", "not tried"]
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    assert f"| family | {' | '.join(families.COLUMNS)} |" in page
+    assert re.findall(r"^\| ([A-Z][\w .-]+?) \| yes", page, re.MULTILINE) == list(families.FAMILIES)
+
+
+def test_what_fails_in_a_family_is_said_in_its_row(monkeypatch):
+    from benchmarks import families
+
+    monkeypatch.setitem(families.FAMILIES, "Broken", ("NoSuch", "qwen3", "bytes", {}))
+    monkeypatch.setattr(families, "find_spec", lambda name: None)
+    assert families.row("Broken").startswith("| Broken | no: AttributeError: module transformers has no attribute")

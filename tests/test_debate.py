@@ -175,6 +175,37 @@ def test_a_quoted_prompt_is_no_answer_and_hides_none(strict: bool) -> None:
             assert outcome.metrics["accuracy/0/first"] == 1, part
 
 
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("protocol", ["debate", "relay"])
+def test_an_example_with_the_right_number_earns_only_who_says_it_himself(
+    protocol: str, strict: bool, tmp_path: Path
+) -> None:
+    line = "Write the number behind four hashes, for instance like this: #### 42"
+    for name in ("debate.txt", "debate_again.txt", "relay.txt"):
+        (tmp_path / name).write_text(f"Solve it.\n{line}\n\n{{question}}{{peer}}\n")
+    task = GSM8K(protocol=protocol, rounds=1, turns=2, strict=strict, prompts=str(tmp_path))
+    echoes = (line, line[20:], f"I am to end like this: {line[-20:]}", f"{line}\nI do not know.", line + "!")
+    own = ("#### 42", f"{line}\nSo:\n#### 42", "this: #### 42")
+    for said, earned in {**dict.fromkeys(echoes, 0), **dict.fromkeys(own, 1)}.items():
+        policies = {seat: Scripted("says", Says(said if seat == "first" else "Hm.")) for seat in task.seats}
+        [episode] = play_specs(task, [EpisodeSpec(PENS, Match("m", policies))], {}, seed=0)
+        assert episode.total("first") == earned, said
+        if protocol == "relay":  # an echo does not end it
+            assert len(episode.turns) == 2 - earned, said
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_relay_reads_nothing_that_is_quoted_from_its_prompt(strict: bool) -> None:
+    task = GSM8K(protocol="relay", strict=strict)
+    state = task.start(PENS, RNG)
+    echo = task.view(state, "first")[0].content
+    for said in (echo, echo.partition("Problem:")[0], echo.splitlines()[0], f"As told:\n{echo}\nA step."):
+        after, rewards = task.step(state, {"first": said}, RNG)
+        assert task.actors(after) == ("second",) and rewards["first"] == Reward(), said
+        after, rewards = task.step(state, {"first": f"{said}\n#### 42"}, RNG)
+        assert task.actors(after) == () and rewards["second"] == Reward(team=1), said
+
+
 def test_a_quoted_question_is_no_answer() -> None:
     outcome, _ = debate(GSM8K(rounds=1), (PENS.data["question"], f"{PENS.data['question']} That is 42."))
     assert [outcome.metrics[f"answered/0/{seat}"] for seat in ("first", "second")] == [0, 1]

@@ -105,5 +105,12 @@ def test_a_flag_whose_package_is_missing_says_what_to_install(
     with pytest.raises(ConfigError, match=f"^{name} needs {package}, which is not installed: pip install {package}$"):
         parse(None, overrides={**BASE, name: True})
     monkeypatch.setattr("llm_sra.trainer.fields.find_spec", lambda asked: "there")
+    monkeypatch.setattr("llm_sra.trainer.config.needs_gpu", lambda *field: None)
     both = parse(None, overrides={**BASE, name: True})
     assert any(getattr(part, name, False) for part in both)
+
+
+def test_a_flag_that_only_a_gpu_can_serve_is_refused_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_sra.trainer.fields.find_spec", lambda asked: "there")
+    with pytest.raises(ConfigError, match=r"^use_liger_kernel needs a GPU, got a CPU: .*Triton\. Leave it out, or"):
+        parse(None, overrides={**BASE, "use_liger_kernel": True, "use_cpu": True})

@@ -19,6 +19,7 @@ THINKING = {
     "qwen3": ("qwen3", None, "<think>\n"),
     "qwen3 that does not think": ("qwen3", {"enable_thinking": False}, ""),
     "qwen3-thinking": ("qwen3-thinking", None, ""),
+    "qwen3.5": ("qwen3.5", None, ""),
     "r1": ("r1", None, ""),
 }
 

@@ -4,22 +4,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from transformers import PreTrainedModel
+
 from llm_sra.engines.base import Completion, Request
-from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.renderer import Renderer
 
 
-def end_of_turn_ids(bank: AdapterBank, renderer: Renderer) -> tuple[int, ...]:
+def end_of_turn_ids(model: PreTrainedModel, renderer: Renderer) -> tuple[int, ...]:
     """Every token that ends a reply: the tokenizer's, those of the model's generation config, and the template's."""
-    configured = getattr(bank.base.generation_config, "eos_token_id", None)
+    configured = getattr(model.generation_config, "eos_token_id", None)
     ids = [configured] if isinstance(configured, int) else list(configured or ())
+    if not all(type(index) is int for index in ids):
+        raise ValueError(
+            f"eos_token_id in the generation config of {model.name_or_path!r} must be a token id or a list of them, "
+            f"got {configured!r}: correct generation_config.json"
+        )
     if renderer.tokenizer.eos_token_id is not None:
         ids.insert(0, renderer.tokenizer.eos_token_id)
     ids = list(dict.fromkeys([*ids, *renderer.ends.ids]))
     if not ids:
         raise ValueError(
-            f"neither the tokenizer, the generation config nor the chat template of {bank.base.name_or_path!r} names "
-            "an end-of-turn token: replies would never end. Set `eos_token` on the tokenizer and save it"
+            f"neither the tokenizer, the generation config nor the chat template of {model.name_or_path!r} names an "
+            "end-of-turn token: replies would never end. Set `eos_token` on the tokenizer and save it"
         )
     return tuple(ids)
 

@@ -82,7 +82,7 @@ class ServerEngine:
     ) -> None:
         self.bank = bank
         self.renderer = renderer
-        self._ends = end_of_turn_ids(bank, renderer)
+        self._ends = end_of_turn_ids(bank.base, renderer)
         self._timeout, self._seeded = timeout, seeded
         self._versions = Versions(bank, adapter_dir)
         self._servers = [_Server(url, timeout) for url in urls]

@@ -58,7 +58,7 @@ class TransformersEngine:
         self.renderer = renderer
         self.batch_size = batch_size
         self.context_length: int = bank.base.config.get_text_config().max_position_embeddings
-        self._ends = end_of_turn_ids(bank, renderer)
+        self._ends = end_of_turn_ids(bank.base, renderer)
         self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
         self._stops: dict[tuple[str, ...], StopInReply] = {}
         self._mixed: MixedAdapters | None = None

@@ -63,7 +63,7 @@ class VllmEngine:
         self.renderer = renderer
         own: int = bank.base.config.get_text_config().max_position_embeddings
         self.context_length = min(own, max_model_length or own)
-        self._ends = end_of_turn_ids(bank, renderer)
+        self._ends = end_of_turn_ids(bank.base, renderer)
         self._versions = Versions(bank, adapter_dir)
         self._sleep = sleep
         self._asleep = False

@@ -18,6 +18,8 @@ from llm_sra.engines.vllm import RANKS
 from llm_sra.evaluation.records import Record, Summary
 from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
 from llm_sra.exporting.choices import Choices
+from llm_sra.exporting.generation import Generation
+from llm_sra.registry import find_model
 from llm_sra.runs import Run, RunError, read_environment
 from llm_sra.untrusted import one_line
 
@@ -50,6 +52,7 @@ class Exported:
         evaluation: What an evaluation says about the run; None if it has none.
         asked: How its prompts differ from what the base's own chat template writes.
         choices: Its words, where its replies are chosen from some.
+        generation: How its replies are drawn.
     """
 
     run: Run
@@ -60,6 +63,7 @@ class Exported:
     evaluation: Summary | None
     asked: tuple[str, ...] = ()
     choices: Choices | None = None
+    generation: Generation | None = None
 
     @property
     def base(self) -> str:
@@ -68,12 +72,17 @@ class Exported:
 
     @property
     def base_on_hub(self) -> str | None:
-        """The base model's repository; None for a folder, which the hub would refuse in a header."""
+        """The base model's repository; None for a folder, which the hub refuses in a header, and for one that ships."""
         try:
             validate_repo_id(self.base)
         except HFValidationError:
             return None
-        return None if Path(self.base).is_dir() else self.base
+        return None if self.ships or Path(self.base).is_dir() else self.base
+
+    @property
+    def ships(self) -> bool:
+        """Whether the base model comes with llm-sra, and so is not on the hub under its name."""
+        return find_model(self.base) != self.base
 
     @property
     def base_shown(self) -> str:
@@ -156,7 +165,11 @@ def model_card(exported: Exported) -> ModelCard:
         f"## Results\n\n{_results(exported)}",
         f"## Use\n\n{_use(exported)}",
         _asked(exported),
-        exported.choices.section() if exported.choices else "",
+        exported.choices.section()
+        if exported.choices
+        else exported.generation.section()
+        if exported.generation
+        else "",
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),
         "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "
@@ -171,10 +184,15 @@ def _about(exported: Exported) -> dict[str, Any]:
         "task": config["task"] if ":" not in str(config["task"]) else exported.task,
         "task_args": json.dumps(config["task_args"]),
         "seats": ", ".join(exported.seats) or "none (an adversary)",
-        "base model": exported.base_on_hub or f"{Path(exported.base).name} (a folder, not on the hub)",
+        "base model": exported.base_on_hub or f"{exported.base_shown} ({_where(exported)})",
         "LoRA rank": exported.rank,
         **({"checkpoint": exported.run.checkpoint} if exported.run.checkpoint else {}),
     }
+
+
+def _where(exported: Exported) -> str:
+    """Where a base model is that is not on the hub."""
+    return "it ships with llm-sra: llm-sra list models" if exported.ships else "a folder, not on the hub"
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,7 +290,8 @@ def _use(exported: Exported) -> str:
         "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
         f'model = PeftModel.from_pretrained(base, "{where}")\n{tokenizer}\n```\n\n'
-        f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={where}\n```\n\n"
+        f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={where} "
+        f"--generation-config {where}\n```\n\n"
         f"vLLM's server then answers requests for the model `{name}`. Other agents on the same base are further "
         "`name=folder` behind `--lora-modules`."
     )

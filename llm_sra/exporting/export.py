@@ -10,6 +10,7 @@ from llm_sra.errors import unknown
 from llm_sra.exporting import hub
 from llm_sra.exporting.cards import Exported, find_evaluation, model_card
 from llm_sra.exporting.choices import measure
+from llm_sra.exporting.generation import Generation
 from llm_sra.models.adapters import CARD, read_adapter_config
 from llm_sra.models.loading import load_model, quantization_of
 from llm_sra.models.renderer import Renderer
@@ -91,16 +92,19 @@ def export(
     exported = Exported(run, policy, rank, merge, where, shown, template.notes)
     task = task_of_run(run, run.config.get("task_args"), trust_task)
     choices = measure(task, exported.seats, model, renderer)
+    generation = Generation.of(base, renderer, task, run.config)
     if choices is not None:
         print(
             f"{policy}: P(choices) is {choices.mass:.3f} without restricting tokens to {', '.join(choices.words)}; "
             "the card says how to restrict them"
         )
-    card = model_card(replace(exported, choices=choices))
+    card = model_card(replace(exported, choices=choices, generation=generation))
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     saved = model.merge_and_unload() if merge else model
+    base.generation_config = generation.config
     saved.save_pretrained(str(partial))
+    generation.config.save_pretrained(str(partial))
     tokenizer.save_pretrained(str(partial))
     if not merge:
         shutil.copy(run.adapters / policy / CARD, partial / CARD)

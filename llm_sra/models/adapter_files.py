@@ -19,8 +19,12 @@ from llm_sra.untrusted import UntrustedError, matching, read_json, shown
 KEEPS_BASE = (True, False, "gaussian", "eva", "orthogonal")  # kinds of `init_lora_weights`
 _OWN = re.compile(r"lora_|token_adapter|trainable_tokens")  # in the names of what is an adapter's own
 WEIGHTS = "adapter_model.safetensors"
+LARGEST_ALPHA = 1e6
 CARD = "llm_sra.json"  # facts that PEFT's own config has no field for
-_REFUSED = ("layer_replication", "megatron_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
+_REFUSED = (
+    "layer_replication", "megatron_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
+    "kasa_config", "velora_config", "monteclora_config", "arrow_config", "use_bdlora",
+)  # fmt: skip
 _MODULE = re.compile(r"(?:\.\*\\\.)?[\w.-]{1,500}")  # `.*\.` is how PEFT itself names stacked experts
 
 
@@ -103,7 +107,14 @@ def _check(config: LoraConfig, weights: Path) -> None:
     """
     for key in _REFUSED:
         if getattr(config, key, None):
-            raise UntrustedError(f"{key} is not supported: it changes the base model, or has PEFT import a module")
+            raise UntrustedError(
+                f"{key} is not supported: it changes the base model, draws at random, or has PEFT import a module. "
+                "Save it as plain LoRA"
+            )
+    scale = [config.lora_alpha, *(config.alpha_pattern or {}).values()]
+    for alpha in scale:
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < LARGEST_ALPHA:
+            raise UntrustedError(f"it names alpha {shown(alpha)}, expected a number below {LARGEST_ALPHA:g}")
     _check_ranks(config, weights)
     for key in ("rank_pattern", "alpha_pattern", "modules_to_save", "layers_pattern", "target_parameters"):
         _check_names(key, getattr(config, key, None) or ())

@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners._buffer_dict import BufferDict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
@@ -273,6 +275,7 @@ class AdapterBank:
             except AdapterError:
                 raise
             except Exception as error:  # whatever PEFT says of a configuration that it cannot apply
+                self._remove(name)
                 raise AdapterError(
                     f"the adapter at {folder} does not fit the base model {self.base.name_or_path!r}: {error}"
                 ) from error
@@ -282,17 +285,32 @@ class AdapterBank:
                 own = self.state(name)
                 state = {key: state.get(key, own[key]) for key in own}
             self.set_state(name, state)
-        except AdapterError:
+        except Exception as error:
             if fresh:
                 self._remove(name)
-            raise
+            if isinstance(error, AdapterError):
+                raise
+            raise AdapterError(
+                f"the weights of the adapter at {folder} do not fit the base model {self.base.name_or_path!r}: "
+                f"{error}. Load it on the base that it was trained on"
+            ) from error
 
     def _remove(self, name: str) -> None:
+        """Take an adapter away, whole or as far as PEFT came with it: nothing of it may stay on the shared base."""
         if self.names == (name,):
             self.model = self.model.unload()  # PEFT's model cannot be without an adapter
-        else:
+        elif name in self.names:
             self.model.delete_adapter(name)
-        del self._parameters[name]
+        layers = [(key, one) for key, one in self.base.named_modules() if isinstance(one, BaseTunerLayer)]
+        for key, layer in layers:
+            for part in (*layer.adapter_layer_names, *layer.other_param_names):
+                held = getattr(layer, part, None)
+                if isinstance(held, (dict, torch.nn.ModuleDict, torch.nn.ParameterDict, BufferDict)) and name in held:
+                    del held[name]
+            if not any(len(getattr(layer, part, ())) for part in layer.adapter_layer_names):
+                parent, _, own = key.rpartition(".")
+                setattr(self.base.get_submodule(parent), own, layer.get_base_layer())
+        self._parameters.pop(name, None)
 
     def _check(self, name: str) -> None:
         if name not in self.names:

@@ -1,7 +1,8 @@
 """A model's chat template as it is asked here: adapted to what tasks send, on one fixed day.
 
-A template that refuses a system role, or neighbours of one role, is changed in the one usual way, in its own language:
-so training, evaluation and export ask alike. This module makes text; `renderer` makes token ids of it.
+A template that refuses a system role, neighbours of one role, or a conversation that begins with a reply is changed in
+the one usual way, in its own language: so training, evaluation and export ask alike. This module makes text; `renderer`
+makes token ids of it.
 """
 
 import json
@@ -20,9 +21,15 @@ DATE_STRING = "%d %b %Y"  # as Llama writes it: 01 Jan 2025
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now", "raise_exception")
 _CALL = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
-# What a template does not do by itself. The last `{{- '' }}` keeps jinja from eating a line break that begins the
+# What a template does not do by itself, by what is said of it, in the order in which it is done: what moves or makes
+# messages comes before neighbours are joined. The last `{{- '' }}` keeps jinja from eating a line break that begins the
 # template proper.
-_SYSTEM = """\
+SYSTEM_FIRST = "it has no system role: the system text goes into the first user message, above a blank line"
+SYSTEM_LATER = "it takes no system text between other messages: such a text becomes a user message"
+USER_FIRST = "a user must speak first: an empty user message stands before a reply that begins the conversation"
+JOINED = "its roles must alternate: neighbouring messages of one role are joined by a line break"
+_STEPS: Mapping[str, str] = {
+    SYSTEM_FIRST: """\
 {%- if messages and messages[0]['role'] == 'system' -%}
 {%- if messages | length > 1 and messages[1]['role'] == 'user' -%}
 {%- set messages = [{'role': 'user', 'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']}] \
@@ -31,8 +38,22 @@ _SYSTEM = """\
 {%- set messages = [{'role': 'user', 'content': messages[0]['content']}] + messages[1:] -%}
 {%- endif -%}
 {%- endif -%}
-{{- '' }}"""
-_JOIN = """\
+{{- '' }}""",
+    SYSTEM_LATER: """\
+{%- set told_by_user = namespace(messages=[]) -%}
+{%- for message in messages -%}
+{%- set role = 'user' if message['role'] == 'system' and not loop.first else message['role'] -%}
+{%- set told_by_user.messages = told_by_user.messages + [{'role': role, 'content': message['content']}] -%}
+{%- endfor -%}
+{%- set messages = told_by_user.messages -%}
+{{- '' }}""",
+    USER_FIRST: """\
+{%- set at = 1 if messages and messages[0]['role'] == 'system' else 0 -%}
+{%- if messages | length > at and messages[at]['role'] == 'assistant' -%}
+{%- set messages = messages[:at] + [{'role': 'user', 'content': ''}] + messages[at:] -%}
+{%- endif -%}
+{{- '' }}""",
+    JOINED: """\
 {%- set joined_by_role = namespace(messages=[]) -%}
 {%- for message in messages -%}
 {%- set last = joined_by_role.messages[-1] if joined_by_role.messages else {'role': ''} -%}
@@ -44,9 +65,8 @@ _JOIN = """\
 {%- endif -%}
 {%- endfor -%}
 {%- set messages = joined_by_role.messages -%}
-{{- '' }}"""
-SYSTEM_FIRST = "it has no system role: the system text goes into the first user message, above a blank line"
-JOINED = "its roles must alternate: neighbouring messages of one role are joined by a line break"
+{{- '' }}""",
+}
 
 
 class TemplateError(ValueError):
@@ -76,7 +96,7 @@ class ChatTemplate:
     ) -> None:
         self.name = str(tokenizer.name_or_path)
         self._tokenizer = tokenizer
-        self.source = _source(tokenizer)
+        self.source = self._own = _source(tokenizer)
         self.given = dict(arguments or {})
         self.arguments = dict(self.given)
         self.adapted: tuple[str, ...] = ()
@@ -99,16 +119,10 @@ class ChatTemplate:
         given = [f"{name} is {json.dumps(value)}" for name, value in self.given.items()]
         return (*self.adapted, *given, *([f"today's date is {self.day}"] if self.depends_on_day else []))
 
-    def put_system_first(self) -> None:
-        """From now on, move a system text into the first user message."""
-        self.source, self.adapted = _SYSTEM + self.source, (*self.adapted, SYSTEM_FIRST)
-
-    def join_neighbours(self) -> None:
-        """From now on, join neighbouring messages of one role."""
-        # What moves a system text stands first: its neighbour is then joined, too.
-        at = len(_SYSTEM) if SYSTEM_FIRST in self.adapted else 0
-        self.source = self.source[:at] + _JOIN + self.source[at:]
-        self.adapted = (*self.adapted, JOINED)
+    def adapt(self, what: str) -> None:
+        """From now on, change what tasks send in this way too: one of the usual ones, above."""
+        self.adapted = tuple(step for step in _STEPS if step in (*self.adapted, what))
+        self.source = "".join(_STEPS[step] for step in self.adapted) + self._own
 
     def text(self, messages: Sequence[Message], prompt: bool = True) -> str:
         """Messages as the template writes them.

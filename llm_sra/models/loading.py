@@ -61,9 +61,24 @@ def load_model(
     except Exception as error:  # each library has its own for a damaged file
         reason = why_unreadable(Path(name), error)
         raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason}") from error
-    if tokenizer.pad_token_id is None:
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(
+            f"{name!r} is an adapter, not a model: name its base as the model, or the folder as a partner of kind "
+            "`adapter`"
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = tokenizer.eos_token
+    if quantization is not None:
+        _keep_differentiable(model)
     return (model if quantization else model.to(device)), tokenizer
+
+
+def _keep_differentiable(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from a fast path on CPUs: generating repacks weights, and no gradient passes them then."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # an attribute of theirs alone
 
 
 def load_tokenizer(
@@ -100,9 +115,10 @@ def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:
         )
     if eight:
         return BitsAndBytesConfig(load_in_8bit=True)
+    dtype = config.get("dtype")
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_compute_dtype=config.get("dtype"),
+        bnb_4bit_compute_dtype=None if dtype == "auto" else dtype,
         bnb_4bit_quant_type=config.get("bnb_4bit_quant_type") or "nf4",
         bnb_4bit_use_double_quant=bool(config.get("use_bnb_nested_quant")),
         bnb_4bit_quant_storage=config.get("bnb_4bit_quant_storage"),

@@ -14,7 +14,15 @@ from functools import lru_cache
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
-from llm_sra.models.chat_template import DAY, ChatTemplate, TemplateError
+from llm_sra.models.chat_template import (
+    DAY,
+    JOINED,
+    SYSTEM_FIRST,
+    SYSTEM_LATER,
+    USER_FIRST,
+    ChatTemplate,
+    TemplateError,
+)
 from llm_sra.models.encoding import Encoder
 from llm_sra.models.layouts import Layout, Span, lay_out
 from llm_sra.models.thoughts import ThoughtTags, opened_thought
@@ -85,16 +93,21 @@ class Renderer:
         """Find out what the template takes, and change it where there is one usual way."""
         user, assistant, system = (Message("user", "word"), Message("assistant", "word"), Message("system", "word"))
         self._layout_uncached((user,))
-        if not self._takes(system, user, assistant, user):
-            self.template.put_system_first()
-        if not self._takes(user, user):
-            self.template.join_neighbours()
+        orders: tuple[tuple[str, tuple[Message, ...]], ...] = (
+            (SYSTEM_FIRST, (system, user, assistant, user)),
+            (JOINED, (user, user)),
+            (SYSTEM_LATER, (system, system, user, assistant, system, user)),
+            (USER_FIRST, (assistant, user)),
+        )
+        for step, messages in orders:
+            if not self._takes(*messages):
+                self.template.adapt(step)
         for messages in ((user, assistant, user), (system, user)):
             self._layout_uncached(messages)
-        for what in self.template.adapted:
-            if (self.template.name, what) not in _said:
-                _said.add((self.template.name, what))
-                logger.warning("The chat template of %r is adapted: %s", self.template.name, what)
+        what = "; ".join(self.template.adapted)
+        if what and (self.template.name, what) not in _said:
+            _said.add((self.template.name, what))
+            logger.warning("The chat template of %r is adapted: %s", self.template.name, what)
         thought = (user, Message("assistant", f"<think>\n{_THOUGHT}\n</think>\n\nword"), user)
         self._drops_thoughts = _THOUGHT not in self.template.text(thought)
 

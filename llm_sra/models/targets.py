@@ -59,7 +59,10 @@ def check_targets(config: PretrainedConfig, lora: LoraConfig, served: bool, trus
         ) from error
     for part, why in (("head", _WHY[HEADS]), ("embeddings", _WHY[EMBEDDINGS])):
         if part in names and isinstance(tuned.get_base_model().get_submodule(names[part]), BaseTunerLayer):
-            raise AdapterError(_refusal(names[part], why))
+            leaf = names[part].rpartition(".")[2]
+            by_parameter = any(leaf in path.split(".") for path in lora.target_parameters or ())
+            field = "lora_target_parameters" if by_parameter else "lora_target_modules"
+            raise AdapterError(_refusal(names[part], why, field))
     experts = tuned.peft_config["default"].target_parameters
     if served and experts:
         raise AdapterError(
@@ -80,9 +83,9 @@ def _hits(targets: str | Sequence[str] | None, name: str) -> bool:
     return any(target == name or target.endswith(f".{name}") for target in targets)
 
 
-def _refusal(name: str, why: str) -> str:
+def _refusal(name: str, why: str, field: str = "lora_target_modules") -> str:
     return (
-        f"lora_target_modules names {name}, which cannot be trained: {why}. Leave it out: all-linear means every "
+        f"{field} names {name}, which cannot be trained: {why}. Leave it out: all-linear means every "
         "linear layer but the head"
     )
 

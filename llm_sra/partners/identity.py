@@ -38,7 +38,8 @@ def describe(policy: Policy, on_engine: Callable[[EnginePolicy], Facts]) -> Fact
         return {"of": describe(policy.inner, on_engine), **policy.settings}
     if isinstance(policy, Endpoint):
         asked = {"url": policy.client.url, "model": policy.model, "max_tokens": policy.max_tokens, "stop": policy.stop}
-        return {**asked, "warmth": policy.temperature, "sampling": _plain(policy.sampling)}
+        thought = {"opens_thought": True} if policy.opens_thought else {}
+        return {**asked, **thought, "warmth": policy.temperature, "sampling": _plain(policy.sampling)}
     if isinstance(policy, Recorded):
         return {"recorded": digest(policy.recorded)}
     if isinstance(policy, Scripted):

@@ -168,9 +168,10 @@ class PolicyLoader:
     def _endpoint(self, entry: Entry) -> Endpoint:
         options = dict(entry.options)
         max_tokens, temperature = options.pop("max_tokens", self._max_reply_tokens), options.pop("temperature", 1.0)
+        thought = {"opens_thought": options.pop("opens_thought", False)}
         client = ChatClient(**options)
         self._clients.append(client)
-        return Endpoint(entry.name, entry.policy, client, max_tokens, self.task.stop, temperature)
+        return Endpoint(entry.name, entry.policy, client, max_tokens, self.task.stop, temperature, **thought)
 
     def _adapters(self, entry: Entry) -> dict[str, Policy]:
         policies: dict[str, Policy] = {}

@@ -125,11 +125,12 @@ ARGUMENTS = _Key(
 DAY = _Key("a date, YYYY-MM-DD", _is_day)
 ASKED = {"chat_template_kwargs": ARGUMENTS, "template_date": DAY}
 POSITIVE = _Key("a number above 0", lambda value: _is_number(value) and value > 0)
+QUANTISED = {"load_in_4bit": FLAG, "load_in_8bit": FLAG, "bnb_4bit_quant_type": TEXT, "use_bnb_nested_quant": FLAG}
 
 KINDS: Mapping[str, Mapping[str, _Key]] = {
     "scripted": {},
-    "adapter": {"base": TEXT, **ASKED},
-    "model": {"dtype": TEXT, "trust_remote_code": FLAG, **ASKED},
+    "adapter": {"base": TEXT, **QUANTISED, **ASKED},
+    "model": {"dtype": TEXT, "trust_remote_code": FLAG, **QUANTISED, **ASKED},
     "endpoint": {
         "base_url": _Key("http(s)://host..., without a name or password in it", _is_url, required=True),
         "key_env": _Key("an environment variable's name", lambda v: isinstance(v, str) and v.isidentifier()),
@@ -142,6 +143,7 @@ KINDS: Mapping[str, Mapping[str, _Key]] = {
         "cache": TEXT,
         "temperature": POSITIVE,
         "served_as": TEXT,
+        "opens_thought": FLAG,
     },
     "live": {"seeds": COUNT},
     "recorded": {

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 
@@ -233,9 +233,7 @@ class ChatClient:
     def _understood(self, question: Question, body: bytes, content: bytes) -> tuple[str, int]:
         try:
             answer = json.loads(content)
-            text = answer["choices"][0]["message"]["content"]
-            if not isinstance(text, str | None):  # none where a model thought until its limit, or refused
-                raise TypeError(f"content is {type(text).__name__}")
+            text = _said(answer["choices"][0]["message"]["content"])
         except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             said = self._short(content[:2000].decode("utf-8", "replace"))
             raise _TryAgainError(
@@ -249,7 +247,7 @@ class ChatClient:
             )
         usage = answer.get("usage")
         used = usage.get("total_tokens") if isinstance(usage, dict) else None
-        text = self._redacted(text or "")[:LONGEST_REPLY]
+        text = self._redacted(text)[:LONGEST_REPLY]
         if type(used) is not int or used < 0:
             used = (len(body) + len(text.encode("utf-8", "replace"))) // BYTES_PER_TOKEN
         return text, used
@@ -274,6 +272,19 @@ class ChatClient:
     def _redacted(self, text: str) -> str:
         secret = self._key and len(self._key) >= SHORTEST_SECRET
         return text.replace(self._key, "[key]") if self._key and secret else text
+
+
+def _said(content: Any) -> str:
+    """The words of a message: text, none where a model thought until its limit or refused, or parts of which some are.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part["type"] == "text")
+    if not isinstance(content, str | None):
+        raise TypeError(f"content is {type(content).__name__}")
+    return content or ""
 
 
 def _key(variable: str | None) -> str | None:

@@ -5,6 +5,7 @@ new one. How the server is asked is `chat_client`'s part.
 """
 
 import random
+import re
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,12 @@ from dataclasses import dataclass, field, replace
 from llm_sra.policies.base import UnavailableError
 from llm_sra.policies.chat_client import ChatClient
 from llm_sra.policies.question import Question
-from llm_sra.task import Message, Sampling
+from llm_sra.task import CLOSE_THOUGHT, OPEN_THOUGHT, Message, Sampling
+
+# How servers spell a thought that they leave in the reply: Magistral, Seed-OSS, Command, Kimi, models without a parser.
+_SPELT = re.compile(
+    r"\[/?THINK\]|</?seed:think>|<\|(?:START|END)_THINKING\|>|\u25c1/?think\u25b7|</?(?:thinking|thought|reasoning)>",
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,8 @@ class Endpoint:
         temperature: Used where `decoded` is asked for temperature 1.
         sampling: How tokens are drawn; `top_k` is left to the server, as the protocol does not know it. At temperature
             0 no seed is sent.
+        opens_thought: Whether the server's chat template begins a thought that the reply goes on with. Only then is it
+            known that a reply without `</think>` is a thought that was cut.
     """
 
     name: str
@@ -37,6 +45,7 @@ class Endpoint:
     stop: tuple[str, ...] = ()
     temperature: float = 1.0
     sampling: Sampling = Sampling()
+    opens_thought: bool = False
 
     def decoded(self, sampling: Sampling) -> "Endpoint":
         """The same policy, with its tokens drawn this way; temperature 1 is `temperature`."""
@@ -84,7 +93,7 @@ class Endpoint:
                 missing.__cause__ = error
                 said.set_exception(missing if isinstance(error, UnavailableError) else error)
             else:
-                said.set_result(self._before_stop(asked.result()))
+                said.set_result(self._before_stop(self._told(asked.result())))
 
         said.add_done_callback(lambda _: asked.cancel())
         asked.add_done_callback(say)
@@ -99,6 +108,12 @@ class Endpoint:
             max_tokens=self.max_tokens,
             stop=self.stop,
         )
+
+    def _told(self, text: str) -> str:
+        """A reply with its thought between `<think>` and `</think>`, as tasks know it."""
+        text = _SPELT.sub(lambda tag: CLOSE_THOUGHT if "/" in tag[0] or "END" in tag[0] else OPEN_THOUGHT, text)
+        begun = OPEN_THOUGHT in text.partition(CLOSE_THOUGHT)[0]
+        return OPEN_THOUGHT + text if self.opens_thought and not begun else text
 
     def _before_stop(self, text: str) -> str:
         """Without what a server that ignores stop strings says after one."""

@@ -24,9 +24,9 @@ class Scripted:
         """What the partner says; see `ScriptedPartner.reply`."""
         try:
             text = self.partner.reply([message.as_dict() for message in messages], rng)
-        except UnavailableError:
+        except (UnavailableError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit and asyncio's CancelledError are no Exceptions
             raise PolicyError(
                 f"scripted partner {self.name!r} ({type(self.partner).__name__}) failed on {len(messages)} messages, "
                 f"the last being {messages[-1].content[-200:]!r}: {error!r}, at "
@@ -38,4 +38,4 @@ class Scripted:
                 f"scripted partner {self.name!r} must return a string, got {type(text).__name__} {repr(text)[:200]}, "
                 f"at {defined_at(type(self.partner), 'reply')}"
             )
-        return text
+        return str.__str__(text)  # of a class of one's own, the text alone

@@ -13,7 +13,7 @@ from llm_sra.models.targets import check_head
 from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
 from llm_sra.trainer.config_rules import check_rules
-from llm_sra.trainer.fields import changed, needs_package, refusal, refused_of
+from llm_sra.trainer.fields import changed, needs_gpu, needs_package, refusal, refused_of
 from llm_sra.trainer.literals import check_choices
 from llm_sra.trainer.objective import ObjectiveArguments
 
@@ -153,6 +153,8 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
         # development roster.
         self.steps_per_generation, self.num_generations_eval = self.num_generations, 1
         super().__post_init__()
+        if self.use_liger_kernel:
+            needs_gpu("use_liger_kernel", self.device.type, "liger-kernel is written in Triton")
         for name in REPORTERS:
             if name in self.report_to and find_spec(name) is None:
                 raise ValueError(f"report_to names {name}, which is not installed: pip install {name}")

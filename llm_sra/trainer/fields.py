@@ -197,3 +197,13 @@ def needs_package(field: str, module: str, package: str) -> None:
     """
     if find_spec(module) is None:
         raise ValueError(f"{field} needs {package}, which is not installed: pip install {package}")
+
+
+def needs_gpu(field: str, device: str, why: str) -> None:
+    """See that a field that only a GPU can serve has one.
+
+    Raises:
+        ValueError: If training is to run on the processor.
+    """
+    if device == "cpu":
+        raise ValueError(f"{field} needs a GPU, got a CPU: {why}. Leave it out, or train on a machine with a GPU")

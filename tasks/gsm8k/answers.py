@@ -79,6 +79,7 @@ def _marked(text: str, strict: bool) -> Stated | None:
     """What follows the last `####` that a number follows."""
     headings = {int(match[1]) for match in _LISTED_HEADING.finditer(text)}
     end, looked_at = len(text), 0
+    corrected: Stated | None = None  # what a later mark states in other words than strict reading takes
     for mark in reversed(list(_MARK.finditer(text))):
         piece = _line(text, mark.end(), end)
         bare = not piece.strip(_DECORATION)
@@ -95,7 +96,10 @@ def _marked(text: str, strict: bool) -> Stated | None:
             stated = _below(text, mark.end() + len(piece))
         else:
             stated = plain_statement(piece) if strict else _of_mark(piece)
+            corrected = corrected or (_of_mark(piece) if strict and not stated else None)
         looked_at += 1
+        if stated and corrected and corrected.value != stated.value:
+            return UNCLEAR
         if stated or looked_at == MOST:
             return stated
     return None

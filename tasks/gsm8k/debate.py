@@ -10,11 +10,11 @@ from fractions import Fraction
 
 from llm_sra.task import Message, Outcome, Reward
 from tasks.gsm8k.answers import final_answer
+from tasks.gsm8k.quotes import SHORTEST, without_quotes
 from tasks.gsm8k.repetition import repetition
 
 QUESTION, PEER = "{question}", "{peer}"
 PLACEHOLDER = r"\{question\}|\{peer\}"
-SHORTEST = 20  # least characters of a quote: a shorter text may be the reply's own
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,6 @@ class Debate:
                 metrics |= _changed(state, 0, last, seat, seat)
         effort = {seat: sum(len(said[seat]) for said in state.said) / 100 for seat in self.seats}
         return Outcome(all(state.right(last, seat) for seat in self.seats), effort, metrics)
-
-
-def without_quotes(text: str, quotes: Sequence[str]) -> str:
-    """A reply without what it quotes word for word."""
-    for quote in quotes:
-        if len(quote) >= SHORTEST:
-            text = text.replace(quote, "\n")
-    return text
 
 
 def _changed(state: Rounds, before: int, after: int, seat: str, name: str) -> dict[str, float]:

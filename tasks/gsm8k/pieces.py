@@ -72,7 +72,8 @@ _LATEX_FRACTION = re.compile(r"\\[dtc]?frac[ \t]*(?:\{([^{}\\]*)\}|([0-9]))[ \t]
 _WHOLE = re.compile(r"-?[0-9]+")
 _NAMED = re.compile(r"[^=0-9]{1,80}=")
 _WORDS_BEFORE = re.compile(
-    r"(?:(?:is|are|was|be|of|so|then|thus|therefore|hence|now|still|again|indeed|that|also|clearly|simply|just|only|about|"
+    r"(?:(?:it's|it|this|we get|we have|i get|actually|correction|corrected|wait|oops|sorry|is|are|was|be|of|so|then|"
+    r"thus|therefore|hence|now|still|again|indeed|that|also|clearly|simply|just|only|about|"
     r"approximately|approx\.?|around|roughly|nearly|exactly|precisely|equal to|equals|a total of|total|the|number)\b"
     r"[ \t,:]*)+",
     re.IGNORECASE,

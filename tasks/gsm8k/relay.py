@@ -16,7 +16,8 @@ class Relay:
 
     A reply is a step: it continues, corrects, or finishes with `#### number`. The first reply that has one ends the
     episode, and its last `#### number` is the final answer. Otherwise the episode ends after `turns` turns. All seats
-    get 1 if the final answer is right.
+    get 1 if the final answer is right. What a reply quotes from its prompt is not read (see `quotes`): an echo of the
+    example neither ends an episode nor earns.
 
     Args:
         seats: The seats, in the order in which they write.
@@ -29,7 +30,7 @@ class Relay:
 
     def start(self, question: str, reference: Fraction) -> Scratchpad:
         """An empty scratchpad."""
-        return Scratchpad(question, reference)
+        return Scratchpad(question, reference, instructions=self._instructions)
 
     def actors(self, state: Scratchpad) -> tuple[str, ...]:
         """The seats in turn, the first one first, until one has finished or the turns are used up."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tasks.gsm8k.answers import final_answer
+from tasks.gsm8k.quotes import without_quotes
 
 PROBLEM, SOLUTION = "\n\nProblem: ", "\n\nSolution:"
 
@@ -20,11 +21,13 @@ class Scratchpad:
         question: The problem.
         reference: Its right answer.
         steps: All replies, unchanged, oldest first, with empty ones.
+        instructions: Text above the problem; where a step quotes it, it says nothing of its own.
     """
 
     question: str
     reference: Fraction
     steps: tuple[str, ...] = ()
+    instructions: str = ""
 
     def with_step(self, text: str) -> "Scratchpad":
         """The scratchpad with one more step."""
@@ -32,8 +35,10 @@ class Scratchpad:
 
     @property
     def answer(self) -> Fraction | None:
-        """The last `#### number` of the last step; it ends the episode, so no earlier step has one."""
-        return final_answer(self.steps[-1], strict=True) if self.steps else None
+        """The last `#### number` of the last step that is no quote: the last one of all, as it ends the episode."""
+        if not self.steps:
+            return None
+        return final_answer(without_quotes(self.steps[-1], (self.question, self.instructions.strip())), strict=True)
 
     @property
     def solved(self) -> bool:
