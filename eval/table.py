@@ -13,7 +13,7 @@ from rich.text import Text
 from eval.stats import Estimate, RunDifference, Summary, compare_runs, summarise
 from llm_sra.evaluation.results import Results, labels
 from llm_sra.partners.rosters import SELF_PLAY
-from llm_sra.untrusted import one_line, printable
+from llm_sra.untrusted import as_markdown, one_line, printable
 
 WIDTH = 100  # of the widest table, if one run fits into it
 NOTHING = "-"
@@ -79,7 +79,7 @@ def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
         more: Further tables, after these.
     """
     parts = [grid_markdown(grid) for grid in (*grids(results, seed), *more)]
-    parts += ["\n".join(f"- {_escaped(note)}" for note in _missing(results))] if results.missing else []
+    parts += ["\n".join(f"- {as_markdown(note)}" for note in _missing(results))] if results.missing else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -197,13 +197,13 @@ def difference(value: Estimate | None) -> str:
 
 def grid_markdown(grid: Grid) -> str:
     """One table as Markdown."""
-    head = [_escaped(text.replace("\n", " ")) for text in grid.header]
-    lines = [f"**{_escaped(grid.title)}**", "", _line(head), _line([":---"] + ["---:"] * (len(head) - 1))]
+    head = [as_markdown(text.replace("\n", " ")) for text in grid.header]
+    lines = [f"**{as_markdown(grid.title)}**", "", _line(head), _line([":---"] + ["---:"] * (len(head) - 1))]
     blank = _line([""] * len(head))
     for before, section in pairwise(((), *grid.sections)):
         lines += [blank] * bool(before)
-        lines += [_line([_escaped(cell) for cell in row]) for row in section]
-    return "\n".join([*lines, "", *(f"{_escaped(note)}  " for note in grid.notes)]).rstrip()
+        lines += [_line([as_markdown(cell) for cell in row]) for row in section]
+    return "\n".join([*lines, "", *(f"{as_markdown(note)}  " for note in grid.notes)]).rstrip()
 
 
 def _folded(head: str) -> str:
@@ -213,10 +213,3 @@ def _folded(head: str) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    text = one_line(text)
-    for mark in "\\|*_<`":
-        text = text.replace(mark, f"\\{mark}")
-    return text

@@ -22,6 +22,8 @@ LONGEST_PATTERN = 1000  # characters, of a regular expression and of what takes 
 SECONDS = 1.5  # for all that the patterns of one entry or adapter do, the start of a process included
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
+_MARKS = re.compile(r"[\\|*_<>`~&]|(?<=\])\(|^[#+-](?=\s)|^\[(?=[^\]]*\]:)")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # Letters and marks that Python calls printable but that nobody sees; a variation selector is part of many emoji.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\U000e0100-\U000e01ef]")
 
@@ -42,6 +44,11 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     """The same in one line."""
     return printable(" ".join(str(text).split()))
+
+
+def as_markdown(text: object) -> str:
+    """Text in one line that Markdown shows as it is, in a table as elsewhere; not for what stands in backticks."""
+    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), one_line(text))
 
 
 def shown(value: object, longest: int = 200) -> str:

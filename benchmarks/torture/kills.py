@@ -83,7 +83,9 @@ def kill_trainings(folder: Path, model: Path, seed: int, limit: Limit, only: Seq
     chosen = [each for each in configurations(folder) if not only or each.name in only]
     for configuration in chosen:
         rng = random.Random(f"{seed} {configuration.name}")
-        yield _Kills(folder / configuration.name.replace(" ", "-"), configuration, model, rng).all(limit.over(len(chosen)))
+        yield _Kills(folder / configuration.name.replace(" ", "-"), configuration, model, rng).all(
+            limit.over(len(chosen))
+        )
 
 
 class _Kills:
@@ -217,9 +219,4 @@ def preload() -> None:
     import torch
 
     torch.set_num_threads(1)
-    import recipes.commands.eval
-    import recipes.commands.export
-    import recipes.commands.report
-    import recipes.commands.train
-    import recipes.commands.watch
     import llm_sra.training  # noqa: F401

@@ -13,6 +13,7 @@ from llm_sra.episodes import EpisodeRecord, TurnRecord, read_episodes
 from llm_sra.evaluation.results import labels
 from llm_sra.evaluation.results import read_episodes as read_evaluated
 from llm_sra.runs import Run
+from llm_sra.untrusted import one_line, printable
 
 PER_CELL = 400
 BYTES = 12_000_000  # of all episodes in the page; figures and tables need the rest of 20 MB
@@ -62,7 +63,8 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
                 ranked.append((rank, cell, script_json(_row(episodes[index], cell, seats))))
     kept = _fitting(ranked, limit)
     chosen = [(cell, text) for rank, cell, text in ranked if rank < kept]
-    head = {"seats": seats, "labels": labels([run.name for run in gathered.runs])}
+    named = labels([run.name for run in gathered.runs])
+    head = {"seats": seats, "labels": {run: one_line(name) for run, name in named.items()}}
     rows = ",\n".join(text for _, text in chosen)
     return EpisodeSample(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept, tokens)
 
@@ -111,9 +113,9 @@ def _row(episode: EpisodeRecord, cell: Cell, seats: Sequence[str]) -> dict[str, 
     return {
         "r": run,
         "s": seat,
-        "p": partner,
+        "p": one_line(partner),
         "d": decoding,
-        "q": episode.problem,
+        "q": one_line(episode.problem),
         "ok": int(episode.solved),
         "ret": {name: round(float(value), 3) for name, value in returns.items()},
         "eff": {name: episode.effort[name] for name in seats if name in episode.effort},
@@ -130,8 +132,17 @@ def _turn(turn: TurnRecord, episode: EpisodeRecord) -> list[Any]:
     rewards = episode.rewards.get(turn.seat, ())[turn.step : turn.step + 1]
     paid: list[list[float] | None] = [[reward.team, reward.own, reward.cost] for reward in rewards]
     if turn.widths and len(turn.text) <= LONGEST_REPLY:
-        return [turn.seat, turn.text, *(paid or [None]), turn.logprobs, turn.widths]
-    return [turn.seat, _cut(turn.text), *paid]
+        return [turn.seat, printable(turn.text), *(paid or [None]), turn.logprobs, _shown_widths(turn)]
+    return [turn.seat, printable(_cut(turn.text)), *paid]
+
+
+def _shown_widths(turn: TurnRecord) -> list[int]:
+    """How many characters of each token are shown, where some are shown by several."""
+    shown, at = [], 0
+    for width in turn.widths or ():
+        shown.append(len(printable(turn.text[at : at + width])))
+        at += width
+    return shown
 
 
 def _cut(text: str) -> str:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from llm_sra.errors import unknown
@@ -17,7 +18,7 @@ from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run
 from llm_sra.runs.trust import task_of_run
 from llm_sra.task import Message, Task, Turn
-from llm_sra.untrusted import printable
+from llm_sra.untrusted import one_line, printable
 from recipes.terminal import COLOURS, trust_flags
 
 
@@ -79,14 +80,19 @@ def main(argv: Sequence[str]) -> None:
 
 def _show(console: Console, task: Task, spec: EpisodeSpec, loader: PolicyLoader, seed: int, limit: int | None) -> None:
     """Play one episode and print it turn by turn."""
-    console.rule(Text(printable(f"problem {spec.problem.id}")))
+    console.rule(Text(one_line(f"problem {spec.problem.id}")))
     colours = dict(zip(task.seats, COLOURS * len(task.seats), strict=False))
 
     def on_turn(turn: Turn) -> None:
-        name = printable(f"{turn.seat} ({turn.policy})")
+        name = one_line(f"{turn.seat} ({turn.policy})")
         cut = "" if turn.reply.finish == "stop" else f"  [{turn.reply.finish}]"
-        # Text, not markup: what a partner says is shown, never interpreted.
-        console.print(Text.assemble((f"{name:>28}  ", colours[turn.seat]), printable(turn.reply.text), (cut, "red")))
+        # Text, not markup: what a partner says is shown, never interpreted. It stays in its column, however many lines
+        # it has, so that none of them looks like somebody else's turn.
+        line = Table.grid(padding=(0, 2, 0, 0))
+        line.add_column(width=28, justify="right", overflow="fold")
+        line.add_column(overflow="fold")
+        line.add_row(Text(name, colours[turn.seat]), Text.assemble(printable(turn.reply.text), (cut, "red")))
+        console.print(line)
 
     [episode] = play(task, [spec], loader.engines, seed=seed, max_reply_tokens=limit, on_turn=on_turn)
     verdict = ("solved", "bold green") if episode.outcome.solved else ("not solved", "bold red")
