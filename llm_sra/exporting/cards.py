@@ -276,8 +276,8 @@ def _use(exported: Exported) -> str:
         f"model = PeftModel.from_pretrained(base, {_literal(exported.where)})\n{tokenizer}\n```\n\n"
         f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules "
         f"{_word(f'{exported.policy}={exported.where}')}\n```\n\n"
-        f"vLLM's server then answers requests for the model `{_cell(exported.policy)}`. Other agents on the same base are further "
-        "`name=folder` behind `--lora-modules`."
+        f"vLLM's server then answers requests for the model `{_cell(exported.policy)}`. Other agents on the same base "
+        "are further `name=folder` behind `--lora-modules`."
     )
 
 
