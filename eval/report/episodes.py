@@ -20,7 +20,7 @@ BYTES = 12_000_000  # of all episodes in the page; figures and tables need the r
 LONGEST_REPLY = 4000  # characters
 TRAINING = "training"
 STEPS = 6  # files of training episodes that are read: the first, the last, and some between
-_UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff\x7f]")
+_MARKUP = re.compile("[<>&]")
 
 Cell = tuple[str, str, str, str]  # run, seat, partner, decoding
 
@@ -64,18 +64,19 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
     kept = _fitting(ranked, limit)
     chosen = [(cell, text) for rank, cell, text in ranked if rank < kept]
     named = labels([run.name for run in gathered.runs])
-    head = {"seats": seats, "labels": {run: one_line(name) for run, name in named.items()}}
+    head = {"seats": [one_line(seat) for seat in seats], "labels": {run: one_line(name) for run, name in named.items()}}
     rows = ",\n".join(text for _, text in chosen)
     return EpisodeSample(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept, tokens)
 
 
 def script_json(value: Any) -> str:
-    r"""JSON without `<`, `>`, `&`, line separators and lone surrogates: each is `\uXXXX`, and reads back as it was.
+    r"""JSON without `<`, `>`, `&` and what is no printable character: each is `\uXXXX`, and reads back as it was.
 
     Numbers that JSON does not have (nan, infinities) become null.
     """
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _evaluated(gathered: Gathered) -> dict[Cell, list[EpisodeRecord]]:
@@ -109,16 +110,16 @@ def _order(cell: Cell, count: int) -> list[int]:
 def _row(episode: EpisodeRecord, cell: Cell, seats: Sequence[str]) -> dict[str, Any]:
     """An episode as the page reads it; short keys, since there are thousands."""
     run, seat, partner, decoding = cell
-    returns = episode.returns if decoding == TRAINING else {seat: episode.total(seat)}
+    paid = episode.returns if decoding == TRAINING else {seat: episode.total(seat)}
     return {
         "r": run,
-        "s": seat,
+        "s": one_line(seat),
         "p": one_line(partner),
         "d": decoding,
         "q": one_line(episode.problem),
         "ok": int(episode.solved),
-        "ret": {name: round(float(value), 3) for name, value in returns.items()},
-        "eff": {name: episode.effort[name] for name in seats if name in episode.effort},
+        "ret": {one_line(name): round(float(value), 3) for name, value in paid.items()},
+        "eff": {one_line(name): episode.effort[name] for name in seats if name in episode.effort},
         "t": [_turn(turn, episode) for turn in episode.turns],
         **({} if episode.step is None else {"step": episode.step}),
     }
@@ -131,9 +132,10 @@ def _turn(turn: TurnRecord, episode: EpisodeRecord) -> list[Any]:
     """
     rewards = episode.rewards.get(turn.seat, ())[turn.step : turn.step + 1]
     paid: list[list[float] | None] = [[reward.team, reward.own, reward.cost] for reward in rewards]
+    seat = one_line(turn.seat)
     if turn.widths and len(turn.text) <= LONGEST_REPLY:
-        return [turn.seat, printable(turn.text), *(paid or [None]), turn.logprobs, _shown_widths(turn)]
-    return [turn.seat, printable(_cut(turn.text)), *paid]
+        return [seat, printable(turn.text), *(paid or [None]), turn.logprobs, _shown_widths(turn)]
+    return [seat, printable(_cut(turn.text)), *paid]
 
 
 def _shown_widths(turn: TurnRecord) -> list[int]:

@@ -84,17 +84,29 @@ def _show(console: Console, task: Task, spec: EpisodeSpec, loader: PolicyLoader,
     colours = dict(zip(task.seats, COLOURS * len(task.seats), strict=False))
 
     def on_turn(turn: Turn) -> None:
-        name = one_line(f"{turn.seat} ({turn.policy})")
         cut = "" if turn.reply.finish == "stop" else f"  [{turn.reply.finish}]"
-        # Text, not markup: what a partner says is shown, never interpreted. It stays in its column, however many lines
-        # it has, so that none of them looks like somebody else's turn.
-        line = Table.grid(padding=(0, 2, 0, 0))
-        line.add_column(width=28, justify="right", overflow="fold")
-        line.add_column(overflow="fold")
-        line.add_row(Text(name, colours[turn.seat]), Text.assemble(printable(turn.reply.text), (cut, "red")))
-        console.print(line)
+        console.print(turn_line(turn.seat, turn.policy, turn.reply.text, cut, colours[turn.seat]))
 
     [episode] = play(task, [spec], loader.engines, seed=seed, max_reply_tokens=limit, on_turn=on_turn)
     verdict = ("solved", "bold green") if episode.outcome.solved else ("not solved", "bold red")
     returns = ", ".join(f"{printable(seat)} {episode.total(seat):+.2f}" for seat in task.seats)
     console.print(Text.assemble(verdict, f"   returns: {returns}"))
+
+
+def turn_line(seat: str, policy: str, text: str, cut: str, colour: str) -> Table:
+    """A turn: on the left who speaks, on the right what is said, however many lines that has.
+
+    It is text, never markup; and none of its lines looks like somebody else's turn.
+
+    Args:
+        seat: Whose turn it is.
+        policy: Name of who has the seat.
+        text: The reply.
+        cut: What is said of its end.
+        colour: Of the seat.
+    """
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(width=28, justify="right", overflow="fold")
+    line.add_column(overflow="fold")
+    line.add_row(Text(one_line(f"{seat} ({policy})"), colour), Text.assemble(printable(text), (cut, "red")))
+    return line

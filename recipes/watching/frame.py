@@ -133,7 +133,7 @@ class Frame:
         most = TURNS if whole else min(max(console.height - len(rows) - AROUND, 1), TURNS)
         if self.episode is None:
             return Group(head, curves)
-        return Group(head, curves, *_episode(self.episode, self.run.heroes, most, console.width // 3))
+        return Group(head, curves, *episode_lines(self.episode, self.run.heroes, most, console.width // 3))
 
 
 def _state(run: Run, history: History, age: float | None) -> str:
@@ -173,8 +173,15 @@ def _curves(rows: Sequence[tuple[str, Sequence[Point]]], console: Console) -> Ta
     return table
 
 
-def _episode(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room: int) -> list[RenderableType]:
-    """Who said what, with rewards. It is text, never markup: what a partner says is shown and not interpreted."""
+def episode_lines(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room: int) -> list[RenderableType]:
+    """Who said what, with rewards. It is text, never markup: what a partner says is shown and not interpreted.
+
+    Args:
+        episode: To show.
+        heroes: Adapter of each seat.
+        most: Turns, the last ones.
+        room: Columns for who says it.
+    """
     colours = dict(zip(heroes, COLOURS * len(heroes), strict=False))
     turns = episode.turns
     title = f"step {episode.step}, problem {episode.problem}, match {episode.match}"
