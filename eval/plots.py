@@ -22,7 +22,7 @@ from eval.labels import as_label
 from eval.stats import mean_interval
 from eval.table import name_of
 from llm_sra.evaluation.results import Results, ResultsError
-from llm_sra.files import write_whole
+from llm_sra.files import write_whole, writing
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import Run, read_metrics
 
@@ -306,9 +306,10 @@ def _usual(results: Results) -> str:
 
 def write_png(figure: Figure, path: Path) -> Path:
     """Write a picture whole or not at all; its folder is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_whole(path, buffer.getvalue())
+    with writing("the picture", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, buffer.getvalue())
     return path

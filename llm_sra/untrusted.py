@@ -200,10 +200,26 @@ def _in_a_child(what: str, rules: list[Any], texts: list[str]) -> list[str]:
 
 
 def _text(path: Path) -> str:
+    return read_text(path, LARGEST)
+
+
+def read_text(path: Path, largest: int) -> str:
+    """A file's text.
+
+    Args:
+        path: The file.
+        largest: Bytes that are taken.
+
+    Raises:
+        UntrustedError: If it is larger, a pipe or a device, or no text.
+        OSError: If it cannot be read.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UntrustedError("it is a pipe or a device, expected a file")
     with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise UntrustedError(f"it is larger than {LARGEST >> 20} MiB")
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise UntrustedError(f"it is larger than {largest >> 20} MiB")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
