@@ -24,7 +24,7 @@ class Ended:
     Attributes:
         code: Its exit code; minus the signal that ended it.
         log: What it wrote.
-        seconds: From its start.
+        seconds: That it and its own children had a processor: other work on the machine does not count.
     """
 
     code: int
@@ -48,7 +48,7 @@ class Child:
     """
 
     def __init__(self, work: Work, log: Path, environment: Mapping[str, str] | None = None) -> None:
-        self.log, self._began = log, time.monotonic()
+        self.log = log
         self._ended: Ended | None = None
         sys.stdout.flush()
         sys.stderr.flush()
@@ -58,13 +58,13 @@ class Child:
             _run(work, log, environment or {})
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
-    def wait(self, seconds: float = 120.0) -> Ended | None:
+    def wait(self, seconds: float = 900.0) -> Ended | None:
         """How it ended; None if it has not within so many seconds."""
         deadline = time.monotonic() + seconds
         while self._ended is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
-                took = time.monotonic() - self._began
+                took = usage.ru_utime + usage.ru_stime
                 self._ended = Ended(os.waitstatus_to_exitcode(status), self.log.read_text(errors="replace"), took)
             elif time.monotonic() > deadline:
                 return None
@@ -87,7 +87,7 @@ class Child:
         return ended
 
 
-def run(work: Work, log: Path, seconds: float = 120.0) -> Ended:
+def run(work: Work, log: Path, seconds: float = 900.0) -> Ended:
     """Do something in a process of its own, for at most so long."""
     return Child(work, log).end(seconds)
 

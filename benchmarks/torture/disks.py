@@ -19,7 +19,9 @@ from benchmarks.torture.evaluations import make_agents
 from benchmarks.torture.kills import PARTNERS, ROSTER, content, differences
 from benchmarks.torture.tally import Limit, Tally
 
-PROMISE = "one line that names the path and what was being written; with more room, the same command comes to the same end"
+PROMISE = (
+    "one line that names the path and what was being written; with more room, the same command comes to the same end"
+)
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_REMOUNT, MS_REC, MS_PRIVATE = 32, 16384, 1 << 18
 PAGE = 4096
@@ -68,7 +70,7 @@ def fill_disks(folder: Path, model: Path, seed: int, limit: Limit) -> Iterator[T
     jobs = _jobs(folder, model)
     for job in jobs:
         # A training writes most, and in the most places: half of all disks are its own.
-        share = limit.count // 2 if job.kind == "train" else -(-(limit.count - limit.count // 2) // (len(jobs) - 1))
+        share = -(-limit.count // 2) if job.kind == "train" else -(-(limit.count - limit.count // 2) // (len(jobs) - 1))
         yield _fill(job, folder / job.name, rng, Limit(share, limit.until))
 
 
@@ -155,7 +157,7 @@ def _on_small_disk(job: Job, folder: Path, disk: Path, size: int, expected: Mapp
         report.write_text(json.dumps(wrong))
         return 0
 
-    ended = run(inside, folder / "inside.log", 300)
+    ended = run(inside, folder / "inside.log", 900)
     _empty(disk)
     if ended.code:
         return f"the try itself failed: {ended.log[-500:]}"

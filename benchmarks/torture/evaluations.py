@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.torture.children import Child, command, run
-from benchmarks.torture.kills import PARTNERS, ROSTER
+from benchmarks.torture.kills import PARTNERS, ROSTER, busy
 from benchmarks.torture.tally import Limit, Tally
 
 NUMBERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -55,7 +55,7 @@ def _one(folder: Path, name: str, rng: random.Random, seconds: float, tally: Tal
         if child.wait(0):
             break
         child.kill(number)
-        ended = child.end(20)
+        ended = child.end(20 * busy())
         if ended.code == 0:
             break
         kills += 1

@@ -101,7 +101,7 @@ class _Kills:
         tally = Tally("training killed", self._configuration.name, PROMISE)
         began = time.monotonic()
         whole = self._folder / "whole"
-        ends = self._end(self._start(whole, resume=False), 300)
+        ends = self._end(self._start(whole, resume=False), 900)
         if any(each.code for each in ends):
             tally.add(f"the undisturbed training failed: {ends[0].log[-500:]}")
             return tally
@@ -126,7 +126,7 @@ class _Kills:
             wrong = wrong or _wrong(ended, number)
             if limit.reached(tally.tried + kills):
                 break
-        ends = self._end(self._start(run, resume=True), 300)
+        ends = self._end(self._start(run, resume=True), 900)
         if any(each.code for each in ends):
             wrong = wrong or f"resumed, it ended with {ends[0].code}: {ends[0].log[-500:]}"
         else:
@@ -166,12 +166,12 @@ class _Kills:
             if child is not first:
                 child.kill(signal.SIGTERM if number == signal.SIGKILL else number)
         began = time.monotonic()
-        ended = first.end(20)
-        others = self._end([child for child in children if child is not first], 20)
+        ended = first.end(20 * busy())
+        others = self._end([child for child in children if child is not first], 20 * busy())
         if ended.code == 0:
             return None
         late = time.monotonic() - began
-        if number != signal.SIGKILL and late > SOON:
+        if number != signal.SIGKILL and late > SOON * busy():
             return Ended(ended.code, f"{ended.log}\nTraceback: ended only after {late:.1f} s", ended.seconds)
         return ended if all(other.code for other in others) else None
 
@@ -211,6 +211,11 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | 
 
 def _timeless(line: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if "time" not in key and "per_second" not in key}
+
+
+def busy() -> float:
+    """How many times longer everything takes, as other work wants the processors, too; at least 1."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def preload() -> None:

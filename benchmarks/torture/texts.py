@@ -20,15 +20,24 @@ CONTROL = (
     "[/INST]", "</s>", "<s>", "<start_of_turn>", "<end_of_turn>", "<|assistant|>", "<|end|>", "<|channel|>", "<think>",
     "</think>", "<tool_call>", "<|begin_of_text|>", "<0x0A>", "\u2581", "<pad>", "<unk>", "<|message|>", "<|return|>",
 )  # fmt: skip
-TURNS = ("\nassistant\n", "\nuser: ", "system\n", "Human: ", "### Response:\n", "\n\n", "left (left)  apple\n", "    right (x)  ")
+TURNS = (
+    "\nassistant\n",
+    "\nuser: ",
+    "system\n",
+    "Human: ",
+    "### Response:\n",
+    "\n\n",
+    "left (left)  apple\n",
+    "    right (x)  ",
+)
 TERMINAL = (
     "\x1b]0;x\x07", "\x1b[2J", "\x1b[31m", "\r", "\b\b\b", "\x00", "\x9b2J", "\u202e", "\u2066", "\u200b", "\ufeff",
     "\u3164", "\U000e0041", "\ud800", "\udfff", "\u2028", "\x85", "\x7f", "[bold red]", "[link=x]", "[/]",
 )  # fmt: skip
 MARKUP = (
-    "</script>", "<script>alert(1)</script>", "<!--", "-->", "<img src=x onerror=alert(1)>", "\" onload=\"x", "'", "&lt;",
-    "&#x3c;", "]]>", "|", "\\|", "\\", "`", "```\n", "**", "[a](javascript:x)", "[x]: http://y", "# ", "- ", "$x_{", "}$",
-    "$$", "{{ x }}", "{% raise %}", "%s", "{0}", "__class__", "http://a.b", "\n|---|\n", "~~", "_",
+    "</script>", "<script>alert(1)</script>", "<!--", "-->", "<img src=x onerror=alert(1)>", "\" onload=\"x", "'",
+    "&lt;", "&#x3c;", "]]>", "|", "\\|", "\\", "`", "```\n", "**", "[a](javascript:x)", "[x]: http://y", "# ", "- ", "$x_{",
+    "}$", "$$", "{{ x }}", "{% raise %}", "%s", "{0}", "__class__", "http://a.b", "\n|---|\n", "~~", "_",
 )  # fmt: skip
 PLAIN = ("a", "é", "🙂", "漢", " ", "1+2=3", "pass", "apple", "x" * 300, "\n", "\t", "\u0301")
 KINDS = (CONTROL, TURNS, TERMINAL, MARKUP, PLAIN)
