@@ -36,8 +36,8 @@ TERMINAL = (
 )  # fmt: skip
 MARKUP = (
     "</script>", "<script>alert(1)</script>", "<!--", "-->", "<img src=x onerror=alert(1)>", "\" onload=\"x", "'",
-    "&lt;", "&#x3c;", "]]>", "|", "\\|", "\\", "`", "```\n", "**", "[a](javascript:x)", "[x]: http://y", "# ", "- ", "$x_{",
-    "}$", "$$", "{{ x }}", "{% raise %}", "%s", "{0}", "__class__", "http://a.b", "\n|---|\n", "~~", "_",
+    "&lt;", "&#x3c;", "]]>", "|", "\\|", "\\", "`", "```\n", "**", "[a](javascript:x)", "[x]: http://y", "# ", "- ",
+    "$x_{", "}$", "$$", "{{ x }}", "{% raise %}", "%s", "{0}", "__class__", "http://a.b", "\n|---|\n", "~~", "_",
 )  # fmt: skip
 PLAIN = ("a", "é", "🙂", "漢", " ", "1+2=3", "pass", "apple", "x" * 300, "\n", "\t", "\u0301")
 KINDS = (CONTROL, TURNS, TERMINAL, MARKUP, PLAIN)

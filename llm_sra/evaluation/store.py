@@ -100,10 +100,10 @@ class Store:
         try:
             self._file.append(({"key": key, **one.line()} for key, one in played.items()), sync=True)
         except OSError as error:
+            kept = "every whole line is kept, and the same command goes on from there"
             raise WriteError(
-                error.errno, f"cannot write episodes: {error.strerror}; every whole line is kept, and the same command goes on from there",
-                str(self._path),
-            ) from error  # fmt: skip
+                error.errno, f"cannot write episodes: {error.strerror}; {kept}", str(self._path)
+            ) from error
 
 
 def _lock(file: int, path: Path) -> None:
