@@ -74,7 +74,7 @@ clean:  ## remove .venv, caches and build outputs (runs/ stays)
 
 # The stamp comes last, so a set-up that was cut off is done again.
 $(INSTALLED): pyproject.toml requirements/torch-cpu.txt requirements/cpu-dev.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is wanted and neither python3.11 nor python3 is that:" \
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and neither python3.11 nor python3 is:" \
 		"install it, or name one with 'make PYTHON=/path/to/python ...'." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "'$(PYTHON) -m venv' failed (above: why). On Debian and" \
 		"Ubuntu its modules come with 'apt-get install python3-venv'." >&2; exit 1; }

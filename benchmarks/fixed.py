@@ -37,7 +37,7 @@ class Fixed(Task[Said]):
     """Both seats speak at once, for so many turns, and see all that was said before.
 
     Args:
-        turns: Of each seat.
+        turns: Number of turns of each seat.
         count: Problems of a split.
     """
 

@@ -75,7 +75,7 @@ def print_growth(steps: int, rounds: int) -> None:
     """Measure all variants and print the table.
 
     Args:
-        steps: Of a measurement, the first one left out.
+        steps: Number of steps of a measurement, the first one left out.
         rounds: How often each variant is measured.
     """
     measured = [{name: measure(flags, steps) for name, flags in VARIANTS.items()} for _ in range(rounds)]

@@ -26,7 +26,7 @@ def prepare_large(folder: Path, layers: int | None, copies: int) -> str:
     Args:
         folder: Where to.
         layers: None: as many as fit.
-        copies: Of its weights that the hungriest variant holds at once, gradients and optimizer state included.
+        copies: Most copies of its weights that a variant holds at once, with gradients and optimizer state.
 
     Returns:
         What to say about its size.

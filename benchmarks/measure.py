@@ -40,7 +40,7 @@ class Result:
     """What one process measured.
 
     Attributes:
-        seconds: Of each step, the first left out.
+        seconds: Seconds of each step, the first left out.
         read: Prompt tokens of a step, each reply's counted.
         generated: Sampled tokens of a step.
         trained: Tokens of a step that carry loss.
@@ -128,7 +128,7 @@ def target(what: str, value: float, limit: float, at_least: bool = False) -> str
 
 
 def forget_peak() -> None:
-    """Begin anew to look for the largest use of memory, where the system lets us."""
+    """Restart the measurement of the largest use of memory, if the system allows it."""
     gc.collect()
     if gpu := _gpu():
         gpu.reset_peak_memory_stats()

@@ -39,7 +39,7 @@ def write_tiny(folder: Path) -> None:
 
 
 def write_qwen(folder: Path, layers: int) -> None:
-    """A random Qwen2 of the shape of Qwen2.5-0.5B, but for the number of layers; in bfloat16 where there is a GPU."""
+    """A random Qwen2 of the shape of Qwen2.5-0.5B, except the number of layers; in bfloat16 if there is a GPU."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 

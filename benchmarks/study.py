@@ -44,7 +44,7 @@ class Cell:
     """One training.
 
     Attributes:
-        name: Of its run folder.
+        name: Name of its run folder.
         recipe: Its recipe, below `recipes/`.
         flags: What differs from the recipe.
     """

@@ -6,11 +6,12 @@ from pathlib import Path
 from statistics import fmean
 
 from eval.cross_play import cross_play_grids
+from eval.grid import grid_markdown
 from eval.groups import Group
 from eval.oracle import compare_with_oracle, draw, oracle_table
 from eval.plots import study_figure
 from eval.stats import ArmDifference, Estimate, Summary, compare_arms, mean_interval, seed_interval, summarise
-from eval.table import difference, grid_markdown
+from eval.table import difference
 from llm_sra.evaluation.results import Results, merge, read_results
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import read_metrics
@@ -185,7 +186,7 @@ def arms_table(results: Results, arms: Sequence[str], out: Path) -> str:
     """One row per arm: how it does with itself and with strangers, and how it differs from IPPO and from SRPO.
 
     Args:
-        results: Of all arms' runs.
+        results: Results of all arms' runs.
         arms: Their names.
         out: The study's folder, for what the trainings cost.
     """

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.grid import Grid
 from eval.stats import Estimate, bootstrap, shapley
-from eval.table import Grid, difference, name_of
+from eval.table import difference, name_of
 from llm_sra.evaluation.matches import BASE, IDLE, ITSELF
 from llm_sra.evaluation.results import Results
 
@@ -29,13 +30,13 @@ class Contribution:
     """One agent of a team.
 
     Attributes:
-        run: The team's run.
-        decoding: Of all models.
-        seat: The agent's.
-        lost: By who took the seat (`idle`, `base`, `itself`): the team's reward - that of the team with the
-            replacement.
-        shapley: By who takes the seats of absent agents (`idle`, `base`): what the agent adds to those present,
-            averaged over all orders in which agents can join.
+        run: Name of the team's run.
+        decoding: `greedy` or `sampled`, for all models.
+        seat: The agent's seat.
+        lost: For each replacement (`idle`, `base`, `itself`): the team's reward - its reward with that replacement in
+            the seat.
+        shapley: For each policy that takes the seats of absent agents (`idle`, `base`): what the agent adds to those
+            present, averaged over all orders in which agents can join.
     """
 
     run: str
@@ -49,8 +50,8 @@ def contributions(results: Results, seed: int = 0) -> list[Contribution]:
     """Every agent of every team, in units of the reward, with 95 % intervals over problems.
 
     Args:
-        results: Of an evaluation; without teams there is nothing.
-        seed: Of the bootstrap.
+        results: Results of an evaluation; without teams the list is empty.
+        seed: Seed of the bootstrap.
     """
     played: dict[tuple[str, str], dict[tuple[str, frozenset[str]], Rewards]] = {}
     for team in results.teams:
@@ -79,8 +80,8 @@ def contribution_grids(results: Results, seed: int = 0) -> list[Grid]:
     """Two tables per decoding; none without teams.
 
     Args:
-        results: Of an evaluation.
-        seed: Of the bootstrap.
+        results: Results of an evaluation.
+        seed: Seed of the bootstrap.
     """
     found = contributions(results, seed)
     unit = "In units of the reward before costs, on average over the seats; 95 % intervals over problems."
@@ -94,7 +95,7 @@ def contribution_grids(results: Results, seed: int = 0) -> list[Grid]:
                 dict(zip(names, (c.lost for c in shown), strict=True)),
                 (
                     unit,
-                    f"{REPLACEMENTS[ITSELF]}: the same agent with other random numbers, for the size of chance.",
+                    f"{REPLACEMENTS[ITSELF]}: the same agent with other random numbers; shows how much is chance.",
                 ),
             ),
             _grid(
@@ -116,7 +117,7 @@ def _grid(title: str, rows: Mapping[str, Mapping[str, Estimate]], notes: tuple[s
 
 
 def _shapley(by: str, seats: frozenset[str], teams: Mapping[tuple[str, frozenset[str]], Rewards]) -> dict[str, Rewards]:
-    """Of each problem, by seat."""
+    """Shapley values of each problem, by seat."""
     whole = teams["", frozenset()]
     present = {seats - gone: rewards for (found, gone), rewards in teams.items() if found == by} | {seats: whole}
     each = [shapley({there: float(rewards[i]) for there, rewards in present.items()}) for i in range(len(whole))]

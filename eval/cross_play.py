@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from eval.grid import Grid
 from eval.groups import Group
 from eval.stats import CrossPlay, Estimate, cross_play
-from eval.table import NOTHING, WIDTH, Grid, name_of, with_interval
+from eval.table import NOTHING, WIDTH, name_of, with_interval
 from llm_sra.evaluation.results import Results, labels
 
 COLUMN = 13  # about as many characters as a run's column takes
@@ -15,8 +16,8 @@ def cross_play_grids(results: Results, groups: Sequence[Group]) -> list[Grid]:
     """Per decoding: self-play and cross-play of each setting, then every agent with every run.
 
     Args:
-        results: With cross-play.
-        groups: Of the runs, by setting.
+        results: Results of an evaluation with cross-play.
+        groups: The runs by setting.
     """
     grids = []
     for decoding in results.decodings:
@@ -87,5 +88,5 @@ def _rate(results: Results, run: str, seat: str, other: str, decoding: str) -> s
 
 
 def _share(ends: Estimate | None) -> Estimate | None:
-    """An interval of a share, where Student's t knows no bounds."""
+    """An interval of a share, cut to [0, 1]: Student's t knows no bounds."""
     return ends and Estimate(ends.value, max(ends.low, 0.0), min(ends.high, 1.0))

@@ -1,4 +1,4 @@
-"""In what runs differ: the keys of their configurations, and the groups of runs that differ in nothing but the seed."""
+"""How runs differ: the keys of their configurations, and the groups of runs that differ only in their seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from llm_sra.runs import Run
 
 SEED = "seed"
-# Where a run lies, what it is called and who may write there: never what was compared.
+# A run's place, name and permissions: never what was compared.
 ELSEWHERE = frozenset(
     ("output_dir", "run_name", "logging_dir", "overwrite_output_dir", "resume_from_checkpoint", "hub_token",
      "hub_model_id", "vllm_server_base_url", "vllm_server_port", "vllm_group_port", "report_to")
@@ -20,7 +20,7 @@ class Group:
     """Runs of one setting: one per seed.
 
     Attributes:
-        label: The arm, with what else tells the group from the others of its arm.
+        label: The arm, and the settings that tell the group from others of its arm.
         arm: The objective.
         runs: Name of the run of each seed, in the order of the seeds.
     """
@@ -31,7 +31,7 @@ class Group:
 
 
 def differing(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Keys of the configuration whose values are not the same in all runs, but for where a run lies."""
+    """Keys of the configuration whose values differ between runs, without those of a run's place."""
     keys = sorted({key for run in runs for key in run.config} - ELSEWHERE)
     return tuple(key for key in keys if len({_seen(run, key) for run in runs}) > 1)
 

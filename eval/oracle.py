@@ -50,7 +50,7 @@ class Comparison:
         policies: By seat, the probability of each action.
         adversaries: By the seat whose adversary it is, the probability of each of the other seat's actions; empty if
             there are none.
-        nearest: The stable equilibrium that the policies are nearest to; of shared policies, the symmetric one.
+        nearest: The stable equilibrium nearest to the policies; for shared policies, the nearest symmetric one.
         distance: Largest difference of a probability from that equilibrium, in [0, 1].
         adversary_distance: Largest difference of an adversary's probability from p ∝ π exp(-τ E R) of the trained
             policies, in [0, 1]; None if there are none.
@@ -80,9 +80,9 @@ def compare_with_oracle(
     """Compare a run on a matrix game with the exact equilibria.
 
     Args:
-        path: Of the run.
+        path: The run folder.
         trust_remote_code: Whether Python that comes with its model may run.
-        trust_task: Whether its task may run, if it does not ship and somebody else trained the run.
+        trust_task: Whether its task may run if it does not ship and somebody else trained the run.
 
     Raises:
         RunError: If the run is not of the task `effort`, or its arm has no equilibrium to compare with.

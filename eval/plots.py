@@ -1,7 +1,7 @@
 """Pictures of results: effort during training beside the solve rate with each partner, and arms over several seeds.
 
-A colour is a run or an arm (Okabe and Ito's palette, which colour-blind eyes tell apart), a marker and line style is
-a seat. Nothing is computed here but running means; intervals come from the records and from `stats`.
+A colour is a run or an arm (from Okabe and Ito's palette for colour-blind readers). A marker and a line style are a
+seat. Nothing is computed here but running means; intervals come from the records and from `stats`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 GREY = "#555555"
 DPI = 150
 MEAN = "mean of these"
-WINDOW = 50  # a running mean reaches over a step's neighbours, this fraction of all steps to either side
+WINDOW = 50  # a running mean covers 1 / WINDOW of all steps on either side
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Curve:
     """One seat's effort in training.
 
     Attributes:
-        steps: Of the numbers.
+        steps: The steps that have a number.
         effort: Mean per episode, of the seat's hero, in the task's unit.
         dev_steps: Steps at which the development roster was played, if it was.
-        dev_effort: Effort in self-play then.
+        dev_effort: Effort in self-play at those steps.
     """
 
     steps: tuple[int, ...]
@@ -55,12 +55,12 @@ class Curve:
 def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path, decoding: str | None = None) -> Path:
     """Draw a few runs: effort during training, and the solve rate with each partner.
 
-    Left, a panel per run: each hero's effort per training step, with its partner of the training (in `srpo` its
-    adversary), and in self-play where the run played a development roster. Right: the solve rate with each partner.
+    Left, a panel per run: each hero's effort per training step, with its training partner (in `srpo` its adversary),
+    and in self-play where the run played a development roster. Right: the solve rate with each partner.
 
     Args:
         runs: At most `len(COLOURS)`, all in `results`.
-        results: Of an evaluation.
+        results: Results of an evaluation.
         out_png: The picture's file; replaced once the new one is whole.
         decoding: Which; if None, `sampled` (as in training) where it was played.
 
@@ -97,7 +97,7 @@ def study_figure(
     """Draw arms of several seeds: every seed a dot, the arm's mean a bar with Student's t interval over the seeds.
 
     Args:
-        results: Of all runs, maybe joined by `merge`.
+        results: Results of all runs, joined by `merge` if there are several evaluations.
         arms: By an arm's label, the name of the run of each seed; at most `len(COLOURS)` arms.
         out_png: The picture's file; replaced once the new one is whole.
         decoding: Which; if None, `sampled` (as in training) where it was played.
@@ -180,7 +180,7 @@ def _effort_title(run: Run, name: str) -> str:
 
 
 def _align(panels: Sequence[Axes]) -> None:
-    """The same axes for all, so that heights compare."""
+    """The same axes for all panels, so that heights can be compared."""
     top = max(panel.get_ylim()[1] for panel in panels)
     last = max(panel.get_xlim()[1] for panel in panels)
     for panel in panels:
@@ -286,13 +286,13 @@ def _draw_mean(panel: Axes, x: float, rates: Sequence[float], colour: str) -> No
 
 
 def _groups(results: Results) -> list[tuple[str, tuple[str, ...]]]:
-    """What is shown side by side: self-play, every partner, and the mean over these; a name and the partners in it."""
+    """What is shown side by side, each with its partners: self-play, every partner, and the mean over these."""
     strangers = [(name, (name,)) for name in results.partners]
     return [(SELF_PLAY, (SELF_PLAY,)), *strangers, *([(MEAN, results.partners)] if strangers else [])]
 
 
 def _seat_style(index: int) -> tuple[str, Literal["-", "--", ":", "-."]]:
-    """Marker and line style of a seat; with many seats they come again."""
+    """Marker and line style of a seat; with many seats they repeat."""
     return MARKERS[index % len(MARKERS)], LINES[index % len(LINES)]
 
 

@@ -26,7 +26,7 @@ def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
     """Print an evaluation's tables, and write them to `table.md` and a picture to `figure.png`.
 
     Args:
-        runs: That were evaluated; their training curves are drawn.
+        runs: The runs that were evaluated, whose training curves are drawn.
         folder: Where `llm_sra.evaluate` wrote `results.json` and `episodes.jsonl`.
 
     Returns:

@@ -1,8 +1,6 @@
-"""Shows results as tables: with rich in a terminal, and as Markdown, both from the same cells."""
+"""Shows results as tables: with rich in a terminal, and as Markdown, from the same `Grid`."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from textwrap import wrap
 
 from rich import box
@@ -10,47 +8,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eval.grid import Grid, grid_markdown
 from eval.stats import Estimate, RunDifference, Summary, compare_runs, summarise
 from llm_sra.evaluation.results import Results, labels
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.untrusted import as_markdown, one_line, printable
 
-WIDTH = 100  # of the widest table, if one run fits into it
+WIDTH = 100  # of the widest table, if at least one run fits into it
 NOTHING = "-"
 NO_SPREAD = "(no spread)"  # instead of an interval, where all outcomes are the same
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table as text, before it is drawn.
-
-    Attributes:
-        title: What it shows.
-        header: Of each column; lines are parted by a newline.
-        sections: Rows of cells, in groups that a line parts.
-        notes: Sentences below it.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    sections: tuple[tuple[tuple[str, ...], ...], ...]
-    notes: tuple[str, ...] = ()
 
 
 def print_tables(results: Results, console: Console | None = None, seed: int = 0, more: Sequence[Grid] = ()) -> None:
     """Print results in the terminal.
 
     Args:
-        results: Of an evaluation.
-        console: Where to; standard output if None.
-        seed: Of the bootstrap.
+        results: Results of an evaluation.
+        console: Where to print; None: standard output.
+        seed: Seed of the bootstrap.
         more: Further tables, after these.
     """
     console = console or Console()
     for grid in (*grids(results, seed), *more):
         table = Table(box=box.SIMPLE_HEAD)
         for index, head in enumerate(grid.header):
-            # Where it gets narrow the names give way, by more lines, and never the numbers.
+            # If it gets narrow, names break into more lines; numbers never do.
             table.add_column(
                 Text(_folded(printable(head))),
                 justify="right" if index else "left",
@@ -71,11 +53,11 @@ def print_tables(results: Results, console: Console | None = None, seed: int = 0
 
 
 def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
-    """The same as Markdown.
+    """Results as Markdown.
 
     Args:
-        results: Of an evaluation.
-        seed: Of the bootstrap.
+        results: Results of an evaluation.
+        seed: Seed of the bootstrap.
         more: Further tables, after these.
     """
     parts = [grid_markdown(grid) for grid in (*grids(results, seed), *more)]
@@ -84,7 +66,7 @@ def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
 
 
 def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
-    """All tables: per decoding partners by agents, and last the first run compared with the later ones."""
+    """All tables: for each decoding partners by agents; last, the later runs compared with the first."""
     per_table = _runs_per_table(results)
     summaries = summarise(results.records, results.idle)
     for decoding in results.decodings:
@@ -106,7 +88,7 @@ def _missing(results: Results) -> list[str]:
 
 
 def name_of(results: Results, run: str) -> str:
-    """A run's short name, with its arm where the name does not say it."""
+    """A run's short name, with its arm if the name does not contain it."""
     arm = next(record.arm for record in results.records if record.run == run)
     label = labels(results.runs)[run]
     return label if arm in label else f"{label} ({arm})"
@@ -181,7 +163,7 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def with_interval(value: float | None, ends: Estimate | None, sign: str = "") -> str:
-    """A number with its interval, as far as they are there; a dash without a number."""
+    """A number with its interval if there is one; a dash without a number."""
     if value is None:
         return NOTHING
     number = _number(value, sign)
@@ -195,21 +177,6 @@ def difference(value: Estimate | None) -> str:
     return NOTHING if value is None else with_interval(value.value, value, "+")
 
 
-def grid_markdown(grid: Grid) -> str:
-    """One table as Markdown."""
-    head = [as_markdown(text.replace("\n", " ")) for text in grid.header]
-    lines = [f"**{as_markdown(grid.title)}**", "", _line(head), _line([":---"] + ["---:"] * (len(head) - 1))]
-    blank = _line([""] * len(head))
-    for before, section in pairwise(((), *grid.sections)):
-        lines += [blank] * bool(before)
-        lines += [_line([as_markdown(cell) for cell in row]) for row in section]
-    return "\n".join([*lines, "", *(f"{as_markdown(note)}  " for note in grid.notes)]).rstrip()
-
-
 def _folded(head: str) -> str:
     """A header in short lines; names break at their hyphens."""
     return "\n".join(part for line in head.splitlines() for part in wrap(line, 10))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

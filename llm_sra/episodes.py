@@ -1,11 +1,10 @@
-"""Episodes on disk: one record, one line of JSON, one writer and one reader. And how numbers about replies are named.
+"""Episodes on disk: one record, one form of a line of JSON. And how numbers about replies are named.
 
-A training writes `episodes/step-*.jsonl`, an evaluation `store/process-*.jsonl` and `episodes.jsonl`. Each line holds
-`EpisodeRecord.line()`; an evaluation adds keys of its own. `EpisodeRecord.read` also takes the lines of earlier
-versions. Where the files lie and which episodes are kept is not decided here.
+A training writes `episodes/step-*.jsonl` here; an evaluation writes `store/process-*.jsonl` and `episodes.jsonl`. Each
+line holds `EpisodeRecord.line()`; an evaluation adds keys of its own. `EpisodeRecord.read` also reads earlier versions.
 """
 
-import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from llm_sra.files import read_json_lines
+from llm_sra.files import json_lines, read_json_lines, write_whole, writing
 from llm_sra.task import Episode, Reward
+from llm_sra.untrusted import checked, checked_numbers
 
 DIGITS = 4  # of log-probabilities: in float32, and the batch around a reply changes what comes after them
 TOKEN_DIGITS = 2  # of a single token's, which is only shown
-LARGEST = sys.float_info.max  # of a number in a file; nan is not below it
 PERCENTILES = (50, 95)
 MOST_TURNS = 8  # of a seat that are reported one by one: the rounds of a debate, not the steps of a walk
 NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -32,12 +31,12 @@ class TurnRecord:
 
     Attributes:
         seat: Who spoke.
-        step: Of the episode, whose rewards came then.
+        step: Step of the episode at which it was spoken, and whose rewards followed.
         text: The reply.
         finish: See `Reply`; empty where an earlier version did not write it.
-        tokens: Of the reply; 0 for policies that speak text.
+        tokens: Number of tokens of the reply; 0 for policies that speak text.
         mean_logprob: Mean natural log-probability of its tokens, as sampled; None without tokens.
-        logprobs: Of each token, rounded; empty where they are not kept.
+        logprobs: Log-probability of each token, rounded; empty where they are not kept.
         widths: How many characters of the text each of these tokens added.
     """
 
@@ -71,7 +70,7 @@ class EpisodeRecord:
         rewards: By seat, one for each step.
         match: Name of the match; empty where an earlier version did not write it.
         index: Number within the group.
-        step: Of the training; None in an evaluation.
+        step: Step of the training; None in an evaluation.
         old_returns: Returns of the seats whose rewards an earlier version did not write.
     """
 
@@ -100,9 +99,9 @@ class EpisodeRecord:
 
         Args:
             episode: As it was played.
-            step: Of the training.
+            step: Step of the training.
             more_metrics: Further numbers beside the task's own.
-            widths: Of each turn, the characters that each token added (`Renderer.widths`); None: tokens are not kept.
+            widths: For each turn, the characters that each token added (`Renderer.widths`); None: tokens are not kept.
         """
         turns = []
         for turn, wide in zip(episode.turns, widths or [()] * len(episode.turns), strict=True):
@@ -180,9 +179,8 @@ class EpisodeRecord:
 
     def total(self, seat: str) -> float:
         """Undiscounted return of a seat, in units of the reward."""
-        if seat not in self.rewards:
-            return self.old_returns[seat]
-        return sum(reward.total for reward in self.rewards[seat])
+        known = seat in self.rewards
+        return sum(reward.total for reward in self.rewards[seat]) if known else self.old_returns[seat]
 
     def gross(self) -> float:
         """What the seats earned, team's and own rewards without costs, on average over them."""
@@ -191,26 +189,6 @@ class EpisodeRecord:
     def team_reward(self, seat: str) -> float:
         """The shared part of a seat's return."""
         return sum(reward.team for reward in self.rewards[seat])
-
-
-def checked(name: str, value: Any, kind: type) -> Any:
-    """A value of a file, if it is of its kind: text, a whole number, a finite number, an object.
-
-    Raises:
-        ValueError: If it is not; names it.
-    """
-    number = isinstance(value, int | float) and abs(value) < LARGEST
-    if number if kind is float else isinstance(value, kind):
-        return value
-    wanted = {str: "text", int: "a whole number", float: "a finite number", Mapping: "an object"}[kind]
-    raise ValueError(f"{name} is {repr(value)[:100]}: expected {wanted}")
-
-
-def checked_numbers(name: str, value: Any) -> Mapping[str, float]:
-    """An object of finite numbers; see `checked`."""
-    for key, number in checked(name, value, Mapping).items():
-        checked(f"{name}/{key}", number, float)
-    return dict(value)
 
 
 def _check_turn(turn: TurnRecord, rewards: Mapping[str, Sequence[Reward]]) -> None:
@@ -227,8 +205,33 @@ def _check_turn(turn: TurnRecord, rewards: Mapping[str, Sequence[Reward]]) -> No
         )
 
 
-def read_episodes(path: Path) -> Iterator[EpisodeRecord]:
-    """The episodes in a training's file.
+def write_training_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_match: int) -> None:
+    """Write `step-N.jsonl`, the episodes of a training step; the folder is made if missing.
+
+    Args:
+        folder: `episodes/` of the run.
+        episodes: As they were played.
+        step: Number of the step.
+        per_match: How many of each match are written; -1: all.
+
+    Raises:
+        WriteError: If the disk does not take them; names the file.
+    """
+    written: Counter[str] = Counter()
+    lines = []
+    for episode in episodes:
+        if per_match < 0 or written[episode.match] < per_match:
+            written[episode.match] += 1
+            lines.append(EpisodeRecord.of(episode, step=step).line())
+    if lines:
+        path = folder / f"step-{step:06d}.jsonl"
+        with writing("the episodes of a step", path):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json_lines(lines))
+
+
+def read_training_episodes(path: Path) -> Iterator[EpisodeRecord]:
+    """The episodes of a training step, from its `step-N.jsonl`.
 
     Raises:
         ValueError: If a line holds none; names the file and the line.

@@ -4,6 +4,7 @@ What ships lies in the packages beside this one (`tasks`, `eval`, `recipes`, `ac
 run time, in a clone as in an installed wheel; only making a task imports one of them.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -12,13 +13,13 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from llm_sra.errors import NoFileError, TaskError, UnknownNameError, UserError, did_you_mean, unknown
-from llm_sra.task import ScriptedPartner, Task, check_seats
+from llm_sra.task import ScriptedPartner, Task
 
 TASKS = "tasks"
 _SHIPPED_MODEL = re.compile(r"(?:^|/)tasks/([\w-]+)/models/([\w.-]+)/?$")  # how older runs name one
@@ -177,7 +178,7 @@ def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:
     cls = _load_class(spec, "task") if ":" in spec else _shipped_task(spec)
     if not issubclass(cls, Task):
         raise ValueError(f"{spec} is no task: expected a subclass of llm_sra.Task")
-    check_seats(getattr(cls, "seats", ()))
+    _check_seats(getattr(cls, "seats", ()))
     try:
         return cls(**(options or {}))
     except TypeError as error:
@@ -224,6 +225,8 @@ def _tasks_package() -> ModuleType:
 
 
 def _shipped_task(name: str) -> type:
+    if name.endswith(".py"):
+        raise _class_missing(Path(name))
     if name not in shipped_tasks():
         raise unknown("task", name, shipped_tasks())
     _tasks_package()
@@ -241,8 +244,31 @@ def _load_class(spec: str, kind: str) -> type:
     module = _load_file(Path(place)) if place.endswith(".py") else _import(place, kind)
     cls = getattr(module, name, None)
     if not inspect.isclass(cls):
-        raise unknown(f"{kind} class in {place}", name, (n for n, c in vars(module).items() if inspect.isclass(c)))
+        own = {n: c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__}
+        raise unknown(f"{kind} class in {place}", name, [n for n, c in own.items() if _fits(kind, c)] or own)
     return cls
+
+
+def _fits(kind: str, cls: type) -> bool:
+    return issubclass(cls, Task) if kind == "task" else callable(getattr(cls, "reply", None))
+
+
+def _class_missing(path: Path) -> UnknownNameError:
+    """The error for a file without its class: names the tasks in it, without running it."""
+    if not path.is_file():
+        return NoFileError(f"no file {path} (looked for {path.absolute()}); a task is named as {path}:Class")
+    try:
+        classes = [node for node in ast.walk(ast.parse(path.read_bytes())) if isinstance(node, ast.ClassDef)]
+    except (SyntaxError, ValueError) as error:
+        return UnknownNameError(f"{path} names no class, and cannot be read: {error}. Write {path}:Class")
+    tasks: list[str] = []
+    for node in classes:
+        bases = {ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in node.bases}
+        if bases & {"Task", *tasks}:
+            tasks.append(node.name)
+    if not tasks:
+        return UnknownNameError(f"{path} names no class, and none in it derives from llm_sra.Task: write {path}:Class")
+    return UnknownNameError(f"{path} names no class; did you mean {' or '.join(f'{path}:{name}' for name in tasks)}?")
 
 
 def _import(name: str, kind: str) -> ModuleType:
@@ -267,11 +293,19 @@ def _load_file(path: Path) -> ModuleType:
     except UserError:
         raise
     except SyntaxError as error:
-        raise TaskError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}. Mend the file") from error
+        raise TaskError(f"{error.filename}:{error.lineno}: SyntaxError: {error.msg}. Correct the file") from error
     except Exception as error:
         lines = [
             line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)
         ]
         place = f"{path}:{lines[-1]}" if lines else str(path)
-        raise TaskError(f"{place}: {type(error).__name__}: {error}, as the file was imported. Mend the file") from error
+        raise TaskError(
+            f"{place}: {type(error).__name__}: {error}, as the file was imported. Correct the file"
+        ) from error
     return module
+
+
+def _check_seats(seats: Sequence[Hashable]) -> None:
+    """Raise ValueError unless there are at least two seats and all names differ."""
+    if len(seats) < 2 or len(set(seats)) != len(seats):
+        raise ValueError(f"a task needs at least two seats with different names, got {list(seats)}")

@@ -7,7 +7,7 @@ draws random numbers only from the generator that it is handed.
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -293,9 +293,3 @@ def merge_roles(messages: Sequence[Message]) -> tuple[Message, ...]:
         else:
             merged.append(message)
     return tuple(merged)
-
-
-def check_seats(seats: Sequence[Hashable]) -> None:
-    """Raise ValueError unless there are at least two seats and all names differ."""
-    if len(seats) < 2 or len(set(seats)) != len(seats):
-        raise ValueError(f"a task needs at least two seats with different names, got {list(seats)}")

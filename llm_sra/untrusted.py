@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,30 @@ def read_yaml(path: Path) -> Any:
         raise UntrustedError(f"it is not YAML: a value cannot be read ({type(error).__name__}: {error})") from error
 
 
+def is_number(value: object) -> bool:
+    """Whether a value of a file is a finite number; integers beyond the range of floats are none."""
+    return isinstance(value, int | float) and abs(value) < sys.float_info.max  # nan is not below it
+
+
+def checked(name: str, value: Any, kind: type) -> Any:
+    """A value of a file, if it is of its kind: text, a whole number, a finite number, an object.
+
+    Raises:
+        ValueError: If it is not; names it.
+    """
+    if is_number(value) if kind is float else isinstance(value, kind):
+        return value
+    wanted = {str: "text", int: "a whole number", float: "a finite number", Mapping: "an object"}[kind]
+    raise ValueError(f"{name} is {repr(value)[:100]}: expected {wanted}")
+
+
+def checked_numbers(name: str, value: Any) -> Mapping[str, float]:
+    """An object of finite numbers; see `checked`."""
+    for key, number in checked(name, value, Mapping).items():
+        checked(f"{name}/{key}", number, float)
+    return dict(value)
+
+
 def read_json(path: Path) -> Any:
     """The values in a small JSON file, such as an adapter's configuration.
 
@@ -115,7 +139,7 @@ def parse_json(text: str) -> Any:
 
 
 def check_pattern(pattern: str) -> None:
-    """See that a text is a regular expression; it is matched with nothing.
+    """Check that a text is a regular expression; it is matched with nothing.
 
     Raises:
         UntrustedError: If it is none, or longer than `LONGEST_PATTERN`.
@@ -191,7 +215,7 @@ def _in_a_child(what: str, rules: list[Any], texts: list[str]) -> list[str]:
     except subprocess.TimeoutExpired as error:
         raise UntrustedError(
             f"the regular expression {patterns} takes more than {SECONDS:g} s: a repetition within a repetition, such "
-            "as (a+)+, can take for ever"
+            "as (a+)+, can take forever"
         ) from error
     found, wrong = json.loads(child.stdout) if child.stdout else (None, one_line(child.stderr)[-200:])
     if found is None:
@@ -227,7 +251,7 @@ def read_text(path: Path, largest: int) -> str:
 
 
 def _check_events(text: str) -> None:
-    """See that a YAML text is neither deep nor long, before anything is made of it."""
+    """Check that a YAML text is neither deep nor long, before anything is made of it."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, _LOADER)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -4,11 +4,14 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from llm_sra import __version__
 from llm_sra.errors import did_you_mean
 from recipes.stopping import stopping
 
 # Each is a module of `recipes.commands` with a function `main(argv)`.
 COMMANDS = {
+    "new": "write a task of your own to start from",
+    "check": "hold a task of your own against the protocol, and show what each seat sees",
     "train": "train agents: --config RECIPE, and any field as a flag",
     "watch": "show a run's curves and newest episode as it trains",
     "eval": "play runs with the partners of a roster, and with each other",
@@ -19,6 +22,7 @@ COMMANDS = {
     "serve": "serve a recipe's model with vLLM: --config RECIPE",
     "list": "list what ships: tasks, recipes, rosters, models, configurations of accelerate",
     "quickstart": "train and compare both arms on the embedded task",
+    "completion": "print a script that completes commands and flags: completion bash",
 }
 
 
@@ -27,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or [""]
     if name in ("-h", "--help"):
         print(usage())
+        return 0
+    if name == "--version":
+        print(f"llm-sra {__version__}")
         return 0
     if name not in COMMANDS:
         what = f"unknown command {name!r}{did_you_mean(name, COMMANDS)}\n\n" if name else ""
@@ -46,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """The commands, a line each."""
     listing = "\n".join(f"  {name:11} {text}" for name, text in COMMANDS.items())
-    return f"usage: llm-sra COMMAND ...\n\n{listing}\n\nllm-sra COMMAND --help says more"
+    return f"usage: llm-sra COMMAND ...\n\n{listing}\n\nllm-sra COMMAND --help says more; llm-sra --version"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Stopping:
     """The signals of this process.
 
     Attributes:
-        number: Of the signal that came; None before.
+        number: Number of the signal that came; None before one came.
         resumable: Whether what was written is to be resumed; else the command is to be started again as it was.
     """
 
@@ -41,7 +41,7 @@ class Stopping:
         self._command: list[str] = []
 
     def install(self, program: Sequence[str], watch: bool = True) -> None:
-        """Take over the signals of this process, but for those that it was started to ignore, as by nohup.
+        """Take over the signals of this process, except those that it was started to ignore, as by nohup.
 
         Args:
             program: How this program is started; its arguments are those of the process.

@@ -12,7 +12,7 @@ from llm_sra.errors import UserError
 from llm_sra.untrusted import one_line
 
 REPORT = (
-    "this is an error of llm-sra itself, not of yours. Please report it with all that stands above and the command "
+    "this is an error of llm-sra itself, not of yours. Please report it with everything above and the command "
     "that you ran"
 )
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")

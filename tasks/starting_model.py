@@ -1,7 +1,7 @@
-"""What the small models that ship with tasks are made with: a tokenizer, a shape, supervised learning, a folder.
+"""Tools that make the small models of tasks: tokenizers, shapes, supervised learning, and saving.
 
-Which words a model has as tokens, what it is taught and for how long is its task's own to say. `make` is the command
-line of a module that makes such models.
+Each task decides which words are tokens, what its model is taught, and for how long. `make` is the command line of a
+module that makes such models.
 """
 
 import argparse
@@ -35,7 +35,7 @@ MATRIX_LEARNING_RATE = 8e-3
 WARMUP = 50
 IGNORED = -100
 
-# `generation` marks what the model says itself, for training on it; the rendered text is the same without it.
+# `generation` marks the model's own words, which it is trained on; the rendered text is the same without the marks.
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -54,11 +54,11 @@ def byte_level_tokenizer(texts: Sequence[str], size: int = 512, pieces: str = WO
     """Byte-level BPE whose tokens are the pieces of some texts. ChatML. It takes any text without loss.
 
     Args:
-        texts: Each piece of them becomes one token, if `size` has room for all that it is put together from.
-        size: Most tokens; 259 are bytes and control tokens.
-        pieces: Regular expression of what is never joined with what is beside it; by default runs of letters, and all
-            other characters one by one. Only a model that is no Qwen2 can have others: transformers puts Qwen2's own
-            in the place of whatever a folder of one says.
+        texts: Each piece of them becomes one token, if `size` has room for the piece and all its parts.
+        size: Most tokens; 259 of them are bytes and control tokens.
+        pieces: Regular expression of the pieces, which are never joined with their neighbours. By default runs of
+            letters, and all other characters one by one. Do not change it for a Qwen2: transformers replaces what such
+            a model's folder says by Qwen2's own pieces.
     """
     tokenizer = Tokenizer(models.BPE())
     alone = pre_tokenizers.Split(Regex(pieces), behavior="isolated")
@@ -87,10 +87,10 @@ def qwen2(tokenizer: PreTrainedTokenizerFast, hidden: int = 96, layers: int = 3)
     """An untrained Qwen2, embeddings tied; of about 0.36 M parameters by default.
 
     Args:
-        tokenizer: What it reads with.
-        hidden: Width of its layers, a multiple of 32: attention heads are of 32 numbers each, as vLLM's CPU build takes
-            no fewer.
-        layers: How many.
+        tokenizer: Its tokenizer.
+        hidden: Width of its layers, a multiple of 32: each attention head has 32 numbers, the fewest that vLLM's CPU
+            build takes.
+        layers: Number of layers.
     """
     return Qwen2ForCausalLM(_shaped(Qwen2Config, tokenizer, hidden, layers))
 
@@ -98,12 +98,12 @@ def qwen2(tokenizer: PreTrainedTokenizerFast, hidden: int = 96, layers: int = 3)
 def llama(
     tokenizer: PreTrainedTokenizerFast, hidden: int = 64, layers: int = 2, intermediate: int | None = None
 ) -> PreTrainedModel:
-    """An untrained Llama, shaped like `qwen2`'s. Whatever pieces its tokenizer has, it keeps them when it is loaded.
+    """An untrained Llama with the shape of `qwen2`'s model. When loaded, it keeps the pieces of its tokenizer.
 
     Args:
-        tokenizer: What it reads with.
-        hidden: As of `qwen2`.
-        layers: The same.
+        tokenizer: Its tokenizer.
+        hidden: See `qwen2`.
+        layers: See `qwen2`.
         intermediate: Width inside its feed-forward layers; None: 8/3 of `hidden`.
     """
     return LlamaForCausalLM(_shaped(LlamaConfig, tokenizer, hidden, layers, intermediate))
@@ -140,9 +140,10 @@ def encode(
     """Token ids, attention mask and labels, each (conversations, tokens).
 
     Args:
-        tokenizer: Its template marks replies by `generation`, and begins with none.
-        conversations: Their `assistant` messages are what may be learned, the end-of-turn tokens included.
-        learned: For each conversation and each such message of it, whether it is; as many for each. None: all are.
+        tokenizer: Its template marks replies by `generation`, and does not begin with a reply.
+        conversations: Only their `assistant` messages can be learned, with their end-of-turn tokens.
+        learned: For each conversation and each such message of it, whether it is learned; all conversations have
+            equally many. None: all are.
     """
     encoded: Any = tokenizer.apply_chat_template(
         [[message.as_dict() for message in conversation] for conversation in conversations],
@@ -188,10 +189,10 @@ def learn(
     """Supervised learning; leaves the model in evaluation mode.
 
     Args:
-        model: Is changed.
-        steps: Optimizer steps.
-        batch: What step 1, 2, ... learns from.
-        loss_of: What is minimised on a batch; by default of `encode`'s.
+        model: The model, which is changed.
+        steps: Number of optimizer steps.
+        batch: Maps the step (1, 2, ...) to what it learns from.
+        loss_of: Loss of a batch; by default that of the batches that `encode` gives.
     """
     model.train()
     steppers = optimizers(model)
@@ -231,8 +232,8 @@ def make(
 
     Args:
         description: What `--help` says.
-        makers: By model, a function of the number of optimizer steps (None: the model's own) and of the seed.
-        arguments: Of the command line; None: the process's.
+        makers: For each model, a function of the number of optimizer steps (None: the model's own) and of the seed.
+        arguments: Arguments of the command line; None: the process's.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="one folder per model is written here")

@@ -7,8 +7,8 @@ from llm_sra.policies.base import Match
 from llm_sra.policies.scripted import Scripted
 from llm_sra.task import Episode
 from tasks.kitchen import Kitchen
-from tasks.kitchen.grid import PLACES, POT, Cell, Cook, Deeds, Floor, Move, act
-from tasks.kitchen.task import Shift
+from tasks.kitchen.grid import PLACES, POT, Cell, Cook, Floor, Move, Tally, act
+from tasks.kitchen.task import KitchenState
 
 LEFT_ONION, RIGHT_ONION = PLACES  # (3, 4) and (4, 3)
 CELLS = [(x, y) for x in range(5) for y in range(5) if (x, y) != POT]
@@ -20,19 +20,19 @@ def floor(first: Cell, second: Cell, *, holding: str = "", onions: tuple[Cell, .
     return Floor(cooks, frozenset(onions))
 
 
-def walk(start: Floor, *moves: Move) -> tuple[Floor, list[Deeds]]:
+def walk(start: Floor, *moves: Move) -> tuple[Floor, list[Tally]]:
     """The first seat walks while the second does nothing and no onion comes back."""
     done = []
     for move in moves:
-        start, deeds = act(start, "first", move)
-        done.append(deeds)
+        start, tallies = act(start, "first", move)
+        done.append(tallies)
     return start, done
 
 
 def say(partner: str, here: Floor, seat: str = "first", rng: random.Random | None = None) -> str:
     """What a scripted partner replies to a floor."""
     task = Kitchen()
-    shift = Shift(here, 0, {}, {})
+    shift = KitchenState(here, 0, {}, {})
     messages = [message.as_dict() for message in task.view(shift, seat)]
     return task.partners[partner]().reply(messages, rng or random.Random(0))
 
@@ -49,5 +49,5 @@ def delivered_at(played: Episode) -> list[int]:
     return [number for number, reward in enumerate(played.rewards["first"], 1) if reward.team >= 10]
 
 
-def opening(task: Kitchen, seed: int = 0) -> Shift:
+def opening(task: Kitchen, seed: int = 0) -> KitchenState:
     return task.start(task.problems("train", 1)[0], random.Random(seed))

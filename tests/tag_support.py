@@ -8,7 +8,7 @@ from llm_sra.policies.scripted import Scripted
 from llm_sra.task import Episode
 from tasks.tag import Tag
 from tasks.tag.sight import Sight, write
-from tasks.tag.task import Chase
+from tasks.tag.task import TagState
 from tasks.tag.world import Body, Field, Point
 
 SIGHT = Sight((4, -3), (0, 10), (2, 9), (-5, 1), (10, -3), ((2, -7), (11, 3)))
@@ -31,7 +31,7 @@ def say(partner: str, seen: Sight, rng: random.Random | None = None) -> str:
     return Tag.partners[partner]().reply([{"role": "user", "content": write(seen)}], rng or random.Random(0))
 
 
-def opening(task: Tag, number: int = 0) -> Chase:
+def opening(task: Tag, number: int = 0) -> TagState:
     """The start of one of the training problems."""
     return task.start(task.problems("train", number + 1)[number], random.Random(0))
 

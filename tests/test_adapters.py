@@ -10,7 +10,7 @@ from peft import IA3Config, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from support import lora, make_bank, qwen2, qwen2_folder, qwen2_tokenizer, save_model, scramble
 
-from llm_sra.models.adapters import CARD, WEIGHTS, AdapterBank, AdapterError, read_config
+from llm_sra.models.adapters import CARD, WEIGHTS, AdapterBank, AdapterError, read_adapter_config
 from llm_sra.models.loading import load_model
 
 IDS = torch.tensor([[5, 60, 7, 80]])
@@ -286,7 +286,7 @@ def test_a_folder_without_safetensors_is_refused_before_anything_is_opened(tmp_p
     path = pickled(tmp_path)
     (path / "adapter_config.json").write_text("not even JSON")
     with pytest.raises(AdapterError, match="other formats can run code"):
-        read_config(path)
+        read_adapter_config(path)
 
 
 def test_reading_an_adapters_weights_looks_nothing_up_about_its_base(

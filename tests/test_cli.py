@@ -18,13 +18,19 @@ import yaml
 from rich.console import Console
 from support import ROOT, make_run, qwen2, qwen2_folder, qwen2_tokenizer, save_model
 
+import llm_sra
+from llm_sra.engines import ENGINES
+from llm_sra.evaluation.matches import DECODINGS
+from llm_sra.evaluation.options import CHUNK
 from llm_sra.runs import Run
 from llm_sra.task import Message
-from recipes.cli import main
+from recipes.cli import COMMANDS, main
+from recipes.commands.eval import parser as eval_parser
 from recipes.commands.play import Human, printable
+from recipes.commands.train_help import SHORT, short_help
 from recipes.terminal import run_command
 
-SHORT = {"max_completion_length": 4}
+FEW_TOKENS = {"max_completion_length": 4}
 PARTNERS = """
 class Shout:
     def reply(self, messages, rng):
@@ -42,7 +48,7 @@ class Mute:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two agents on the worksheet that write nonsense."""
-    return make_run(tmp_path_factory.mktemp("runs") / "study" / "one", **SHORT)
+    return make_run(tmp_path_factory.mktemp("runs") / "study" / "one", **FEW_TOKENS)
 
 
 @pytest.fixture
@@ -261,7 +267,7 @@ def test_a_task_option_of_the_wrong_kind_is_one_line_too(tmp_path: Path, capsys:
 def test_a_model_that_cannot_hold_a_problem_is_one_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = qwen2_tokenizer()
     base = save_model(qwen2(tokenizer, context=8), tokenizer, tmp_path / "small")
-    run = make_run(tmp_path / "runs" / "small", base=base, **SHORT)
+    run = make_run(tmp_path / "runs" / "small", base=base, **FEW_TOKENS)
     assert main(["play", "--run", str(run.path)]) == 2
     assert_one_line(capsys, "ContextError: problem .*seat 'first' sees .* but the context .* holds 8")
 
@@ -311,18 +317,90 @@ def test_without_a_command_it_lists_them(arguments: list[str], code: int, capsys
     assert all(f"\n  {command} " in listed for command in ("train", "watch", "eval", "play", "export", "quickstart"))
 
 
-@pytest.mark.parametrize("command", ["train", "watch", "eval", "play", "export", "list", "quickstart"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_and_refuses_unknown_flags(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main([command, "--help"])
-    assert "--" in capsys.readouterr().out
+    try:
+        assert main([command, "--help"]) == 0
+    except SystemExit as left:
+        assert left.code == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"usage: llm-sra {command}")
+    assert shown.err == ""
+    if command == "serve":
+        return  # passes what it does not know to the recipe
     try:
         code = main([command, "--no_such_flag", "3"])
     except SystemExit as left:
         code = left.code  # type: ignore[assignment]
     assert code == 2
+
+
+def test_help_a_list_and_a_wrong_name_import_nothing_heavy() -> None:
+    program = """
+import sys
+from recipes.cli import COMMANDS, main
+asked = [[name, "--help"] for name in COMMANDS]
+for argv in [["--help"], ["--version"], ["list"], ["evla"], *asked]:
+    try:
+        main(argv)
+    except SystemExit:
+        pass
+print([name for name in ("torch", "transformers", "trl", "matplotlib") if name in sys.modules])
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"llm-sra {llm_sra.__version__}\n"
+    shown = subprocess.run([sys.executable, "-m", "llm_sra", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert shown.stdout == f"llm-sra {llm_sra.__version__}\n"
+
+
+def test_trainings_help_begins_with_the_method_and_is_as_written_down(capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails: `python -m recipes.commands.train_help` writes it anew."""
+    assert SHORT.read_text() == short_help()
+    assert main(["train", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 300
+    assert max(map(len, lines)) < 250  # the longest is a list of choices
+    assert lines.index("The method:") < 10
+    assert main(["train", "--help-all"]) == 0
+    everything = capsys.readouterr().out
+    flags = set(re.findall(r"^  --(\w+)", everything, re.MULTILINE))
+    assert {"weight_decay", "tau", "trust_remote_code", "adam_beta1"} <= flags
+    assert everything.count("\n  --tau ") == 1
+
+
+def test_evaluations_help_says_the_defaults_that_hold() -> None:
+    shown = " ".join(eval_parser().format_help().split())
+    assert f"(default {CHUNK})" in shown
+    assert f"{', '.join(ENGINES[:-1])} or {ENGINES[-1]}" in shown
+    assert eval_parser().parse_args(["--run", "a", "--out", "b"]).decoding == list(DECODINGS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_the_shell_completes_commands_and_flags(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(word in script for word in ("quickstart", "--cross_play", "--adversary_learning_rate", "--version"))
+    if shutil.which(shell):
+        assert subprocess.run([shell, "-n"], input=script, text=True).returncode == 0
+
+
+def test_a_finished_quickstart_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "report" / "report.html"
+    page.parent.mkdir()
+    page.write_text("the page")
+    assert main(["quickstart", "--out", str(tmp_path)]) == 0
+    assert files(tmp_path) == {"report/report.html": b"the page"}
+    shown = capsys.readouterr().out
+    assert "holds a finished quickstart, which is left as it is" in shown
+    assert str(page) in shown
+    assert "--again" in shown
 
 
 # -- from a user's own folder ----------------------------------------------------------------------------------------
@@ -342,7 +420,7 @@ def test_it_works_in_a_folder_with_a_users_own_tasks_and_eval(tmp_path: Path) ->
     (home / "eval" / "__init__.py").write_text("raise SystemExit('this is mine')")
     (home / "recipes.py").write_text("raise SystemExit('this is mine')")
     shutil.copy(support.__file__, home / "tasks.py")
-    own = make_run(home / "runs" / "own", task=f"{home}/tasks.py:Toy", **SHORT)
+    own = make_run(home / "runs" / "own", task=f"{home}/tasks.py:Toy", **FEW_TOKENS)
     config = yaml.safe_load((own.path / "config.yaml").read_text())
     config["arguments"]["task"] = "tasks.py:Toy"
     (own.path / "config.yaml").write_text(yaml.safe_dump(config))

@@ -230,7 +230,7 @@ def test_prompts_can_be_replaced_by_files_of_ones_own(tmp_path: Path) -> None:
     task = GSM8K(prompts=str(tmp_path))
     assert task.view(task.start(PENS, RNG), "first")[0].content == f"Solve: {PENS.data['question']}"
     (tmp_path / "debate.txt").write_text("Solve it")
-    with pytest.raises(DataError, match=r"must say \{question\}"):
+    with pytest.raises(DataError, match=r"must contain \{question\}"):
         GSM8K(prompts=str(tmp_path))
     with pytest.raises(DataError, match="no folder"):
         GSM8K(prompts=str(tmp_path / "none"))

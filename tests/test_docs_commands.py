@@ -8,6 +8,7 @@ import argparse
 import io
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -32,6 +33,7 @@ from recipes.cli import main
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "examples" / "README.md",
 ]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"(?:^|\s)#.*\b(needs|takes) \w+")
@@ -40,7 +42,7 @@ INDENTED = re.compile(rf"^(?: {{4}}|\t)\$? ?{PROGRAMS} +[\w./-]", re.MULTILINE)
 INLINE = re.compile(rf"`({PROGRAMS} [^`]+)`")
 LISTED = re.compile(r"\$\(llm-sra list (\w+) --path (\S+)\)")
 FILE_OF_A_BLOCK = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
-BESIDE = ("recipes", "eval", "tasks", "accelerate_configs", "requirements")  # what commands find from the checkout
+BESIDE = ("recipes", "eval", "tasks", "accelerate_configs", "requirements", "examples")  # that commands need
 LITTLE = {"max_steps": 1, "problems_per_step": 4, "dev_problems": 1, "eval_steps": 1, "save_steps": 1}
 MATCHES = 4  # of the sampled partners of one recipe
 FEW = {"eval": ["--problems", "1"], "play": ["--problems", "1"], "serve": ["--print"]}
@@ -50,6 +52,11 @@ QUICKSTART = ["--max_steps", "1", "--problems", "1"]
 def train_little(train: Callable[..., Any], recipe: str, **said: Any) -> Any:
     """A short training, from Python."""
     return train(recipe, **{**said, **LITTLE, "num_generations": 2, "disable_tqdm": True})
+
+
+def evaluate_little(evaluate: Callable[..., Any], *places: Any, **said: Any) -> Any:
+    """A short evaluation, from Python."""
+    return evaluate(*places, **{**said, "problems": 1})
 
 
 @dataclass(frozen=True)
@@ -129,13 +136,36 @@ def run_pip(*words: str) -> None:
     assert sorted(words) in [sorted(word for word in line if word != "--quiet") for line in made], words
 
 
-def run_python(dash: str, module: str, *words: str) -> None:
-    """Tests are collected and not run."""
-    assert (dash, module) == ("-m", "pytest")
+def run_python(*words: str) -> None:
+    """Tests are collected and not run; of an example that has flags, only the flags are read."""
+    if words[0].endswith(".py"):
+        run_example(*words)
+        return
+    assert words[:2] == ("-m", "pytest")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", *words], cwd=ROOT, capture_output=True
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *words[2:]], cwd=ROOT, capture_output=True
     )
     assert done.returncode == 0, done.stdout
+
+
+def run_example(file: str, *words: str) -> None:
+    """As Python would, in this process: up to its flags if it has any. `test_examples` runs examples to their end."""
+    with pytest.MonkeyPatch.context() as patched, suppress(Parsed):
+        patched.setattr("sys.argv", [file, *words])
+        patched.setattr(llm_sra, "evaluate", partial(evaluate_little, llm_sra.evaluate))
+        stop_after_flags(patched)
+        runpy.run_path(file, run_name="__main__")
+
+
+def stop_after_flags(patched: pytest.MonkeyPatch) -> None:
+    """Raise `Parsed` as soon as a program has read its command line."""
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_args(*args: Any, **options: Any) -> None:
+        original(*args, **options)
+        raise Parsed
+
+    patched.setattr(argparse.ArgumentParser, "parse_args", parse_args)
 
 
 def run_precommit(word: str) -> None:
@@ -170,14 +200,8 @@ def read_only(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     elif program == "llm-sra" and words[0] == "train":
         read_training(words[1:])
     elif program == "llm-sra":
-        original = argparse.ArgumentParser.parse_args
-
-        def parse_args(*args: Any, **options: Any) -> None:
-            original(*args, **options)
-            raise Parsed
-
         with monkeypatch.context() as patched, suppress(Parsed):
-            patched.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+            stop_after_flags(patched)
             run_llm_sra(*words)
     else:
         assert program in {"pip", "python", "tensorboard", "vllm"}, command
@@ -267,6 +291,13 @@ def test_a_command_without_a_mark_that_nobody_knows_is_seen() -> None:
     assert plain.words[0] not in RUN and not plain.marked and not last.marked
     assert below == Command(("llm-sra", "train", "--x", "y"), True)
     assert marked.marked and marked.words == ("llm-sra", "train", "--engine", "vllm")
+
+
+def test_an_example_must_take_the_flags_that_its_page_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    run_python("examples/srpo_loop.py", "--arm", "srpo")
+    with pytest.raises(SystemExit):
+        run_python("examples/srpo_loop.py", "--arms", "srpo")
 
 
 def test_a_marked_command_must_still_be_one_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

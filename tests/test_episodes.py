@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from llm_sra.episodes import EpisodeRecord, TurnRecord, percentiles, read_episodes, reported
+from llm_sra.episodes import (
+    EpisodeRecord,
+    TurnRecord,
+    percentiles,
+    read_training_episodes,
+    reported,
+    write_training_episodes,
+)
 from llm_sra.evaluation.records import EvaluatedEpisode, reply_numbers
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Turn
-from llm_sra.trainer.metrics import write_episodes
 
 
 def said(*replies: tuple[str, str, tuple[float, ...]]) -> EpisodeRecord:
@@ -64,7 +70,7 @@ def test_an_episode_is_kept_with_its_words_rewards_and_mean_log_probabilities() 
 
 
 def test_trainings_and_evaluations_write_the_same_line_and_add_what_they_alone_know(tmp_path: Path) -> None:
-    write_episodes(tmp_path, [PLAYED, PLAYED], step=7, per_match=1)
+    write_training_episodes(tmp_path, [PLAYED, PLAYED], step=7, per_match=1)
     [line] = (tmp_path / "step-000007.jsonl").read_text().splitlines()
     assert json.loads(line) == {"step": 7, **LINE}
     assert EpisodeRecord.read(json.loads(line)) == EpisodeRecord.of(PLAYED, step=7)
@@ -84,7 +90,7 @@ def test_a_damaged_line_of_a_training_is_named(tmp_path: Path) -> None:
     path = tmp_path / "step-000001.jsonl"
     path.write_text(json.dumps(LINE) + '\n{"step": 1, "pro')
     with pytest.raises(ValueError, match=r"step-000001\.jsonl, line 2: a line holds no episode"):
-        list(read_episodes(path))
+        list(read_training_episodes(path))
 
 
 # -- lines of earlier versions ---------------------------------------------------------------------------------------

@@ -14,9 +14,10 @@ from rich.console import Console
 from support import ROOT, SEATS
 
 from eval import plots
+from eval.grid import Grid
 from eval.plots import effort_curves, quickstart_figure, running_mean, study_figure
 from eval.stats import wilson
-from eval.table import Grid, grids, markdown, print_tables
+from eval.table import grids, markdown, print_tables
 from llm_sra.evaluation.options import CHUNK
 from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
 from llm_sra.evaluation.results import Results, ResultsError, read_results, write_results

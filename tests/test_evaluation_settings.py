@@ -57,7 +57,7 @@ def test_runs_of_unlike_worlds_compare_in_one_world(run: Run, tmp_path: Path) ->
     same = {"turns": 4, "cost": 0.2}
     played = evaluate([run, short], path, problems=1, decodings=["greedy"], task_args=same)
     assert {record.effort_own for record in played if record.partner == "lazy"} == {2}
-    with pytest.raises(RunError, match="do not compare: their task_args"):
+    with pytest.raises(RunError, match="cannot be compared: their task_args"):
         evaluate([run, short], path, task_args={"turns": 4})  # the cost is still another
 
 
@@ -80,8 +80,8 @@ def test_runs_that_do_not_compare_are_refused(run: Run, tmp_path: Path) -> None:
     bigger = make_run(tmp_path / "study" / "bigger", task_args={"numbers": 4}, **SHORT)
     twin = make_run(tmp_path / "elsewhere" / "study" / "one", **SHORT)
     for runs, message in (
-        ([run, longer], "do not compare: their max_completion_length is 4 and 8"),
-        ([run, bigger], "do not compare: their task_args"),
+        ([run, longer], "cannot be compared: their max_completion_length is 4 and 8"),
+        ([run, bigger], "cannot be compared: their task_args"),
         ([run, twin], "study/one"),
         ([run, run], "study/one"),
         ([], "no run to evaluate"),

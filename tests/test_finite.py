@@ -59,7 +59,7 @@ def test_the_adapter_whose_weights_hold_it_is_named_at_its_first_reply(
     ) as e:
         train_tiny(tmp_path / "run", callbacks=[Spoils(adapter, value, 1)], arm="ippo")
     assert f"the weights of adapter '{adapter}' or its base model hold NaN or infinity" in str(e.value)
-    assert str(e.value).endswith("There is no checkpoint yet: begin anew")
+    assert str(e.value).endswith("There is no checkpoint yet: start again")
 
 
 def test_what_there_is_to_resume_from_is_named(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_what_is_taught_is_the_habit_also_where_a_seat_moves_at_random() -> None
         taught += [reply.content.split()[0] for view, reply in lessons if "Tokens: 0 of 8" not in view.content]
         made += [view.content for view, _ in lessons]
     assert set(taught) == {"hint"}
-    assert any("1: play" in view for view in made)  # a wild seat did
+    assert any("1: play" in view for view in made)  # a random seat did
 
 
 # -- making it -------------------------------------------------------------------------------------------------------

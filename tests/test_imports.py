@@ -27,7 +27,7 @@ MAY_IMPORT = {
     ),
     "llm_sra.protocol": ("task", "errors"),
     "llm_sra.playing": ("task", "errors", "protocol", "engines", "policies"),
-    "llm_sra.episodes": ("task", "files"),
+    "llm_sra.episodes": ("task", "files", "untrusted"),
     "llm_sra.objectives": ("errors",),
     "llm_sra.games": (),
     "llm_sra.trainer": (

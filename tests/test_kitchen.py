@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from kitchen_support import CELLS, RIGHT_ONION, floor, opening, walk
 
 from tasks.kitchen import Kitchen
-from tasks.kitchen.grid import MOVES, PLACES, Cell, Deeds, Move, act, resolve, step
+from tasks.kitchen.grid import MOVES, PLACES, Cell, Move, Tally, act, resolve, step
 from tasks.kitchen.sight import read_move
-from tasks.kitchen.task import Shift
+from tasks.kitchen.task import KitchenState
 
 FIRST_LEADS, SECOND_LEADS = 1, 0  # seeds: random.Random(1) draws the order first, second; random.Random(0) the other
 
@@ -21,10 +21,10 @@ def test_a_walk_to_an_onion_and_into_the_pot_picks_up_and_delivers() -> None:
     way: list[Move] = ["right", "right", "down", "down", "down", "down"]
     end, done = walk(floor((1, 0), (0, 1)), *way)
     assert end == floor((3, 4), (0, 1), holding="first", onions=(RIGHT_ONION,))
-    assert done == [Deeds(moves=1)] * 5 + [Deeds(moves=1, pickups=1)]
+    assert done == [Tally(moves=1)] * 5 + [Tally(moves=1, pickups=1)]
     end, done = walk(end, "up", "up", "left")
     assert end == floor((3, 2), (0, 1), onions=(RIGHT_ONION,))
-    assert done == [Deeds(moves=1), Deeds(moves=1), Deeds(moves=1, deliveries=1)]
+    assert done == [Tally(moves=1), Tally(moves=1), Tally(moves=1, deliveries=1)]
 
 
 @pytest.mark.parametrize(
@@ -45,51 +45,51 @@ def test_a_walk_to_an_onion_and_into_the_pot_picks_up_and_delivers() -> None:
     ],
 )
 def test_walls_and_the_pot_block_a_move_that_counts_all_the_same(cell: Cell, move: Move, after: Cell) -> None:
-    assert act(floor(cell, (4, 4)), "first", move) == (floor(after, (4, 4)), Deeds(moves=1))
+    assert act(floor(cell, (4, 4)), "first", move) == (floor(after, (4, 4)), Tally(moves=1))
 
 
 @pytest.mark.parametrize(("cell", "move"), [((2, 1), "down"), ((2, 3), "up"), ((1, 2), "right"), ((3, 2), "left")])
 def test_the_pot_takes_an_onion_from_each_side(cell: Cell, move: Move) -> None:
     before = floor(cell, (0, 0), holding="first, second", onions=())
     after = floor(cell, (0, 0), holding="second", onions=())
-    assert act(before, "first", move) == (after, Deeds(moves=1, deliveries=1))
+    assert act(before, "first", move) == (after, Tally(moves=1, deliveries=1))
 
 
 def test_staying_is_no_move_and_delivers_nothing() -> None:
     beside_pot = floor((2, 1), (0, 0), holding="first")
-    assert act(beside_pot, "first", "stay") == (beside_pot, Deeds())
+    assert act(beside_pot, "first", "stay") == (beside_pot, Tally())
 
 
 def test_a_full_hand_takes_no_second_onion() -> None:
     end, done = walk(floor((3, 3), (0, 0), holding="first"), "down")
-    assert end == floor((3, 4), (0, 0), holding="first") and done == [Deeds(moves=1)]
+    assert end == floor((3, 4), (0, 0), holding="first") and done == [Tally(moves=1)]
 
 
 def test_who_waits_on_a_place_takes_the_onion_once_it_is_back() -> None:
     empty = floor((3, 4), (0, 0), onions=())
-    assert act(empty, "first", "stay") == (empty, Deeds())
+    assert act(empty, "first", "stay") == (empty, Tally())
     back, done = step(empty, {"first": "stay", "second": "stay"}, 1.0, random.Random(0))
-    assert back == floor((3, 4), (0, 0)) and done["first"] == Deeds()
+    assert back == floor((3, 4), (0, 0)) and done["first"] == Tally()
     taken = floor((3, 4), (0, 0), holding="first", onions=(RIGHT_ONION,))
-    assert act(back, "first", "stay") == (taken, Deeds(pickups=1))
-    assert act(back, "first", "down") == (taken, Deeds(moves=1, pickups=1))  # blocked by the wall
+    assert act(back, "first", "stay") == (taken, Tally(pickups=1))
+    assert act(back, "first", "down") == (taken, Tally(moves=1, pickups=1))  # blocked by the wall
 
 
 def test_walking_into_the_other_is_a_collision_of_the_one_that_moves() -> None:
     before = floor((1, 1), (2, 1))
     after, done = resolve(before, {"first": "right", "second": "stay"}, ("first", "second"))
     assert after == before
-    assert done == {"first": Deeds(moves=1, collisions=1), "second": Deeds()}
+    assert done == {"first": Tally(moves=1, collisions=1), "second": Tally()}
 
 
 def test_for_one_free_cell_the_first_in_order_gets_it_and_the_other_collides() -> None:
     before, moves = floor((1, 1), (3, 1)), {"first": "right", "second": "left"}
     after, done = resolve(before, moves, ("first", "second"))
     assert after == floor((2, 1), (3, 1))
-    assert done == {"first": Deeds(moves=1), "second": Deeds(moves=1, collisions=1)}
+    assert done == {"first": Tally(moves=1), "second": Tally(moves=1, collisions=1)}
     after, done = resolve(before, moves, ("second", "first"))
     assert after == floor((1, 1), (2, 1))
-    assert done == {"first": Deeds(moves=1, collisions=1), "second": Deeds(moves=1)}
+    assert done == {"first": Tally(moves=1, collisions=1), "second": Tally(moves=1)}
 
 
 def test_following_works_only_behind_a_player_that_moved_before() -> None:
@@ -103,7 +103,7 @@ def test_two_that_want_past_each_other_both_collide_whatever_the_order() -> None
     for order in (("first", "second"), ("second", "first")):
         after, done = resolve(floor((1, 1), (2, 1)), {"first": "right", "second": "left"}, order)
         assert after == floor((1, 1), (2, 1))
-        assert set(done.values()) == {Deeds(moves=1, collisions=1)}
+        assert set(done.values()) == {Tally(moves=1, collisions=1)}
 
 
 def test_the_order_is_drawn_from_the_generator_of_the_step() -> None:
@@ -174,20 +174,20 @@ def test_whatever_is_said_the_rules_hold(replies: list[tuple[str, str]], seed: i
     _check_totals(task, shift, team, cost)
 
 
-def _say(task: Kitchen, shift: Shift, seat: str, word: str, rng: random.Random) -> str:
+def _say(task: Kitchen, shift: KitchenState, seat: str, word: str, rng: random.Random) -> str:
     messages = [message.as_dict() for message in task.view(shift, seat)]
     said = {name: partner().reply(messages, rng) for name, partner in task.partners.items()}
     assert set(said.values()) <= set(MOVES)
     return said.get(word, word)
 
 
-def _hands(before: Shift, after: Shift) -> tuple[int, int]:
+def _hands(before: KitchenState, after: KitchenState) -> tuple[int, int]:
     """Pick-ups and deliveries as the hands show them: no step has room for both of one seat."""
     changes = [after.floor.cooks[s].holds - before.floor.cooks[s].holds for s in before.floor.cooks]
     return changes.count(1), changes.count(-1)
 
 
-def _check_totals(task: Kitchen, shift: Shift, team: float, cost: Mapping[str, float]) -> None:
+def _check_totals(task: Kitchen, shift: KitchenState, team: float, cost: Mapping[str, float]) -> None:
     assert task.actors(shift) == ()
     outcome = task.outcome(shift)
     counted = outcome.metrics

@@ -20,9 +20,9 @@ from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import load_partner, load_task
 from llm_sra.task import Message, Problem, Reward
 from tasks.kitchen import Kitchen
-from tasks.kitchen.grid import MOVES, PLACES, Cell, Cook, Deeds, Floor
+from tasks.kitchen.grid import MOVES, PLACES, Cell, Cook, Floor, Tally
 from tasks.kitchen.sight import Sight, look, read, read_move, write
-from tasks.kitchen.task import Shift, most_deliveries
+from tasks.kitchen.task import KitchenState, most_deliveries
 
 # -- the task --------------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ def test_seats_start_on_the_two_cells_swapped_half_of_the_time() -> None:
 
 def test_both_seats_get_the_team_reward_and_each_pays_for_itself() -> None:
     task = Kitchen()
-    shift = Shift(floor((3, 3), (2, 1), holding="second"), 0, opening(task).deeds, opening(task).illegal)
+    shift = KitchenState(floor((3, 3), (2, 1), holding="second"), 0, opening(task).tallies, opening(task).illegal)
     shift, paid = task.step(shift, {"first": "down", "second": "down"}, random.Random(0))
     assert paid == {"first": Reward(team=11, cost=0.2), "second": Reward(team=11, cost=0.2)}
     shift, paid = task.step(shift, {"first": "stay", "second": "up"}, random.Random(0))
@@ -46,7 +46,7 @@ def test_both_seats_get_the_team_reward_and_each_pays_for_itself() -> None:
 
 def test_a_collision_costs_its_mover_two_beside_the_move_and_the_other_nothing() -> None:
     task = Kitchen()
-    shift = Shift(floor((1, 1), (2, 1)), 0, opening(task).deeds, opening(task).illegal)
+    shift = KitchenState(floor((1, 1), (2, 1)), 0, opening(task).tallies, opening(task).illegal)
     _, paid = task.step(shift, {"first": "right", "second": "stay"}, random.Random(0))
     assert paid == {"first": Reward(cost=2.2), "second": Reward()}
     dear = Kitchen(move_cost=1, collision_cost=0.5)
@@ -63,8 +63,8 @@ def test_an_episode_has_fifty_steps_at_each_of_which_both_seats_speak() -> None:
 
 def test_the_outcome_counts_what_each_seat_did() -> None:
     task = Kitchen(goal=3)
-    deeds = {"first": Deeds(30, 3, 2, 1), "second": Deeds(4, 1, 1, 0)}
-    outcome = task.outcome(Shift(floor((0, 0), (1, 0)), 50, deeds, {"first": 0, "second": 5}))
+    tallies = {"first": Tally(30, 3, 2, 1), "second": Tally(4, 1, 1, 0)}
+    outcome = task.outcome(KitchenState(floor((0, 0), (1, 0)), 50, tallies, {"first": 0, "second": 5}))
     assert outcome.solved and outcome.effort == {"first": 30, "second": 4}
     assert outcome.metrics == {
         "deliveries": 3,
@@ -82,7 +82,9 @@ def test_the_outcome_counts_what_each_seat_did() -> None:
         "illegal/second": 5,
         "moves_per_delivery/second": 4 / 3,
     }
-    assert not Kitchen(goal=4).outcome(Shift(floor((0, 0), (1, 0)), 50, deeds, {"first": 0, "second": 5})).solved
+    assert (
+        not Kitchen(goal=4).outcome(KitchenState(floor((0, 0), (1, 0)), 50, tallies, {"first": 0, "second": 5})).solved
+    )
 
 
 def test_agents_are_compared_by_the_share_of_the_most_deliveries() -> None:
@@ -182,7 +184,7 @@ SIGHT = Sight((3, 2), (0, 1), own_holds=True, other_holds=False, onions=frozense
 
 
 def test_a_seat_reads_itself_first_then_the_other_hands_onions_and_pot() -> None:
-    shift = Shift(floor((3, 2), (0, 1), holding="first", onions=(RIGHT_ONION,)), 7, {}, {})
+    shift = KitchenState(floor((3, 2), (0, 1), holding="first", onions=(RIGHT_ONION,)), 7, {}, {})
     rest = "onion 3,4 away\nonion 4,3 there\npot 2,2\nup, down, left, right or stay?"
     first = "you 3,2\nother 0,1\nyour hand onion\nother hand empty\n"
     second = "you 0,1\nother 3,2\nyour hand empty\nother hand onion\n"
@@ -192,7 +194,7 @@ def test_a_seat_reads_itself_first_then_the_other_hands_onions_and_pot() -> None
 
 def test_the_rules_come_first_if_wanted_and_partners_read_past_them() -> None:
     task = Kitchen(explain=True, steps=30, move_cost=0.5, onion_returns=0.1)
-    shift = Shift(floor((3, 2), (0, 1), holding="first", onions=(RIGHT_ONION,)), 0, {}, {})
+    shift = KitchenState(floor((3, 2), (0, 1), holding="first", onions=(RIGHT_ONION,)), 0, {}, {})
     (message,) = task.view(shift, "first")
     rules, _, seen = message.content.rpartition("\n\n")
     assert seen == Kitchen().view(shift, "first")[0].content
@@ -212,8 +214,8 @@ def test_the_rules_come_first_if_wanted_and_partners_read_past_them() -> None:
 
 
 def test_a_view_depends_on_the_floor_alone() -> None:
-    here, tired = floor((3, 2), (0, 1)), {"first": Deeds(40, 5, 5, 3), "second": Deeds()}
-    views = [Kitchen().view(Shift(here, n, deeds, {}), "first") for n, deeds in ((0, {}), (49, tired))]
+    here, tired = floor((3, 2), (0, 1)), {"first": Tally(40, 5, 5, 3), "second": Tally()}
+    views = [Kitchen().view(KitchenState(here, n, tallies, {}), "first") for n, tallies in ((0, {}), (49, tired))]
     assert views[0] == views[1]
 
 

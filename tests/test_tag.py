@@ -15,7 +15,7 @@ from tag_support import field, opening
 
 from tasks.tag import Tag
 from tasks.tag.sight import look, read_move
-from tasks.tag.task import SPLITS, TOUCH, Chase
+from tasks.tag.task import SPLITS, TOUCH, TagState
 from tasks.tag.world import MOVES, Body, Field, Point, scatter, step
 
 ROCKS = (0, 1, 2, 3)
@@ -174,7 +174,7 @@ def test_whatever_is_said_the_rules_hold(replies: list[tuple[str, str]], seed: i
         assert counted[f"tags/{seat}"] == sum(distance < 0.125 for distance in away)
 
 
-def _say(task: Tag, chase: Chase, seat: str, word: str, rng: random.Random) -> str:
+def _say(task: Tag, chase: TagState, seat: str, word: str, rng: random.Random) -> str:
     messages = [message.as_dict() for message in task.view(chase, seat)]
     said = {name: partner().reply(messages, rng) for name, partner in task.partners.items()}
     assert set(said.values()) <= set(MOVES)

@@ -14,7 +14,7 @@ from llm_sra.task import Message
 from tasks.starting_model import IGNORED, encode
 from tasks.tag import pretrain
 from tasks.tag.partners import PARTNERS
-from tasks.tag.pretrain import REST, ZEAL, said, views
+from tasks.tag.pretrain import REST, SKILL, said, views
 from tasks.tag.sight import read
 from tasks.tag.world import MOVES, STAY
 
@@ -64,10 +64,10 @@ def test_lessons_are_views_of_both_seats_in_turn_from_openings_on() -> None:
 
 def test_the_habit_rests_and_wanders_as_often_as_it_says() -> None:
     rng = random.Random(0)
-    drawn = [said(ZEAL, EAST, rng) for _ in range(4000)]
-    # what is left after zeal and rest is any of five moves, stay among them; standard errors below 0.008
-    any_of_five = (1 - ZEAL - REST) / 5
-    expected = {"right": ZEAL + any_of_five, "stay": REST + any_of_five} | dict.fromkeys(("left", "up"), any_of_five)
+    drawn = [said(SKILL, EAST, rng) for _ in range(4000)]
+    # what is left after skill and rest is any of five moves, stay among them; standard errors below 0.008
+    any_of_five = (1 - SKILL - REST) / 5
+    expected = {"right": SKILL + any_of_five, "stay": REST + any_of_five} | dict.fromkeys(("left", "up"), any_of_five)
     assert all(abs(drawn.count(move) / 4000 - share) < 0.03 for move, share in expected.items())
     assert {said(1.0, EAST, rng) for _ in range(50)} == {"right"}
 
@@ -88,7 +88,7 @@ def test_the_shipped_model_goes_where_an_interceptor_goes_but_not_always(shipped
     words = tokenizer.convert_tokens_to_ids(list(MOVES))
     chances = shipped(**prompts).logits[torch.arange(len(seen)), last].softmax(dim=-1)[:, words]
     assert chances.sum(dim=-1).min() > 0.97
-    assert abs(chances[:, MOVES.index(STAY)].mean() - REST - (1 - ZEAL - REST) / 5) < 0.06
+    assert abs(chances[:, MOVES.index(STAY)].mean() - REST - (1 - SKILL - REST) / 5) < 0.06
     right = []
     for view, row in zip(seen, chances, strict=True):
         good = {PARTNERS["interceptor"]().reply(view, random.Random(seed)) for seed in range(8)}

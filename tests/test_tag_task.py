@@ -17,7 +17,7 @@ from llm_sra.task import Message, Problem, Reward
 from tasks.starting_model import byte_level_tokenizer
 from tasks.tag import Tag
 from tasks.tag.sight import Sight, read, read_move, write
-from tasks.tag.task import Chase, Tally
+from tasks.tag.task import TagState, Tally
 from tasks.tag.world import MOVES, Body, Field, scenario
 
 NOTHING = {"first": Tally(), "second": Tally()}
@@ -30,7 +30,7 @@ def test_each_touch_pays_both_and_each_pays_for_its_own_move() -> None:
     far, one = field((3.0, 3.0), (-3.0, 3.0), (0.0, 0.0)), field((-0.1, 0.0), (-3.0, 3.0), (0.0, 0.0))
     both = field((-0.1, 0.0), (0.1, 0.0), (0.0, 0.0))
     for here, team in ((far, 0), (one, 10), (both, 20)):
-        _, paid = task.step(Chase(here, 0, NOTHING), {"first": "up", "second": "stay"}, random.Random(0))
+        _, paid = task.step(TagState(here, 0, NOTHING), {"first": "up", "second": "stay"}, random.Random(0))
         assert paid == {"first": Reward(team=team, cost=0.2), "second": Reward(team=team)}
 
 
@@ -51,7 +51,7 @@ def test_an_episode_has_twenty_five_steps_at_each_of_which_both_seats_speak() ->
 def test_the_outcome_counts_what_each_seat_did() -> None:
     task = Tag(goal=3)
     tallies = {"first": Tally(2, 20, 0, 12.5), "second": Tally(1, 5, 4, 50.0)}
-    outcome = task.outcome(Chase(field((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)), 25, tallies))
+    outcome = task.outcome(TagState(field((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)), 25, tallies))
     assert outcome.solved and outcome.effort == {"first": 0.8, "second": 0.2}  # 20 and 5 of 25 steps
     assert outcome.metrics == {
         "tags": 3,
@@ -66,11 +66,11 @@ def test_the_outcome_counts_what_each_seat_did() -> None:
         "distance/second": 2,
         "moves_per_tag/second": 5 / 3,
     }
-    assert not Tag(goal=4).outcome(Chase(opening(task).field, 25, tallies)).solved
+    assert not Tag(goal=4).outcome(TagState(opening(task).field, 25, tallies)).solved
 
 
 def test_without_a_tag_nothing_is_solved_and_there_is_no_rate() -> None:
-    away = Chase(opening(Tag()).field, 25, NOTHING)
+    away = TagState(opening(Tag()).field, 25, NOTHING)
     outcome = Tag().outcome(away)
     assert not outcome.solved
     assert not [name for name in outcome.metrics if name.startswith("moves_per_tag")]
@@ -167,7 +167,7 @@ def test_the_rosters_seat_every_partner_once() -> None:
 def test_a_chaser_reads_its_own_place_and_all_others_from_there() -> None:
     first, second = Body((0.4, -0.3), (0.0, 1.0)), Body((0.61, 0.56), (0.5, 0.0))
     here = Field((first, second), Body((-0.1, -0.2), (1.04, -0.26)), ((0.6, -1.0), (1.5, 0.0)))
-    chase = Chase(here, 7, NOTHING)
+    chase = TagState(here, 7, NOTHING)
     assert Tag().view(chase, "first") == (Message("user", VIEW),)
     other = "you 6 6 5 0\nother -2 -9\nrunner -7 -8 10 -3\nrock 0 -16\nrock 9 -6\nstay left right down up?"
     assert Tag().view(chase, "second") == (Message("user", other),)
@@ -176,7 +176,7 @@ def test_a_chaser_reads_its_own_place_and_all_others_from_there() -> None:
 
 def test_a_view_depends_on_the_field_alone() -> None:
     here, tired = opening(Tag()).field, {"first": Tally(1, 9, 3, 0.5), "second": Tally()}
-    views = [Tag().view(Chase(here, n, tallies), "first") for n, tallies in ((0, NOTHING), (24, tired))]
+    views = [Tag().view(TagState(here, n, tallies), "first") for n, tallies in ((0, NOTHING), (24, tired))]
     assert views[0] == views[1]
 
 

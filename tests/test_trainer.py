@@ -150,7 +150,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_used(tmp_path: 
     with pytest.raises(FloatingPointError, match=r"step 0: the gradient of adapter 'right' is nan") as caught:
         train_tiny(tmp_path / "run", callbacks=[initial, last], task=f"{SUPPORT}:Huge", arm="ippo")
     assert "the advantages of 12 of its 12 rows are not finite. No weights were updated" in str(caught.value)
-    assert str(caught.value).endswith("Scale down what the task pays. There is no checkpoint yet: begin anew")
+    assert str(caught.value).endswith("Scale down what the task pays. There is no checkpoint yet: start again")
     now = Initial()
     now.on_train_begin(None, None, None, model=last.model)
     assert all(torch.equal(now.vectors[name], initial.vectors[name]) for name in HEROES)

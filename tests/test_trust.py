@@ -8,7 +8,7 @@ import pytest
 import yaml
 from support import make_run
 
-from llm_sra.models.adapter_files import AdapterError, read_config, without_patterns
+from llm_sra.models.adapter_files import AdapterError, read_adapter_config, without_patterns
 from llm_sra.partners.rosters import RosterError, read_roster
 from llm_sra.runs import Run, RunError
 from llm_sra.runs.trust import may_run_code, task_of_run
@@ -169,7 +169,7 @@ def test_an_absurd_adapter_is_refused(tmp_path: Path, change: dict[str, object])
         r"has init_lora_weights 'pissa', which changes the base" if "init_lora_weights" in change else "can be read: "
     )
     with pytest.raises(AdapterError, match=said):
-        read_config(folder)
+        read_adapter_config(folder)
 
 
 @pytest.mark.parametrize(

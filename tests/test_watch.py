@@ -95,7 +95,7 @@ def test_a_frame_has_a_row_for_each_number_and_says_how_long_it_still_takes(fold
     log(folder, {"step": 4, "eval_self_play": 0.75, "eval_worst_partner": 0.5})
     text = shown(folder)
     # Steps took 3, 4, 5 and 6 seconds: six more, of 4.5 each.
-    assert text.startswith("study/srpo   srpo, step 4 of 10, 27 s left (but for evaluations), logged 0 s ago\n")
+    assert text.startswith("study/srpo   srpo, step 4 of 10, 27 s left (without evaluations), logged 0 s ago\n")
     assert row(text, "solve rate") == ["▁▃▆█", "1", "0.25", "to", "1"]
     assert row(text, "seconds per step") == ["▁▃▆█", "6", "3", "to", "6"]
     assert row(text, "return first")[1] == "0.25" and row(text, "return second")[1] == "0.75"

@@ -263,7 +263,8 @@ def _values(place: Path) -> Sequence[Any]:
     return (
         None, True, 0, -1, 10**30, 1e308, float("nan"), float("inf"), "", "x" * 10_000, [], {}, [[]], {"a": {"b": 1}},
         "\x1b]0;x\x07", "\u202e\u2066", "../../..", "/etc/passwd", f"{place}/evil.py:Evil", "evil:Evil",
-        "antigravity:x", "(a+)+$" + "b" * 40, "(" * 500, "{{ x }}", "[bold]", "$x_{$", "-1", "__class__", ["a"] * 1000, [10**9] * 3,
+        "antigravity:x", "(a+)+$" + "b" * 40, "(" * 500, "{{ x }}", "[bold]", "$x_{$", "-1", "__class__",
+        ["a"] * 1000, [10**9] * 3,
         "http://127.0.0.1:9/v1", "file:///etc/passwd", f"{place}", "\ud800",
     )  # fmt: skip
 

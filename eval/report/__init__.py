@@ -1,7 +1,7 @@
 """`llm-sra report`: one page, and the same as Markdown, on what runs were compared and with what result.
 
-`gather` reads; `headline` and `robustness` put results into words and tables; `curves` and `figures` draw; `sections`
-orders it all; `page`, `markdown` and `write` write. `episodes` go into the page alone.
+`gather` reads; `headline` and `robustness` make sentences and tables of results; `curves` and `figures` draw;
+`sections` puts all of it in order; `page`, `markdown` and `write` write. Only the page holds `episodes`.
 """
 
 from eval.report.gather import Gathered, ReportError, gather

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from eval.report.figures import Line, Picture, curves
 from eval.report.gather import Gathered
-from llm_sra.episodes import LARGEST
+from llm_sra.untrusted import is_number
 
 Panels = Mapping[str, list[Line]]
 
@@ -15,9 +15,9 @@ class Number:
     """A number per seat.
 
     Attributes:
-        name: Of its pictures.
-        title: What it is.
-        unit: Of it.
+        name: Name of its pictures.
+        title: Title of its pictures.
+        unit: Unit of the number, for the axis.
         key: Its name in `metrics.jsonl`, given the seat and the hero's adapter.
     """
 
@@ -52,7 +52,7 @@ def _pictures(gathered: Gathered, number: Number) -> list[Picture]:
 
 
 def _kl_pictures(gathered: Gathered) -> list[Picture]:
-    """How far each adversary went from the partner it stands for."""
+    """The KL of each adversary to the partner whose seat it takes."""
     wanted: dict[tuple[str, str], str] = {}
     for run in gathered.runs:
         keys = dict.fromkeys(key for line in gathered.metrics[run.name] for key in line if key.endswith(KL))
@@ -65,19 +65,15 @@ def _panels(gathered: Gathered, wanted: Mapping[tuple[str, str], str]) -> Panels
     """Curves by panel, of the runs that logged them.
 
     Args:
-        gathered: Has the metrics.
-        wanted: By panel and run, a name in `metrics.jsonl`.
+        gathered: Holds the metrics.
+        wanted: For each panel and run, a name in `metrics.jsonl`.
     """
     panels: dict[str, list[Line]] = {}
     for (panel, run), key in wanted.items():
-        found = [(line["step"], line[key]) for line in gathered.metrics[run] if _is_number(line.get(key))]
+        found = [(line["step"], line[key]) for line in gathered.metrics[run] if is_number(line.get(key))]
         if found:
             group = next(i for i, group in enumerate(gathered.groups) if run in group.runs.values())
             panels.setdefault(panel, []).append(
                 Line(group, ([step for step, _ in found], [value for _, value in found]))
             )
     return panels
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) < LARGEST  # a curve has no nan to draw

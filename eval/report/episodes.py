@@ -1,4 +1,4 @@
-"""A sample of the episodes, as JSON for a page: what was said stays data, whatever it looks like."""
+"""A sample of the episodes, as JSON for a page: what was said stays data and is never markup."""
 
 import json
 import math
@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.report.gather import Gathered
-from llm_sra.episodes import EpisodeRecord, TurnRecord, read_episodes
-from llm_sra.evaluation.results import labels
-from llm_sra.evaluation.results import read_episodes as read_evaluated
+from llm_sra.episodes import EpisodeRecord, TurnRecord, read_training_episodes
+from llm_sra.evaluation.results import labels, read_episodes
 from llm_sra.runs import Run
 from llm_sra.untrusted import one_line, printable
 
 PER_CELL = 400
-BYTES = 12_000_000  # of all episodes in the page; figures and tables need the rest of 20 MB
+BYTES = 12_000_000  # of all episodes in the page, which may have 20 MB: figures and tables need the rest
 LONGEST_REPLY = 4000  # characters
 TRAINING = "training"
 STEPS = 6  # files of training episodes that are read: the first, the last, and some between
@@ -31,9 +30,9 @@ class EpisodeSample:
 
     Attributes:
         json: Escaped for a `<script type="application/json">`; see `script_json`.
-        shown: How many it holds.
-        found: Of how many.
-        per_cell: At most so many of each run, seat, partner and decoding.
+        shown: How many episodes it holds.
+        found: How many episodes there are in all.
+        per_cell: Most episodes of each run, seat, partner and decoding.
         tokens: Whether the tokens of any reply are known.
     """
 
@@ -45,12 +44,12 @@ class EpisodeSample:
 
 
 def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> EpisodeSample:
-    """Choose and encode episodes: the same ones in each run of the report, so that runs can be compared.
+    """Choose and encode episodes: the same problems for each run of the report, so that runs can be compared.
 
     Args:
-        gathered: Says where they are.
-        per_cell: At most so many of each run, seat, partner and decoding, 1 or more.
-        limit: Bytes; if they are more, fewer per cell are taken. One per cell always is.
+        gathered: Says where the episodes are.
+        per_cell: Most episodes of each run, seat, partner and decoding, 1 or more.
+        limit: Most bytes. Above it fewer episodes per cell are taken, but never fewer than one.
     """
     seats = list(dict.fromkeys((*gathered.results.seats, *(seat for run in gathered.runs for seat in run.heroes))))
     ranked: list[tuple[int, Cell, str]] = []
@@ -70,9 +69,9 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
 
 
 def script_json(value: Any) -> str:
-    r"""JSON without `<`, `>`, `&` and what is no printable character: each is `\uXXXX`, and reads back as it was.
+    r"""JSON in which `<`, `>`, `&` and what is not printable are `\uXXXX`; it reads back unchanged.
 
-    Numbers that JSON does not have (nan, infinities) become null.
+    Two surrogates side by side are read as the character of both, as in any JSON. Numbers that JSON does not have (nan, infinities) become null.
     """
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     text = _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
@@ -83,7 +82,7 @@ def _evaluated(gathered: Gathered) -> dict[Cell, list[EpisodeRecord]]:
     """Episodes of the evaluations, of the runs of the report, by cell."""
     cells: dict[Cell, list[EpisodeRecord]] = {}
     for folder in dict.fromkeys(gathered.folders.values()):
-        for line in read_evaluated(folder):
+        for line in read_episodes(folder):
             if gathered.folders.get(line.run) == folder:
                 cells.setdefault(line.key, []).append(line.episode)
     return cells
@@ -95,7 +94,7 @@ def _trained(runs: Sequence[Run]) -> dict[Cell, list[EpisodeRecord]]:
     for run in runs:
         files = sorted((run.path / "episodes").glob("step-*.jsonl"))
         spread = sorted({round(k * (len(files) - 1) / (STEPS - 1)) for k in range(STEPS)}) if files else []
-        for episode in (episode for index in spread for episode in read_episodes(files[index])):
+        for episode in (episode for index in spread for episode in read_training_episodes(files[index])):
             own = [seat for seat, policy in episode.policies.items() if policy == run.heroes.get(seat)]
             seat = own[0] if len(own) == 1 else ""
             cells.setdefault((run.name, seat, episode.match, TRAINING), []).append(episode)
@@ -108,7 +107,7 @@ def _order(cell: Cell, count: int) -> list[int]:
 
 
 def _row(episode: EpisodeRecord, cell: Cell, seats: Sequence[str]) -> dict[str, Any]:
-    """An episode as the page reads it; short keys, since there are thousands."""
+    """An episode as the page reads it, with short keys because there are thousands."""
     run, seat, partner, decoding = cell
     paid = episode.returns if decoding == TRAINING else {seat: episode.total(seat)}
     return {
@@ -128,7 +127,7 @@ def _row(episode: EpisodeRecord, cell: Cell, seats: Sequence[str]) -> dict[str, 
 def _turn(turn: TurnRecord, episode: EpisodeRecord) -> list[Any]:
     """Seat, text, and the rewards [team, own, cost] that the seat had at that step.
 
-    Where they are kept, log-probabilities and widths of the tokens follow. Old evaluations have no rewards.
+    Then come log-probabilities and widths of the tokens, if they are kept. Old evaluations have no rewards.
     """
     rewards = episode.rewards.get(turn.seat, ())[turn.step : turn.step + 1]
     paid: list[list[float] | None] = [[reward.team, reward.own, reward.cost] for reward in rewards]

@@ -36,11 +36,11 @@ class Picture:
     """A figure.
 
     Attributes:
-        name: Of its file, without the ending.
-        caption: What it shows; also for those who cannot see it.
-        svg: As a file.
-        png: The same.
-        wide: Whether it takes a whole row, and is scrolled on a phone.
+        name: Name of its file, without the suffix.
+        caption: What it shows; also the text for readers who cannot see it.
+        svg: Content of its SVG file.
+        png: Content of its PNG file.
+        wide: Whether it takes a whole row, and scrolls on a phone.
     """
 
     name: str
@@ -64,12 +64,12 @@ class Line:
 
 
 def colour(index: int) -> str:
-    """Of a group; with many groups colours come again."""
+    """A group's colour; with many groups colours repeat."""
     return COLOURS[index % len(COLOURS)]
 
 
 def heat_map(gathered: Gathered, decoding: str) -> Picture:
-    """Share solved of every agent with every partner: agents are rows, partners columns; last the runs, if they met."""
+    """Share solved by every agent (row) with every partner (column), then with other runs if there was cross-play."""
     results, partners = gathered.results, (SELF_PLAY, *gathered.results.partners)
     whole = len(results.runs) * len(results.seats) > MOST_ROWS
     teams = (
@@ -110,7 +110,7 @@ def heat_map(gathered: Gathered, decoding: str) -> Picture:
 
 
 def _between(gathered: Gathered, runs: Sequence[str], seat: str, others: Sequence[str], decoding: str) -> float:
-    """Mean of some runs' agents in a seat with other runs; with itself only where there is no other; nan if unmet."""
+    """Mean of some runs' agents in a seat with other runs, or with themselves if alone; nan if not played."""
     pairs = [(run, other) for run in runs for other in others if run != other or (runs == others and len(runs) == 1)]
     met = [gathered.results.between(run, seat, other, decoding) for run, other in pairs]
     return float(np.mean([record.solve_rate for record in met if record is not None] or [np.nan]))
@@ -150,11 +150,11 @@ def curves(
     """A number over the training: a picture per panel, all with the same axes; thick is each group's mean.
 
     Args:
-        name: Of the files.
+        name: Beginning of the files' names.
         title: What the number is.
-        unit: Of it.
-        panels: By what they show (a seat, an adversary), the runs' curves, not all empty.
-        groups: For the colours.
+        unit: Its unit.
+        panels: The runs' curves by what a panel shows (a seat, an adversary); not all empty.
+        groups: The groups, in the order of their colours.
     """
     lines = [line for panel in panels.values() for line in panel]
     values = [value for line in lines for value in line.points[1]]

@@ -20,10 +20,10 @@ class Gathered:
     """What is known about the runs of a report.
 
     Attributes:
-        runs: As named.
-        groups: Of runs that differ in the seed alone.
-        results: Of those runs that were evaluated.
-        folders: By run, the evaluation's folder.
+        runs: The runs, in the order in which they were named.
+        groups: Groups of runs that differ only in their seed.
+        results: Results of those runs that were evaluated.
+        folders: By run, the folder of its evaluation.
         unevaluated: Names of the runs that no evaluation holds.
         metrics: By run, the lines of its `metrics.jsonl`.
         roster: Entries of the roster; None if it was not given.
@@ -39,12 +39,12 @@ class Gathered:
 
     @property
     def decoding(self) -> str:
-        """The one that is shown first: `sampled`, as in training, where it was played."""
+        """The decoding that is shown first: `sampled`, as in training, if it was played."""
         return "sampled" if "sampled" in self.results.decodings else self.results.decodings[0]
 
     @property
     def known(self) -> tuple[Group, ...]:
-        """Groups of which the results hold a run or more."""
+        """Groups with at least one run in the results."""
         return tuple(group for group in self.groups if self.evaluated(group))
 
     def run(self, name: str) -> Run:
@@ -66,10 +66,10 @@ def gather(
     """Read everything.
 
     Args:
-        runs: To report on.
-        evaluations: Folders that `llm-sra eval --out` wrote, each of one run or more; `RUN/report` of each run if
-            there are none.
-        roster: YAML file of the evaluations; it names the perturbed partners and how much they are perturbed.
+        runs: The runs to report on.
+        evaluations: Folders that `llm-sra eval --out` wrote, each of one run or more; if empty, `RUN/report` of each
+            run.
+        roster: Roster of the evaluations, which says how much perturbed partners are perturbed.
 
     Raises:
         ReportError: If no evaluation holds any of the runs, or two hold the same one.

@@ -32,8 +32,8 @@ class Comparison:
     Attributes:
         first: The group that is subtracted.
         later: The other group.
-        what: The partners, as a name.
-        difference: Of the share, averaged over seats and partners.
+        what: Name of this set of partners.
+        difference: Difference of the share, averaged over seats and partners.
         paired: Whether runs were paired by seed; else one run of each group was compared, whatever its seed.
         partners: How many they are.
         measure: What is compared, in words: `share of problems solved`.
@@ -53,9 +53,9 @@ class Work:
     """Who worked in self-play, in one group.
 
     Attributes:
-        label: Of the group.
-        least: Mean over its runs of the share of all effort that the seat that did least had, in [0, 1].
-        runs: How many of them made any effort.
+        label: Label of the group.
+        least: Share of all effort made by the seat that worked least, as a mean over the group's runs, in [0, 1].
+        runs: How many runs made any effort.
     """
 
     label: str
@@ -81,7 +81,7 @@ def main_pair(gathered: Gathered) -> tuple[Group, Group] | None:
 def compare(
     gathered: Gathered, first: Group, later: Group, decoding: str, partners: Sequence[str], what: str
 ) -> Comparison:
-    """`later - first` over the seeds that both have; with no seed in common, of one run each, paired by problem.
+    """`later - first` over the seeds that both have. Without a common seed: of one run each, paired by problem.
 
     Raises:
         StatsError: If they have no seed in common and several runs, or played different problems.
@@ -103,7 +103,7 @@ def compare(
 
 
 def comparisons(gathered: Gathered, decoding: str) -> tuple[list[Comparison], list[str]]:
-    """Every group - the reference, with strangers and in self-play; and why some comparisons are impossible."""
+    """Each group's difference from the reference, with the partners and in self-play; and why some are impossible."""
     known = gathered.known
     made: list[Comparison] = []
     reasons: list[str] = []
@@ -159,8 +159,8 @@ def work_sentence(works: Sequence[Work], seats: int) -> str:
     """Who did the work and who did not, in plain words.
 
     Args:
-        works: Of the groups to be named, one or more.
-        seats: Of the task.
+        works: One for each group that is named, at least one.
+        seats: Number of seats of the task.
     """
     parts = [
         f"in {_said(w.label)} the seat that worked least did {w.least:.0%} of the work"
@@ -171,7 +171,7 @@ def work_sentence(works: Sequence[Work], seats: int) -> str:
 
 
 def arms_sentence(runs: Sequence[Run]) -> str:
-    """How the runs' arms differ, in plain words: whom an agent was trained with."""
+    """With whom the agents of each arm were trained, in plain words."""
     told = dict.fromkeys(f"{run.config['arm'].upper()} {_trained(run)}" for run in runs)
     return f"How agents were trained: {'; '.join(told)}."
 
@@ -180,11 +180,11 @@ def _trained(run: Run) -> str:
     if run.config["arm"] == PROPOSED and run.config.get("partners"):
         return SAMPLED
     if run.config["arm"] == PROPOSED and run.config.get("tau") == 0:
-        return LIVE  # nothing is averse to risk then
+        return LIVE  # then there is no aversion to risk
     return TRAINED[run.config["arm"]]
 
 
 def _said(label: str) -> str:
-    """A label as a sentence has it: the arm in capitals."""
+    """A label for a sentence: the arm in capitals."""
     arm, space, rest = label.partition(" ")
     return f"{arm.upper()}{space}{rest}"

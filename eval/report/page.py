@@ -1,7 +1,7 @@
 """A report as one HTML page that needs no network and runs no script but its own.
 
-Everything that a partner or a model wrote is escaped by jinja, or stands in the JSON of `episodes` and is put into the
-page as text by `browser.js`.
+Everything that a partner or a model wrote is either escaped by jinja, or stays in the JSON of `episodes`, from which
+`browser.js` puts it into the page as text.
 """
 
 import base64
@@ -26,7 +26,7 @@ def page(title: str, sections: Sequence[Section], store: EpisodeSample) -> str:
     Args:
         title: Heading.
         sections: In order; those without data become a line at the end.
-        store: Episodes for the browser.
+        store: Episodes for the page's episode browser.
     """
     script = (HERE / "browser.js").read_text(encoding="utf-8")
     environment = Environment(
@@ -60,10 +60,10 @@ def policy(script: str) -> str:
 
 
 def _shown(value: object) -> object:
-    """Text of others without what turns or hides it; our own markup as it is."""
+    """Text of others without characters that reverse or hide it; our own markup unchanged."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _data(picture: Picture) -> str:
-    """A picture's address, which holds the picture; in an `img`, an SVG runs nothing."""
+    """A `data:` address that holds the picture. In an `img`, an SVG cannot run a script."""
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.svg).decode()}"

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval.grid import Grid
 from eval.report.gather import Gathered
-from eval.table import Grid, name_of
+from eval.table import name_of
 from llm_sra.evaluation.matches import DECODINGS
 from llm_sra.evaluation.results import Results
 from llm_sra.partners.rosters import Entry
@@ -21,10 +22,10 @@ class Series:
     """One partner, perturbed more and more in one way.
 
     Attributes:
-        partner: What is perturbed, as a name.
-        how: The way.
-        over: What grows: the `probability` that a reply is changed, or the `temperature` that all are drawn at.
-        points: That number, and the partner's name in results; by number.
+        partner: Name of the partner that is perturbed.
+        how: How its replies are changed.
+        over: What grows: the `probability` that a reply is changed, or the `temperature` of all replies.
+        points: That number and the partner's name in the results, in ascending order.
     """
 
     partner: str
@@ -35,7 +36,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Distance:
-    """How an agent did with a partner, and how far that partner is from the one of the training.
+    """How an agent did with a partner, and how far that partner is from its training partner.
 
     Attributes:
         run: The agent's run.
@@ -43,7 +44,7 @@ class Distance:
         partner: Name of the partner, or of another run.
         nats: KL per episode between what the partners in all other seats say and what the usual partners would say. An
             estimate, so it can fall below 0 by chance.
-        solved: Share of problems solved, or the task's headline.
+        solved: Share of problems solved, or the task's headline metric.
     """
 
     run: str
@@ -54,7 +55,7 @@ class Distance:
 
 
 def distances(results: Results) -> list[Distance]:
-    """Whatever `llm-sra eval --divergence` measured, nearest first."""
+    """What `llm-sra eval --divergence` measured, the nearest partner first."""
     found = []
     for record in (*results.records, *results.cross_play):
         nats = [value for name, value in record.metrics.items() if name.startswith(DIVERGENCE)]
@@ -64,12 +65,12 @@ def distances(results: Results) -> list[Distance]:
 
 
 def series(roster: Sequence[Entry], played: Sequence[str], decoding: str = "sampled") -> list[Series]:
-    """Curves of two points or more; where the partner itself was played too, it is the first point.
+    """Curves of two points or more. If the unperturbed partner was played, it is the first point.
 
     Args:
-        roster: Its entries.
+        roster: The entries of the roster.
         played: Names of the partners that results hold.
-        decoding: Says at which temperature the partner itself was played.
+        decoding: Decoding of the unperturbed partner, which gives its temperature.
     """
     found: dict[tuple[str, ...], dict[float, str]] = {}
     for entry in roster:
@@ -119,7 +120,7 @@ def distances_grid(gathered: Gathered, found: Sequence[Distance]) -> Grid:
 
 
 def _key(entry: Entry) -> tuple[str, ...]:
-    """What is perturbed, its name, how and with which other options, and over what the curve goes."""
+    """What identifies a curve: what is perturbed, its name, how, the other options, and what grows."""
     inner: Entry = entry.options["of"]
     over = _over(entry)
     rest = sorted((name, value) for name, value in entry.options.items() if name not in (*APART, "how", over))
@@ -128,12 +129,12 @@ def _key(entry: Entry) -> tuple[str, ...]:
 
 
 def _over(entry: Entry) -> str:
-    """What grows: the temperature where all replies are drawn at it, else the probability."""
+    """What grows: the temperature if all replies are drawn at it, else the probability."""
     always = entry.options.get(PROBABILITY, ALWAYS) == ALWAYS
     return TEMPERATURE if entry.options["how"] == TEMPERATURE and always else PROBABILITY
 
 
 def _identity(entry: Entry) -> str:
-    """What an entry is, whatever it is called."""
+    """An entry without its name: equal for equal partners."""
     options = {key: _identity(value) if isinstance(value, Entry) else value for key, value in entry.options.items()}
     return repr((entry.kind, entry.policy, sorted(options.items(), key=lambda pair: pair[0])))

@@ -1,12 +1,13 @@
-"""What a report says, in order: sections of sentences, tables and pictures, before they are HTML or Markdown.
+"""What a report says, in order: sections of sentences, tables and pictures. `page` and `markdown` write them.
 
-A section without data is left out, with one line that says what would fill it.
+A section without data is left out; one line says what it needs.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.contributions import contribution_grids
+from eval.grid import Grid
 from eval.groups import ELSEWHERE, differing, value_of
 from eval.report import figures
 from eval.report.curves import training_pictures
@@ -25,7 +26,7 @@ from eval.report.headline import (
 )
 from eval.report.robustness import distances, distances_grid, perturbed_grid, series
 from eval.stats import StatsError, summarise
-from eval.table import NOTHING, Grid, difference, name_of
+from eval.table import NOTHING, difference, name_of
 from llm_sra.evaluation.results import ResultsError, labels
 from llm_sra.partners.rosters import SELF_PLAY
 
@@ -35,13 +36,13 @@ class Section:
     """One part of the report.
 
     Attributes:
-        name: For links.
+        name: Name that links use.
         title: Its heading.
-        sentences: Paragraphs, above all else.
-        tables: As text.
-        pictures: Below the tables.
-        missing: If it has no data: what would fill it. All else is empty then.
-        folded: Whether the page shows it only when asked.
+        sentences: Paragraphs at the top.
+        tables: Tables below the sentences.
+        pictures: Pictures below the tables.
+        missing: What it needs, if it has no data; then all else is empty.
+        folded: Whether the page folds it until a reader opens it.
     """
 
     name: str
@@ -165,17 +166,17 @@ def _listed(gathered: Gathered) -> str:
 
 
 def _config(gathered: Gathered, keys: Sequence[str]) -> Grid:
-    """Only what differs; the longer side is the rows."""
+    """Only the keys that differ; whichever there are more of, keys or groups, are the rows."""
     runs = gathered.runs
     names = _short(gathered)
     table = [[value_of(run, key) for key in keys] for run in runs]
-    note = f"Left out, as they say where a run lies and not what it is: {', '.join(sorted(ELSEWHERE))}."
+    note = f"Left out, because they only say where a run is stored: {', '.join(sorted(ELSEWHERE))}."
     if len(keys) <= len(runs):
         header, rows = ("run", *keys), tuple((names[r.name], *row) for r, row in zip(runs, table, strict=True))
     else:
         header = ("setting", *(names[run.name] for run in runs))
         rows = tuple((key, *column) for key, column in zip(keys, zip(*table, strict=True), strict=True))
-    return Grid("In what the runs' configurations differ", header, (rows,), (note,))
+    return Grid("Differences between the runs' configurations", header, (rows,), (note,))
 
 
 def _short(gathered: Gathered) -> dict[str, str]:

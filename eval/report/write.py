@@ -13,12 +13,12 @@ PICTURES = "figures"
 
 
 def write_report(gathered: Gathered, out: str | Path, title: str | None = None) -> list[Path]:
-    """Write `report.html`, `report.md` and the pictures of the latter in `figures/`.
+    """Write `report.html`, `report.md`, and the pictures of `report.md` in `figures/`.
 
     Args:
-        gathered: What is known.
+        gathered: What is known of the runs.
         out: Folder; made if missing. Files of an earlier report are replaced.
-        title: Heading; names the settings if None.
+        title: Heading; None: one that names the settings.
 
     Returns:
         The page, the Markdown, and the folder of the pictures.

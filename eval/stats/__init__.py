@@ -1,7 +1,7 @@
 """Numbers of an evaluation: intervals, comparisons between runs, arms and partners, and planning.
 
-`arms` reads results; all else is pure functions of arrays: `intervals` and `resampling` say how sure a number is,
-`aggregate`, `crossplay`, `partners`, `shares` make numbers, `power` plans. All intervals
+`arms` reads results; the other modules are pure functions of arrays. `intervals` and `resampling` say how sure a
+number is; `aggregate`, `crossplay`, `partners` and `shares` compute numbers; `power` plans. All intervals
 are two-sided.
 """
 

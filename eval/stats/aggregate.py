@@ -1,8 +1,8 @@
 """Robust summaries over runs and tasks: the interquartile mean and the probability of improvement.
 
-Both take many tables at once, as `stratified_bootstrap` and `bootstrap` hand them over, or one. Scores are numbers per
-run and task, such as the solve rate of a run with each partner; of single problems, solved or not, the interquartile
-mean says little.
+Both take one table, or many at once as `stratified_bootstrap` and `bootstrap` pass them. Scores are numbers per run
+and task, such as the solve rate of a run with each partner. Of single problems, solved or not, the interquartile mean
+says little.
 
 Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, arXiv 2108.13264,
 section 4.3 and its library rliable.
@@ -35,15 +35,15 @@ def interquartile_mean(scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def probability_of_improvement(first: ArrayLike, later: ArrayLike) -> NDArray[np.float64]:
-    """How probable it is that a run of the later arm beats a run of the first, averaged over tasks.
+    """The probability that a run of the later arm beats a run of the first, averaged over tasks.
 
-    Of all pairs of a run of either arm the share in which the later is better, ties counted half: the Mann-Whitney
-    statistic over its maximum. It says how often, not by how much.
+    It is the share of pairs, a run from either arm, in which the later arm's run is better; a tie counts half. This is
+    the Mann-Whitney statistic divided by its maximum. It says how often, not by how much.
 
     Args:
         first: Shape (..., runs, tasks), in any unit.
-        later: The same of the other arm, shape (..., runs', tasks): the runs may be others and of another number, the
-            tasks are the same in the same order.
+        later: The same for the other arm, shape (..., runs', tasks). The number of runs may differ; the tasks and their
+            order may not.
 
     Returns:
         Shape (...), in [0, 1]; 0.5 is no improvement.

@@ -1,6 +1,6 @@
 """Runs and arms of an evaluation: how each agent did, and how one run or arm differs from another.
 
-Takes the numbers from `Results` and records; the mathematics is in the modules beside this one.
+The numbers come from `Results` and records; the mathematics is in the modules beside this one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ class Summary:
         n: Problems per partner.
         self_play: Solve rate with its own partner, in [0, 1].
         partners: Solve rate with each partner of the roster, in the roster's order.
-        mean: Of `partners`; None if the roster is empty, as are the next two.
-        worst: Smallest of `partners`; biased downward, see `worst_partner`.
+        mean: Mean of `partners`. `mean`, `worst` and `spread` are None if the roster is empty.
+        worst: Smallest of `partners`; biased downwards, see `worst_partner`.
         spread: Largest - smallest of `partners`; grows with sampling noise, see `partner_spread`.
         effort: Its own effort in self-play, in the task's unit.
-        contribution_share: Own effort in self-play over all seats' effort, in [0, 1]; with two seats 0.5 is even and
-            0 rests on the other. None if no seat made an effort.
+        contribution_share: Own effort in self-play as a share of all seats' effort, in [0, 1]. With two seats 0.5 is
+            even, and 0 leaves all work to the other. None if no seat made an effort.
         reliance: Solve rate in self-play - solve rate with the task's idle partner, in [-1, 1]: how much the agent
             relies on its partner's work. None if it did not play with the idle partner.
     """
@@ -81,10 +81,10 @@ class ArmDifference:
 
     Attributes:
         decoding: `greedy` or `sampled`.
-        seeds: Which, in order.
-        per_seed: Difference of each seed.
-        problems_and_seeds: Their mean, with problems and seeds resampled.
-        over_seeds: Their mean, with Student's t over the seeds' differences; None with one seed.
+        seeds: The seeds, in order.
+        per_seed: The difference of each seed.
+        problems_and_seeds: Mean of these differences, with problems and seeds resampled.
+        over_seeds: The same mean, with Student's t over the seeds' differences; None with one seed.
     """
 
     decoding: str
@@ -98,7 +98,7 @@ def summarise(records: Sequence[Record], idle: str | None = None) -> list[Summar
     """One summary per run, decoding and seat, in the order of the records.
 
     Args:
-        records: Those with self-play among them.
+        records: Records of agents with partners and in self-play.
         idle: Name of the partner that does no work, if there is one.
 
     Raises:
@@ -140,12 +140,12 @@ def compare_arms(
     """The difference `later - first` of two arms, their seeds paired by number.
 
     Args:
-        results: Of all their runs.
+        results: Results of all their runs.
         first: Name of the run of each seed.
         later: The same of the other arm.
         decoding: `greedy` or `sampled`.
-        partners: Over which (and all seats) the solve rate is averaged; all of the roster if None.
-        seed: Of the bootstrap.
+        partners: Partners over which, with all seats, the solve rate is averaged; None: all of the roster.
+        seed: Seed of the bootstrap.
 
     Raises:
         StatsError: If the arms do not have the same seeds.

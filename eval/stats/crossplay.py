@@ -1,7 +1,7 @@
 """Self-play and cross-play of one setting's runs: the means on and off the diagonal of their matrix.
 
-Pure functions of a matrix. An off-diagonal mean over n runs has n (n - 1) numbers but only n runs in it: each run is in
-2 (n - 1) of them, so what is resampled here are the runs.
+Pure functions of a matrix. An off-diagonal mean over n runs has n (n - 1) numbers, but they come from n runs only: each
+run is in 2 (n - 1) of them. So intervals here are over runs.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from eval.stats.intervals import LEVEL, Estimate, StatsError, mean_interval
 
 @dataclass(frozen=True)
 class CrossPlay:
-    """Of one setting's runs.
+    """Self-play and cross-play of one setting's runs.
 
     Attributes:
-        runs: How many.
+        runs: Number of runs.
         self_play: Mean of the diagonal.
         cross_play: Mean off the diagonal; None with one run.
         gap: Self-play - cross-play; None with one run.
@@ -38,8 +38,8 @@ class CrossPlay:
 def cross_play(matrix: ArrayLike, level: float = LEVEL) -> CrossPlay:
     """Self-play and cross-play of a matrix, with intervals over runs.
 
-    The off-diagonal mean is a U-statistic of two runs: its pseudo-values are θ + 2 gᵢ where the matrix is
-    θ + gᵢ + gⱼ, so that Student's t of them has the width that the mean of the n (n - 1) numbers wrongly lacks.
+    The off-diagonal mean is a U-statistic of two runs: its pseudo-values are θ + 2 gᵢ where the matrix is θ + gᵢ + gⱼ.
+    Student's t of these has the right width; the mean of n (n - 1) numbers, taken as independent, would be too narrow.
 
     Source: J. N. Arvesen, Jackknifing U-statistics, Annals of Mathematical Statistics 40, 1969.
 

@@ -30,25 +30,25 @@ class Estimate:
 
     @property
     def has_width(self) -> bool:
-        """Whether what it was made from differed at all; if not, the interval says nothing."""
+        """Whether the numbers behind it differed at all; if not, the interval says nothing."""
         return self.high - self.low > 1e-9
 
 
 def wilson(solved: int, n: int, level: float = LEVEL) -> Estimate:
     """A share and its Wilson score interval.
 
-    It stays in [0, 1] and has a width even where nothing or everything was solved, which the bootstrap's has not. The
-    trials must be independent: a problem that five seeds played is one trial, not five.
+    It stays in [0, 1] and has a width even if nothing or everything was solved; the bootstrap's interval has none then.
+    The trials must be independent: a problem that five seeds played is one trial, not five.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
 
     Args:
-        solved: How many, in 0..n.
-        n: Of how many, 1 or more.
+        solved: How many were solved, in 0..n.
+        n: Number of trials, 1 or more.
         level: Confidence, in (0, 1).
 
     Raises:
-        ValueError: If the counts make no share.
+        ValueError: If `solved` is not in 0..n, or `n` is below 1.
         StatsError: If `level` is not in (0, 1).
     """
     interval = binomtest(solved, n).proportion_ci(checked_level(level), method="wilson")
@@ -77,8 +77,8 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> Estimate:
 def seed_interval(first: ArrayLike, later: ArrayLike, level: float = LEVEL) -> Estimate:
     """Mean difference of two arms over paired seeds, with Student's t interval.
 
-    Exact for few seeds, with the problems taken as they are: what the problems share does not shrink with more seeds
-    and is not in the interval. `hierarchical_bootstrap` has it.
+    Exact for few seeds. The problems are taken as given: the chance in choosing them does not shrink with more seeds
+    and is not in the interval. `hierarchical_bootstrap` includes it.
 
     Args:
         first: One number per seed, shape (seeds,), 2 seeds or more.
@@ -110,7 +110,7 @@ def differences(first: ArrayLike, later: ArrayLike, dimensions: int) -> NDArray[
 
 
 def checked_level(level: float) -> float:
-    """A confidence, passed through.
+    """A confidence level, returned unchanged.
 
     Raises:
         StatsError: If it is not in (0, 1).

@@ -1,13 +1,13 @@
-"""Over partners: the worst one, and how far they lie apart, with the noise allowed for.
+"""Statistics over partners: the worst one, and how far partners differ, both corrected for noise.
 
-The roster is taken as it is: intervals are over seeds and problems, not over partners that one might have met.
+The roster is taken as given: intervals are over seeds and problems, not over other partners that might be met.
 
-A minimum over noisy means is biased downward: the partner that looks worst is also the one whose draw of problems was
-unluckiest (selection, or the winner's curse upside down). The bootstrap repeats the selection, so its
-percentile interval is shifted once more: with 8 partners that are truly alike and 64 problems, a 95 % percentile
-interval of the minimum held the truth in 6 of 100 simulated evaluations. So it is given with an interval that holds: if
-simultaneous intervals hold every partner's true rate, then the least of their lower ends and the least of their upper
-ends hold the true minimum, since it never falls when a rate rises.
+A minimum over noisy means is biased downward: the partner that looks worst is also the one whose problems happened to
+be hardest (the winner's curse, for a minimum). The bootstrap repeats the selection, so its percentile interval is
+shifted once more: with 8 partners that are truly alike and 64 problems, a 95 % percentile interval of the minimum held
+the truth in 6 of 100 simulated evaluations. So the minimum comes with another interval, which does hold. If
+simultaneous intervals hold every partner's true rate, then the interval from the least of their lower ends to the least
+of their upper ends holds the true minimum, because a minimum never falls when a rate rises.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ class WorstPartner:
 
     Attributes:
         partner: Index of the partner that looks worst, the first one if several do.
-        estimate: Its solve rate, which is biased downward as the least true rate, with an interval of the least true
-            rate that allows for the selection and errs on the wide side.
-        resampled: The same rate with the percentile interval of the minimum's bootstrap: how the minimum scatters, not
-            where the truth lies; biased downward twice.
-        bias: Mean of the bootstrap's minima - the rate, at most about 0: an estimate of how much lower than the
-            truth the rate is to be expected. About 0 where one partner is clearly the worst; where several are truly
-            alike it says too little (those 8 partners: -0.035, the true bias is -0.09), so do not just subtract it.
-        chosen: Per partner, the share of the draws in which it was the worst, ties shared; sums to 1.
+        estimate: Its solve rate, with an interval for the least true rate. As an estimate of that rate it is biased
+            downwards; the interval allows for the selection and is rather too wide than too narrow.
+        resampled: The same rate with the percentile interval of the minimum's bootstrap. It shows how the minimum
+            scatters, not where the truth lies: it is biased downwards twice.
+        bias: Mean of the bootstrap's minima - the rate, at most about 0: an estimate of how far the rate lies below the
+            truth. It is about 0 if one partner is clearly the worst. If several are truly alike it is too small (for
+            those 8 partners -0.035, where the true bias is -0.09), so do not simply subtract it.
+        chosen: For each partner, the share of the draws in which it was the worst; ties are shared, so it sums to 1.
     """
 
     partner: int
@@ -49,10 +49,10 @@ class PartnerSpread:
     """How far partners lie apart, as a standard deviation of their solve rates.
 
     Attributes:
-        estimate: Corrected for sampling noise, with its interval; 0 where the noise alone explains what is seen.
-        observed: Uncorrected, 0 or more.
+        estimate: The deviation corrected for sampling noise, with its interval; 0 if noise alone explains what is seen.
+        observed: The uncorrected deviation, 0 or more.
         noise: The standard deviation that sampling noise alone would give, 0 or more.
-        variance: Corrected, unbiased and so below 0 now and then; `estimate` is the root of it, cut at 0.
+        variance: The corrected variance. It is unbiased, so it can fall below 0; `estimate` is its root, cut at 0.
     """
 
     estimate: Estimate
@@ -66,14 +66,14 @@ def worst_partner(
 ) -> WorstPartner:
     """The least solve rate among partners; see the module on its bias.
 
-    A partner with whom nothing was ever solved, or everything, leaves the bootstrap nothing to draw: its part of the
+    If nothing or everything was solved with a partner, the bootstrap has no width: then the partner's part of the
     interval is Wilson's, at Bonferroni's level, with every problem counted once however many seeds played it.
 
     Args:
         outcomes: Share solved, shape (seeds, partners, problems), in [0, 1].
         level: Confidence, in (0, 1).
         resamples: How often seeds and problems are drawn, 1 or more.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         StatsError: If the outcomes do not have three dimensions, are empty or not in [0, 1], or `level` or
@@ -101,23 +101,23 @@ def partner_spread(
 ) -> PartnerSpread:
     """Standard deviation of the solve rates between partners, with the sampling noise taken out.
 
-    Rates over few problems lie apart even if the partners are alike. Of the variance seen, a crossed analysis of
-    variance (partners, seeds and problems, each cell once) takes out what comes from partners' interplay with problems
-    and with seeds; the problems' own difficulty is common to all partners and drops out. With one seed the spread is
-    that run's, and seeds are taken as they are.
+    Rates over few problems differ even if the partners are alike. A crossed analysis of variance (partners, seeds and
+    problems, each cell once) removes the part of the variance that comes from the interaction of partners with problems
+    and with seeds. The problems' own difficulty is common to all partners and cancels. With one seed the spread is that
+    of this run, and the seed is taken as given.
 
     Source: J. Cornfield and J. W. Tukey, Average values of mean squares in factorials, Annals of Mathematical
     Statistics 27(4), 1956.
 
-    The interval is the basic bootstrap's of the variance, cut at 0: a drawn table holds the noise twice, once seen and
-    once drawn, so its corrected variance is held against the uncorrected one of the table, and the deviation is turned
-    round.
+    The interval is the basic bootstrap's for the variance, cut at 0. A drawn table holds the noise twice, once observed
+    and once drawn. So its corrected variance is compared with the uncorrected variance of the table, and the sign of
+    the deviation is reversed.
 
     Args:
         outcomes: In any unit, shape (seeds, partners, problems), 2 partners and 2 problems or more.
         level: Confidence, in (0, 1).
         resamples: How often seeds and problems are drawn, 1 or more.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         In the outcomes' unit; variances divide by partners - 1.
@@ -148,7 +148,7 @@ def partner_spread(
 
 
 def _with_width(rate: Estimate, problems: int, partners: int, level: float) -> Estimate:
-    """A partner's interval, cut to [0, 1]; Wilson's where nothing or everything was solved."""
+    """A partner's interval, cut to [0, 1]; Wilson's if nothing or everything was solved."""
     if rate.value in (0.0, 1.0):
         return wilson(int(rate.value) * problems, problems, 1 - (1 - level) / partners)
     return Estimate(rate.value, max(0.0, rate.low), min(1.0, rate.high))
@@ -161,14 +161,14 @@ def _partner_means(tables: Array) -> Array:
 def _variances(tables: Array) -> Array:
     """The variance seen between partners' means, and how much of it is noise: (draws, S, Z, N) to (draws, 2)."""
     _, seeds, partners, problems = tables.shape
-    apart = tables - tables.mean(axis=2, keepdims=True)  # what all partners share is gone
+    apart = tables - tables.mean(axis=2, keepdims=True)  # without what all partners have in common
     own = apart.mean(axis=(1, 3), keepdims=True)
     by_seed = apart.mean(axis=3, keepdims=True) - own
     by_problem = apart.mean(axis=1, keepdims=True) - own
     rest = apart - own - by_seed - by_problem
     degrees = partners - 1
     observed = (own**2).sum(axis=(1, 2, 3)) / degrees
-    # Each interplay's mean square, over the number of outcomes of a partner.
+    # The mean square of each interaction, divided by the number of outcomes of a partner.
     noise = (by_problem**2).sum(axis=(1, 2, 3)) / (degrees * (problems - 1) * problems)
     if seeds > 1:
         noise += (by_seed**2).sum(axis=(1, 2, 3)) / (degrees * (seeds - 1) * seeds)

@@ -1,7 +1,7 @@
-"""Planning: how many problems it takes to see a difference between two solve rates, and how sure a number makes it.
+"""Planning: how many problems show a difference between two solve rates, and with which power a number of them does.
 
-All by normal approximation, two-sided, without a correction for continuity; the far tail, a significant difference of
-the wrong sign, is left out. Problems are what is drawn: with several seeds the difference is that of these runs.
+All formulas are normal approximations, two-sided, without a correction for continuity. The far tail, a significant
+difference of the wrong sign, is left out. The problems are the random sample; the runs are taken as given.
 
 Sources: paired, R. J. Connor, Sample size for testing differences in proportions for the paired-sample design,
 Biometrics 43(1), 1987, for Q. McNemar's test; unpaired, J. L. Fleiss, Statistical Methods for Rates and Proportions,
@@ -22,15 +22,16 @@ def discordance(first: float, later: float, correlation: float) -> float:
     """Share of problems that exactly one of two runs solves, from their rates and how far their problems agree.
 
     Args:
-        first: Solve rate of the one, in [0, 1].
+        first: Solve rate of one run, in [0, 1].
         later: Solve rate of the other, in [0, 1].
-        correlation: Of solving a problem, between the runs over problems (φ), in [-1, 1]; 0: as on other problems.
+        correlation: Correlation over problems between solved by one run and solved by the other (φ), in [-1, 1]; 0: no
+            more alike than on different problems.
 
     Returns:
-        In [0, 1], never below the difference of the rates.
+        A share in [0, 1], never below the difference of the rates.
 
     Raises:
-        StatsError: If a number is not as said, or no two runs of these rates can be so correlated.
+        StatsError: If a number is out of its range, or no two runs with these rates can have this correlation.
     """
     if not (0 <= first <= 1 and 0 <= later <= 1 and -1 <= correlation <= 1):
         raise StatsError(f"expected rates in [0, 1] and a correlation in [-1, 1], got {first}, {later}, {correlation}")
@@ -51,14 +52,14 @@ def problems_paired(
     """How many problems show a difference between two rates on the same problems (McNemar's test).
 
     Args:
-        difference: Of the rates, in [-1, 1], not 0.
-        discordance: Share of problems that exactly one of the two solves, at least the size of the difference; see
-            `discordance`, or count it in a pilot.
+        difference: Difference of the rates, in [-1, 1], not 0.
+        discordance: Share of problems that exactly one of the two solves, at least the size of the difference. Compute
+            it by `discordance`, or count it in a pilot.
         alpha: Level of the two-sided test, in (0, 1).
         power: Probability of seeing the difference, above alpha / 2 and below 1.
 
     Returns:
-        Problems, each played by both.
+        Number of problems, each played by both.
 
     Raises:
         StatsError: If a number is not as said.
@@ -71,13 +72,13 @@ def problems_unpaired(first: float, later: float, *, alpha: float = LEVEL_OF_TES
     """How many problems show a difference between two rates on different problems (test of two proportions).
 
     Args:
-        first: Solve rate of the one, in [0, 1].
+        first: Solve rate of one run, in [0, 1].
         later: Solve rate of the other, in [0, 1], not the same.
         alpha: Level of the two-sided test, in (0, 1).
         power: Probability of seeing the difference, above alpha / 2 and below 1.
 
     Returns:
-        Problems for each of the two.
+        Number of problems for each of the two.
 
     Raises:
         StatsError: If a number is not as said.
@@ -105,7 +106,7 @@ def power_paired(problems: int, difference: float, discordance: float, *, alpha:
 
 
 def _paired_deviations(difference: float, discordance: float) -> tuple[float, float]:
-    """Standard deviation of one problem's difference, if there is none and if there is this one."""
+    """Standard deviation of one problem's difference under the null hypothesis and under this difference."""
     if not 0 < abs(difference) <= discordance <= 1:
         raise StatsError(
             f"expected 0 < |difference| <= discordance <= 1, got difference {difference}, discordance {discordance}"
@@ -125,7 +126,7 @@ def _needed(difference: float, null: float, alternative: float, alpha: float, po
     if not alpha / 2 < power < 1:
         raise StatsError(f"power is a probability above alpha / 2 = {alpha / 2:g} and below 1, got {power}")
     reach = float(norm.isf(alpha / 2)) * null + float(norm.ppf(power)) * alternative
-    # Fewer than none where the power asked for comes for free; rounding must not cost a problem.
+    # Below 0 if even no problem gives the power asked for; rounding must not add a problem.
     return max(1, math.ceil((max(0.0, reach) / difference) ** 2 - 1e-9))
 
 
@@ -134,7 +135,7 @@ def _power(problems: int, difference: float, null: float, alternative: float, al
     if problems < 1:
         raise StatsError(f"problems must be 1 or more, got {problems}")
     beyond = abs(difference) * math.sqrt(problems) - float(norm.isf(alpha / 2)) * null
-    if alternative == 0:  # the one always solves what the other never does
+    if alternative == 0:  # one run solves every problem and the other none
         return float(beyond > 0)
     return float(norm.cdf(beyond / alternative))
 

@@ -1,11 +1,11 @@
 """Intervals by resampling, of any statistic of a table of outcomes.
 
-Two ways to draw. `bootstrap` and what rests on it draw seeds and problems, which all partners and arms share: the
-table of an evaluation here. `stratified_bootstrap` draws runs within each task, as rliable does.
+There are two ways to draw. `bootstrap` and the functions that use it draw seeds and problems, which all partners and
+arms share: the form of an evaluation here. `stratified_bootstrap` draws runs within each task, as rliable does.
 
-All intervals but the simultaneous ones are percentile intervals. They know only what was seen: where every outcome is
-the same they have no width (`wilson` has), and from few seeds they can be too narrow: with 2 and 3 seeds that differ
-by half as much as 64 problems do, 95 % intervals held the truth in 87 and 91 of 100 simulated evaluations.
+All intervals except the simultaneous ones are percentile intervals, which know only what was seen. If all outcomes are
+equal they have no width (`wilson` has). From few seeds they can be too narrow: with 2 and 3 seeds that differ by half
+as much as 64 problems do, 95 % intervals held the truth in 87 and 91 of 100 simulated evaluations.
 """
 
 from collections.abc import Callable
@@ -36,20 +36,20 @@ def bootstrap(
 ) -> Estimate:
     """A statistic of a table of outcomes, with a percentile interval over seeds and problems.
 
-    Each time seeds are drawn with replacement, and problems with replacement, the same problems for all seeds and for
-    whatever stands between (partners, seats, arms): they all play the same problems, so drawing afresh within each
-    seed would count the problems' common difficulty as noise that averages out (A. Owen, The pigeonhole bootstrap,
-    Annals of Applied Statistics 1(2), 2007; the interval errs on the wide side where seeds and problems interact).
-    With one seed the interval is over problems alone. What stands between is not drawn.
+    Each draw takes seeds and problems with replacement. The problems drawn are the same for all seeds and for all
+    dimensions between (partners, seats, arms), since all of them play the same problems. Drawing anew within each seed
+    would treat the problems' common difficulty as noise that averages out (A. Owen, The pigeonhole bootstrap, Annals of
+    Applied Statistics 1(2), 2007; the interval is rather too wide if seeds and problems interact). With one seed the
+    interval is over problems alone. The dimensions between are not drawn.
 
-    The percentile interval does not suit statistics that are biased, such as a minimum: see `partners`.
+    Do not use the percentile interval for biased statistics such as a minimum: see `partners`.
 
     Args:
         outcomes: Shape (seeds, ..., problems), in any unit.
-        statistic: Of many tables at once, shape (draws, seeds, ..., problems), one number each, shape (draws,).
+        statistic: Maps many tables at once, shape (draws, seeds, ..., problems), to one number each, shape (draws,).
         level: Confidence, in (0, 1).
         resamples: How often seeds and problems are drawn, 1 or more.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         StatsError: If the table is empty or flat, a number in it or a statistic is not finite, the statistic has
@@ -76,9 +76,9 @@ def bootstrap_draws(
 
     Args:
         outcomes: Shape (seeds, ..., problems).
-        statistic: Of tables (draws, seeds, ..., problems); shape (draws, ...).
+        statistic: Maps tables (draws, seeds, ..., problems) to shape (draws, ...).
         resamples: How often seeds and problems are drawn, 1 or more.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         Shape (resamples, ...).
@@ -103,14 +103,14 @@ def paired_bootstrap(
 ) -> Estimate:
     """Mean difference of two runs' outcomes on the same problems, with a percentile interval over the problems.
 
-    What it covers is the choice of problems; both runs, and the partners they met, are taken as they are.
+    The interval covers the choice of problems; both runs and their partners are taken as given.
 
     Args:
         first: Outcome per problem, shape (problems,).
         later: The same of the other run, in the same order.
         level: Confidence, in (0, 1).
         resamples: How often the problems are drawn, 1 or more.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         `later - first`.
@@ -128,14 +128,14 @@ def hierarchical_bootstrap(
 ) -> Estimate:
     """Mean difference of two arms, with a percentile interval over seeds and problems, drawn as in `bootstrap`.
 
-    Few seeds are drawn from few: below about ten of them look at `seed_interval` too.
+    With fewer than about ten seeds, look at `seed_interval` too: resampling few seeds understates how they vary.
 
     Args:
         first: Outcome per seed and problem, shape (seeds, problems).
         later: The same of the other arm; a row is the same seed, a column the same problem.
         level: Confidence, in (0, 1).
         resamples: How often seeds and problems are drawn, 1 or more.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         `later - first`.
@@ -153,16 +153,16 @@ def simultaneous_bootstrap(
 ) -> tuple[Estimate, ...]:
     """Means of several columns, with intervals that all hold at once: with probability `level` none misses.
 
-    The sup-t band: each interval is the mean plus and minus c bootstrap standard errors, where c is the quantile of
-    the largest standardised deviation among the columns. It is narrower than Bonferroni's as far as the columns go
-    together (J. L. Montiel Olea and M. Plagborg-Møller, Simultaneous confidence bands, Journal of Applied
-    Econometrics 34(1), 2019). An interval without 0, of differences, is then a finding that allows for all the others.
+    The sup-t band: each interval is the mean plus and minus c bootstrap standard errors, where c is the quantile of the
+    largest standardised deviation among the columns. The more the columns are correlated, the narrower it is than
+    Bonferroni's (J. L. Montiel Olea and M. Plagborg-Møller, Simultaneous confidence bands, Journal of Applied
+    Econometrics 34(1), 2019). If an interval of a difference excludes 0, the finding allows for all other columns.
 
     Args:
         outcomes: Shape (seeds, columns, problems); columns are partners, or differences from one arm to others.
         level: Confidence of all together, in (0, 1).
         resamples: How often seeds and problems are drawn, 1 or more.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
         One per column. A column whose draws never differ has width 0.
@@ -207,21 +207,21 @@ def stratified_bootstrap(
 ) -> Estimate:
     """A statistic of scores per run and task, with a percentile interval over runs; tasks are not drawn.
 
-    For `interquartile_mean` of one arm, and `probability_of_improvement` of two; their runs are drawn apart.
+    For `interquartile_mean` of one arm, and `probability_of_improvement` of two, whose runs are drawn independently.
 
     Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, arXiv 2108.13264,
     section 4.1.
 
     Args:
-        statistic: Of as many arrays (draws, runs, tasks) as there are scores; shape (draws,).
+        statistic: Maps an array (draws, runs, tasks) for each of the scores to shape (draws,).
         scores: One array per arm, shape (runs, tasks), in any unit.
-        whole_runs: How runs are drawn. False: afresh within each task, as in the paper, where each score is a
-            training of its own. True: with all their tasks, for where one training fills a row, as when a run meets
-            all partners; a run's random deviation is then common to its tasks, and drawing afresh would count it as
-            noise that averages out, which makes the interval far too narrow.
+        whole_runs: How runs are drawn. False: anew within each task, as in the paper, where each score is a training of
+            its own. True: with all their tasks, for rows that come from one training, as when a run meets all partners.
+            A run's random deviation is then common to its tasks; drawing anew would treat it as noise that averages
+            out, and the interval would be far too narrow.
         level: Confidence, in (0, 1).
         resamples: How often runs are drawn, 1 or more.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         StatsError: If an array is empty or not two-dimensional, a number or a statistic is not finite, or `level` or
@@ -251,7 +251,7 @@ def percentile(value: float, draws: Table, level: float = LEVEL) -> Estimate:
 
     Args:
         value: The statistic of the table as it is.
-        draws: Of the drawn tables, shape (resamples,).
+        draws: The statistic of the drawn tables, shape (resamples,).
         level: Confidence, in (0, 1).
 
     Raises:

@@ -34,7 +34,7 @@ class DevEvaluation:
         engine: Plays the heroes.
         roster: YAML file; its models are loaded once, apart from the one in training.
         problems: How many.
-        seed: Of the run.
+        seed: Seed of the run.
         max_reply_tokens: Token limit of a reply; the task's own if None.
     """
 

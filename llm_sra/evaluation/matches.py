@@ -18,7 +18,7 @@ class Cell:
     """One agent, one partner, one decoding: a row of results.
 
     Attributes:
-        team: Of the agent's run.
+        team: Team of the agent's run.
         seat: Where the agent sits; the partner has all other seats.
         partner: `self-play`, a partner of the roster, or another run.
         decoding: A key of `DECODINGS`.
@@ -37,7 +37,7 @@ class Coalition:
     """A run's team, in which others sit in some of the seats.
 
     Attributes:
-        team: Of the run.
+        team: Team of the run.
         replaced: The seats in which others sit, in the task's order; none: the whole team.
         by: Who sits there: `idle`, the task's partner that does no work; `base`, the model without an adapter;
             `itself`, the same agent with another seed, which shows the effect of chance alone. Empty for the whole
@@ -63,7 +63,7 @@ def cells(
 
     Args:
         task: Names the seats.
-        team: Of the run.
+        team: Team of the run.
         partners: By name, the policy for each seat.
         decodings: Keys of `DECODINGS`.
     """
@@ -102,7 +102,7 @@ def coalitions(task: Task, teams: Iterable[Team], idle: Policy | None, decodings
 
     Args:
         task: Names the seats.
-        teams: Of the runs.
+        teams: Teams of the runs.
         idle: Does no work; None if the task names nobody.
         decodings: Keys of `DECODINGS`.
     """

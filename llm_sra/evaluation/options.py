@@ -47,8 +47,8 @@ class EvaluationOptions:
             `divergence/SEAT` among a record's metrics, in nats an episode, where the partner draws tokens from the same
             base. Needs the transformers engine.
         engine: Plays the runs' agents and all adapters on their base; other models are played by transformers.
-        chunk: Most episodes at a time: a kill loses no more. It begins with few, and has more where that is quick, or
-            pays. Decides nothing about the results.
+        chunk: Most episodes at a time, which is also the most that a kill can lose. The first chunks are small; later
+            ones grow if that is quick or raises the speed. The results do not depend on it.
         disable_tqdm: Whether to show no progress; None: a bar in a terminal, elsewhere a line a minute.
         trust_remote_code: Whether Python that comes with a run's model may run.
         trust_task: Whether the runs' task may run, though it does not ship and the runs were trained by somebody else.

@@ -33,7 +33,7 @@ class Planned(Generic[Pairing]):
 
     Attributes:
         pairing: Who sits where.
-        keys: Of its episodes, one for each problem, in their order.
+        keys: Keys of its episodes, one for each problem, in their order.
     """
 
     pairing: Pairing
@@ -76,10 +76,10 @@ def make_plan(
     """Load agents and partners, and plan who meets whom.
 
     Args:
-        setting: Of the evaluation.
+        setting: Setting of the evaluation.
         loader: Loads the policies, and knows them by their content.
         runs: Whose agents are evaluated.
-        entries: Of the roster.
+        entries: Entries of the roster.
         options: Say what is wanted beside the roster's partners.
     """
     teams = [loader.team(run) for run in runs]
@@ -150,7 +150,7 @@ def _partners(
                 for policy in policies.values():
                     loader.identity(policy)  # needs its files, too
         except Exception as error:
-            # A name that the roster has wrong is the roster's fault; all else is the partner's.
+            # A wrong name is an error of the roster; anything else makes the partner unavailable.
             if isinstance(error, RosterError | UnknownNameError) and not isinstance(error, UNAVAILABLE):
                 raise
             unavailable[entry.name] = why_unavailable(entry.name, error)

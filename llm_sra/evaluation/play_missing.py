@@ -24,10 +24,10 @@ from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Endpoint, EnginePolicy, Match, Policy, innermost
 from llm_sra.task import Episode
 
-PATIENCE = timedelta(days=30)  # with which processes wait for the slowest
+PATIENCE = timedelta(days=30)  # how long processes wait for the slowest
 FIRST_CHUNK = 8  # episodes that an evaluation plays first
 QUICK = 30.0  # seconds; after a chunk that took less the next is twice as large
-PAYS = 1.5  # times as many episodes a second are worth a larger chunk, however long it takes
+PAYS = 1.5  # a gain in episodes a second by this factor is worth a larger chunk, however long that takes
 Measure = Callable[[Sequence[str], Sequence[Episode]], Sequence[Mapping[str, float]]]
 
 
@@ -35,7 +35,7 @@ class Processes:
     """The processes that `accelerate launch` started; one if it did not.
 
     Attributes:
-        rank: Of this one.
+        rank: Rank of this process.
         count: How many.
     """
 
@@ -79,7 +79,7 @@ def play_missing(setting: Setting, plan: Plan, store: Store | None, processes: P
     """Read what the store holds of a plan, and play this process's share of the rest; waits for the other processes.
 
     Args:
-        setting: Of all episodes.
+        setting: Setting of all episodes.
         plan: What is wanted.
         store: Takes each episode as it ends; None: nothing is kept.
         processes: That share the work.
@@ -136,7 +136,7 @@ def play_specs(
     """Play episodes, a chunk of them at a time.
 
     Args:
-        setting: Of all episodes.
+        setting: Setting of all episodes.
         specs: What to play, by key.
         keep: Called with the episodes that have ended, by key, as soon as they have. Those of lost partners are left
             out.
@@ -183,17 +183,18 @@ def play_specs(
 
 
 class Pace:
-    """How many episodes to play at a time: more as long as it is quick, or pays.
+    """How many episodes to play at a time: more, as long as chunks are quick or larger ones raise the speed.
 
-    Episodes of a chunk are played in lock-step and may all end at once, so a slow chunk is long at risk. Where many at
-    a time take no longer than a few (a GPU), large chunks are worth it; where they do not (a CPU), they are not.
+    Episodes of a chunk are played in lock-step and may all end at once, so a kill during a slow chunk loses much. Where
+    many at a time take no longer than a few (a GPU), large chunks are worth it; where they do not (a CPU), they are
+    not.
 
     Args:
         first: Size of the first chunk.
-        most: Of any.
+        most: Largest size of a chunk.
 
     Attributes:
-        size: Of the next chunk.
+        size: Size of the next chunk.
     """
 
     def __init__(self, first: int, most: int) -> None:

@@ -5,14 +5,15 @@ How episodes were played and where results are kept is not known here. Statistic
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from statistics import fmean
 from typing import Any
 
 from scipy.stats import binomtest
 
-from llm_sra.episodes import EpisodeRecord, checked, percentiles, reported
+from llm_sra.episodes import EpisodeRecord, percentiles, reported
 from llm_sra.evaluation.matches import Cell, Coalition
+from llm_sra.untrusted import checked, checked_numbers
 
 WHOSE = ("run", "arm", "seat", "partner", "decoding")  # keys that say whose episode a line of `episodes.jsonl` holds
 Key = tuple[str, str, str, str]  # run, seat, partner, decoding
@@ -57,6 +58,23 @@ class Record:
         """Of the episodes that it counts."""
         return self.run, self.seat, self.partner, self.decoding
 
+    @classmethod
+    def read(cls, item: Mapping[str, Any]) -> "Record":
+        """From an object of `results.json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is not one.
+        """
+        values = {f.name: item[f.name] for f in fields(cls) if f.name in item or f.default_factory is MISSING}
+        low, high = (checked("solve_rate_ci95", bound, float) for bound in values["solve_rate_ci95"])
+        for name in ("run", "arm", "seat", "partner", "decoding"):
+            checked(name, values[name], str)
+        checked("n", values["n"], int)
+        for name in ("solve_rate", "team_reward", "own_return", "effort_own", "effort_partner"):
+            checked(name, values[name], float)
+        checked_numbers("metrics", values.get("metrics", {}))
+        return cls(**{**values, "solve_rate_ci95": (float(low), float(high))})
+
 
 @dataclass(frozen=True)
 class TeamRecord:
@@ -82,15 +100,29 @@ class TeamRecord:
     reward: float
     rewards: tuple[float, ...]
 
+    @classmethod
+    def read(cls, item: Mapping[str, Any]) -> "TeamRecord":
+        """From an object of `results.json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is not one.
+        """
+        for name in ("run", "arm", "decoding", "by"):
+            checked(name, item[name], str)
+        checked("reward", item["reward"], float)
+        for reward in item["rewards"]:
+            checked("rewards", reward, float)
+        return cls(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})
+
 
 @dataclass(frozen=True)
 class Summary:
     """What `results.json` holds.
 
     Attributes:
-        records: Of runs in self-play and with partners.
-        settings: Of the evaluation: `split`, `seed`, `roster`, and where there are any `task_args`, and the task's
-            `headline` and `idle`.
+        records: Records of runs in self-play and with partners.
+        settings: Settings of the evaluation: `split`, `seed`, `roster`, and if there are any, `task_args` and the
+            task's `headline` and `idle`.
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
         teams: Records of runs' teams with others in some of their seats.

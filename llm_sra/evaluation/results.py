@@ -1,10 +1,10 @@
 """What an evaluation leaves: `results.json` and `episodes.jsonl`, written and read. No statistics here.
 
-Where a task names a headline of its own, a share in [0, 1], `Results` has it in the place of the share solved.
+If a task names a headline metric, a share in [0, 1], `Results` has it in place of the share solved.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llm_sra.episodes import checked, checked_numbers
 from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, Summary, TeamRecord
 from llm_sra.files import json_lines, read_json_lines, to_json, write_whole, writing
 from llm_sra.partners.rosters import SELF_PLAY
-from llm_sra.untrusted import parse_json, read_text
+from llm_sra.untrusted import checked, parse_json, read_text
 
 RESULTS, EPISODES = "results.json", "episodes.jsonl"
 LARGEST = 256 << 20  # bytes of `results.json`
@@ -150,7 +149,7 @@ class Results:
             if key not in self.problems:
                 raise ResultsError(f"no episodes of run {key[0]!r}, seat {key[1]!r}, partner {key[2]!r}, {key[3]}")
             if self.problems[key] != self.problems[keys[0]]:
-                raise ResultsError(f"{key} and {keys[0]} were played on different problems, so they do not compare")
+                raise ResultsError(f"{key} and {keys[0]} were played on different problems, so they cannot be compared")
         return self.problems[keys[0]]
 
 
@@ -193,14 +192,14 @@ def read_summary(folder: str | Path) -> Summary:
     try:
         loaded = parse_json(read_text(path, LARGEST))
         return Summary(
-            records=tuple(_record(item) for item in loaded["records"]),
+            records=tuple(Record.read(item) for item in loaded["records"]),
             settings=checked("settings", loaded.get("settings", {}), Mapping),
             missing={
                 checked("partner", item["partner"], str): checked("reason", item["reason"], str)
                 for item in loaded.get("missing", [])
             },
-            cross_play=tuple(_record(item) for item in loaded.get("cross_play", ())),
-            teams=tuple(_team(item) for item in loaded.get("teams", ())),
+            cross_play=tuple(Record.read(item) for item in loaded.get("cross_play", ())),
+            teams=tuple(TeamRecord.read(item) for item in loaded.get("teams", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} is not what `llm-sra eval` writes: {type(error).__name__} {error}") from error
@@ -286,7 +285,7 @@ def labels(runs: Sequence[str]) -> dict[str, str]:
 
 
 def _with_headline(record: Record, shares: Mapping[Key, NDArray[np.float64]]) -> Record:
-    """The record with its headline in the place of the share solved, and that one's normal 95 % interval."""
+    """The record with the mean of its headline and a normal 95 % interval, in place of the share solved."""
     values = shares[record.key]
     mean = float(values.mean())
     reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
@@ -297,24 +296,3 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ResultsError(f"no {path}: expected an evaluation's folder, as `llm-sra eval --out` writes it")
     return path
-
-
-def _record(item: Mapping[str, Any]) -> Record:
-    values = {f.name: item[f.name] for f in fields(Record) if f.name in item or f.default_factory is MISSING}
-    low, high = (checked("solve_rate_ci95", bound, float) for bound in values["solve_rate_ci95"])
-    for name in ("run", "arm", "seat", "partner", "decoding"):
-        checked(name, values[name], str)
-    checked("n", values["n"], int)
-    for name in ("solve_rate", "team_reward", "own_return", "effort_own", "effort_partner"):
-        checked(name, values[name], float)
-    checked_numbers("metrics", values.get("metrics", {}))
-    return Record(**{**values, "solve_rate_ci95": (float(low), float(high))})
-
-
-def _team(item: Mapping[str, Any]) -> TeamRecord:
-    for name in ("run", "arm", "decoding", "by"):
-        checked(name, item[name], str)
-    checked("reward", item["reward"], float)
-    for reward in item["rewards"]:
-        checked("rewards", reward, float)
-    return TeamRecord(**{**item, "replaced": tuple(item["replaced"]), "rewards": tuple(item["rewards"])})

@@ -23,8 +23,8 @@ class Setting:
         task: The rules.
         engines: By name.
         problems: Which everyone plays, in this order.
-        split: Of the problems.
-        seed: Of the problems and of every reply's chance.
+        split: Split of the problems.
+        seed: Seed of the problems and of every reply's chance.
         max_reply_tokens: Token limit of a reply; the task's own if None.
         task_args: The options that the task was made with.
         chunk: Most episodes at a time.
@@ -81,7 +81,7 @@ def task_of(runs: Sequence[Run], task_args: Mapping[str, Any] | None = None, tru
         compared["task_args"] = (options, options_of(run, task_args))
         for key, (one, other) in compared.items():
             if one != other:
-                raise RunError(f"{first.path} and {run.path} do not compare: their {key} is {one!r} and {other!r}")
+                raise RunError(f"{first.path} and {run.path} cannot be compared: their {key} is {one!r} and {other!r}")
     names = [run.name for run in runs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RunError(

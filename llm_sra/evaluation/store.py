@@ -116,7 +116,7 @@ def _lock(file: int, path: Path) -> None:
 
 
 def _check_about(folder: Path, about: Mapping[str, Any]) -> None:
-    """See that a folder is of this task, and make it if it is new."""
+    """Check that a folder belongs to this task, and make it if it is new."""
     path = folder / "about.json"
     if not path.is_file():
         with writing("the store of episodes", path):

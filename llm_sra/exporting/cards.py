@@ -45,7 +45,7 @@ class Exported:
     Attributes:
         run: That trained the policy.
         policy: Name of the adapter.
-        rank: Of the adapter.
+        rank: Rank of the adapter.
         merged: Whether it is a plain model.
         where: How others name the export: a repository of the hub, or a folder.
         evaluation: What an evaluation says about the run; None if it has none.
@@ -205,7 +205,7 @@ def _results(exported: Exported) -> str:
     evaluation = exported.evaluation
     settings = dict(evaluation.settings)
     if "roster" in settings:
-        settings["roster"] = Path(str(settings["roster"])).stem  # a path would tell of the machine
+        settings["roster"] = Path(str(settings["roster"])).stem  # a path would reveal the machine's folders
     if "task_args" in settings:
         settings["task_args"] = json.dumps(settings["task_args"])
     shown = [key for key in ("roster", "split", "seed", "task_args") if key in settings]

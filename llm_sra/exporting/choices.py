@@ -65,7 +65,7 @@ def measure(task: Task[Any], seats: Sequence[str], model: torch.nn.Module, rende
 
     Args:
         task: Names the words.
-        seats: Of the agent; empty: any.
+        seats: Seats of the agent; empty: any.
         model: The agent.
         renderer: How it is asked.
 

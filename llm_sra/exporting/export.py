@@ -12,7 +12,7 @@ from llm_sra.exporting import hub
 from llm_sra.exporting.cards import Exported, find_evaluation, model_card
 from llm_sra.exporting.choices import measure
 from llm_sra.files import WriteError, writing
-from llm_sra.models.adapters import CARD, read_config
+from llm_sra.models.adapters import CARD, read_adapter_config
 from llm_sra.models.loading import load_model, quantization_of
 from llm_sra.models.renderer import Renderer
 from llm_sra.runs import Run, RunError
@@ -78,7 +78,7 @@ def export(
         raise unknown("policy", policy, known)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} already holds something: choose a new folder for the export")
-    rank, shown = read_config(run.adapters / policy).r, find_evaluation(run, evaluation)
+    rank, shown = read_adapter_config(run.adapters / policy).r, find_evaluation(run, evaluation)
     base, tokenizer = load_model(
         str(run.config["model_name_or_path"]),
         dtype=run.config.get("dtype"),

@@ -13,7 +13,7 @@ class HubError(ValueError):
 
 
 def check_repository(repository: str) -> None:
-    """See that a name can be one of a repository.
+    """Check that a name is a possible name of a repository.
 
     Raises:
         HubError: If it cannot.

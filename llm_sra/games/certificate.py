@@ -1,7 +1,7 @@
-"""What a player could still gain by another policy, whoever proposed the present ones: an equilibrium's certificate.
+"""What a player could still gain by another policy: the certificate of an equilibrium, however that was found.
 
-Nothing here knows how equilibria are found: f is concave in the own policy, so a bound from above comes from duality
-(`objective.duality_gap`) and one from below from L-BFGS over softmax logits.
+f is concave in the player's own policy. So duality gives an upper bound of the gain (`objective.duality_gap`), and
+L-BFGS over softmax logits gives a lower one.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ EXACT = 1e-11  # a bound this small, in units of the payoffs' range, needs no se
 
 @dataclass(frozen=True)
 class Gain:
-    """The most that a player can gain by changing its policy alone lies between these two.
+    """Bounds on the most that a player can gain by changing its own policy alone.
 
     Attributes:
-        low: What a found policy gains, in units of the reward, 0 or more.
-        high: What no policy exceeds, in units of the reward.
+        low: What the best policy that was found gains, in units of the reward, 0 or more.
+        high: What no policy can exceed, in units of the reward.
     """
 
     low: float
@@ -29,18 +29,18 @@ class Gain:
 
 
 def exploitability(game: MatrixGame, profile: RiskProfile, policies: tuple[Array, Array]) -> float:
-    """The most that either player could gain by another policy: 0 at an equilibrium, and only there.
+    """The most that either player could gain by another policy: 0 exactly at the equilibria.
 
     Args:
         game: The game.
         profile: Its players.
-        policies: (A,) and (B,), each 0 or more with sum 1; of trained agents, for example.
+        policies: (A,) and (B,), each 0 or more with sum 1; those of trained agents, for example.
 
     Returns:
-        In units of the reward; never too small, and too large by the search's error only.
+        The gain in units of the reward. It is never too small, and too large only by the error of the search.
 
     Raises:
-        ValueError: If a policy is none.
+        ValueError: If a policy is negative somewhere or does not sum to 1.
     """
     logs = []
     for policy, size in zip(policies, game.shape, strict=True):

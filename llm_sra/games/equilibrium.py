@@ -1,13 +1,13 @@
-"""The oracle: every risk-averse quantal response equilibrium of a matrix game, with a certificate and its stability.
+"""The oracle: all risk-averse quantal response equilibria of a matrix game, each with a certificate and its stability.
 
 **Stability.** The dynamics are smoothed best responses in continuous time, x' = BR_1(y) - x, y' = BR_2(x) - y: what
 small steps of learning follow on average (perturbed, or stochastic, fictitious play: Fudenberg and Kreps 1993;
 Hofbauer and Hopkins, *Learning in perturbed asymmetric games*, 2005). An equilibrium is stable if all eigenvalues of
-their Jacobian have a negative real part. In 2 x 2 games that is so exactly if the product of the best responses'
-slopes is below 1, and the gradient ascent of both players on f, at whatever positive speeds, has the same stable
-equilibria: its Jacobian's trace is negative, and its determinant has the sign of 1 minus that product. (Iterated best
-responses, with steps of 1, need the product above -1 too: they circle in matching pennies, which learners with small
-steps do not.) For ε = 0 the slope is the limit of falling ε.
+their Jacobian have a negative real part. In 2 x 2 games this holds exactly if the product of the best responses' slopes
+is below 1. Gradient ascent of both players on f, at any positive speeds, has the same stable equilibria: the trace of
+its Jacobian is negative, and the determinant has the sign of 1 minus that product. (Iterated best responses, with steps
+of 1, also need the product to be above -1: they circle in matching pennies, where learners with small steps do not.)
+For ε = 0 the slope is the limit as ε falls to 0.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from llm_sra.games.nash import extreme_nash
 from llm_sra.games.objective import adversary, value
 from llm_sra.games.two_by_two import all_roots
 
-MARGINAL = 1e-6  # a growth this near 0 is rounding
+MARGINAL = 1e-6  # a growth this close to 0 is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +33,10 @@ class Equilibrium:
         log_policies: (A,) and (B,), in nats; -inf where an action is never played.
         adversaries: (B,) and (A,): the partner that the first player imagines, and the one that the second does.
         values: f of both players, in units of the reward.
-        certificate: What neither player could gain more than, by any other policy, in units of the reward.
+        certificate: Upper bound of what either player could gain by any other policy, in units of the reward.
         growth: Largest real part of the eigenvalues of smoothed best responses in continuous time: how fast a small
-            deviation grows (below 0: shrinks) per unit of their time. None where it is not decided: where a best
-            response for ε = 0 has a kink, and in mixed Nash equilibria of games larger than 2 x 2.
+            deviation grows (below 0: shrinks) per unit of their time. None if it is not decided: if a best response for
+            ε = 0 has a kink, and in mixed Nash equilibria of games larger than 2 x 2.
     """
 
     log_policies: tuple[Array, Array]
@@ -52,29 +52,30 @@ class Equilibrium:
 
     @property
     def stable(self) -> bool | None:
-        """Whether small deviations die out; None where that is not decided, as at a bifurcation (growth 0)."""
+        """Whether small deviations die out; None if that is not decided, as at a bifurcation (growth 0)."""
         return None if self.growth is None or abs(self.growth) < MARGINAL else self.growth < 0
 
 
 def equilibria(game: MatrixGame, profile: RiskProfile, starts: int = 64, seed: int = 0) -> list[Equilibrium]:
     """The equilibria of a game.
 
-    All of them in 2 x 2 games (the argument is in `two_by_two`), and all extreme Nash equilibria (τ = ε = 0) in games
-    that can be enumerated. In larger games with ε above 0, those that many starts reach: usually, not surely, all.
+    In 2 x 2 games, all of them (the argument is in `two_by_two`). In larger games with τ = ε = 0 that can be
+    enumerated, all extreme Nash equilibria. In larger games with ε above 0, those that many starts reach: usually, but
+    not surely, all.
 
     Args:
         game: The game.
-        profile: Its players; (τ, ε) = (0, 0) is Nash, τ = 0 alone quantal response.
-        starts: Quasi-random starts, for games larger than 2 x 2.
-        seed: Of these.
+        profile: Its players. (τ, ε) = (0, 0) gives Nash equilibria, τ = 0 alone quantal response equilibria.
+        starts: Number of quasi-random starts, for games larger than 2 x 2.
+        seed: Seed of the starts.
 
     Returns:
-        By the first player's policy: ascending probability of the last action in 2 x 2 games.
+        Ordered by the first player's policy: in 2 x 2 games by ascending probability of its last action.
 
     Raises:
-        ValueError: If there is a continuum of equilibria, an ε is above 0 but too small, or a game larger than 2 x 2
-            has an ε of 0 that does not belong to Nash.
-        ArithmeticError: If the search of a 2 x 2 game ended nowhere near an equilibrium.
+        ValueError: If there is a continuum of equilibria, if an ε is above 0 but too small, or if in a game larger than
+            2 x 2 only some of the τ and ε are 0.
+        ArithmeticError: If the search in a 2 x 2 game did not end near an equilibrium.
     """
     if game.shape == (2, 2):
         roots = all_roots(game, profile)
@@ -96,7 +97,7 @@ def equilibria(game: MatrixGame, profile: RiskProfile, starts: int = 64, seed: i
 
 
 def symmetric(found: Iterable[Equilibrium], tolerance: float = 1e-6) -> list[Equilibrium]:
-    """Those in which both players have one policy: what agents that share a policy can reach in a symmetric game."""
+    """The equilibria in which both players have the same policy: all that agents with a shared policy can reach."""
     return [
         each for each in found
         if len(each.policies[0]) == len(each.policies[1]) and np.abs(np.subtract(*each.policies)).max() <= tolerance
@@ -108,7 +109,7 @@ def _two(log_odds: float) -> Array:
 
 
 def _strict(game: MatrixGame, pair: tuple[Array, Array]) -> bool:
-    """Whether either player would lose by any other action: then small deviations change no best response."""
+    """Whether any other action would cost either player something: then small deviations change no best response."""
     for own, mine, other in zip(game.own, pair, pair[::-1], strict=True):
         earned = np.sort(own @ np.exp(other))
         if mine.max() < 0 or not earned[-1] - earned[-2] > 1e-9 * game.scale:

@@ -1,4 +1,4 @@
-"""Two-player matrix games, and how averse to risk and how rational the players are. Nothing is solved here."""
+"""Two-player matrix games, and the players' risk aversion and rationality. Nothing is solved here."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Pair = tuple[float, float]
 
-# Of which from which the tether's divergence is: KL(adversary ‖ partner), the paper's, or KL(partner ‖ adversary).
+# The tether is KL(adversary ‖ partner), as in the paper, or KL(partner ‖ adversary).
 Direction = Literal["adversary_partner", "partner_adversary"]
 DIRECTIONS: tuple[Direction, ...] = ("adversary_partner", "partner_adversary")
 
@@ -19,14 +19,15 @@ class MatrixGame:
     """A game in which both players move once, at the same time.
 
     Attributes:
-        name: For messages and pictures.
-        first: (A, B), the first player's payoff where it plays row a and the second column b, in units of the reward.
-        second: (A, B), the second player's, by the same rows and columns.
-        actions: Names of the A rows and of the B columns.
+        name: Name for messages and pictures.
+        first: (A, B), the first player's payoff if it plays row a and the second plays column b, in units of the
+            reward.
+        second: (A, B), the second player's payoff, with the same rows and columns.
+        actions: Names of the A rows, and names of the B columns.
 
     Raises:
-        ValueError: If the payoffs are not two finite matrices of one shape, of 2 rows and 2 columns or more, or the
-            actions' names do not fit.
+        ValueError: If the payoffs are not two finite matrices of one shape with at least 2 rows and 2 columns, or if
+            the actions' names do not fit them.
     """
 
     name: str
@@ -63,14 +64,14 @@ class MatrixGame:
 
     @property
     def symmetric(self) -> bool:
-        """Whether the players could change seats, so that one policy can be shared by both."""
+        """Whether the game is the same after the players change seats, so that both can share a policy."""
         return self.shape[0] == self.shape[1] and bool(np.array_equal(self.second, self.first.T))
 
 
 def two_player(
     name: str, first: ArrayLike, second: ArrayLike, actions: tuple[tuple[str, ...], tuple[str, ...]] | None = None
 ) -> MatrixGame:
-    """A game from nested lists; actions that are not named are numbered."""
+    """A game from nested lists; without names, actions are numbered."""
     one, two = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
     if actions is None:
         rows, columns = one.shape if one.ndim == 2 else (0, 0)
@@ -83,13 +84,14 @@ class RiskProfile:
     """Both players' aversion to risk and bounded rationality.
 
     Attributes:
-        tau: Degrees of risk aversion, 0 (the adversary is the partner itself: quantal response) or more, finite, per
-            unit of the reward.
-        eps: Weights of the entropy, 0 (exact best responses) or more, finite, in units of the reward per nat.
-        direction: Of the Kullback-Leibler divergence that tethers the adversary to the partner.
+        tau: Each player's degree of risk aversion, per unit of the reward: finite, 0 or more. With 0 the adversary is
+            the partner itself (quantal response).
+        eps: Each player's weight of the entropy, in units of the reward per nat: finite, 0 or more. With 0 best
+            responses are exact.
+        direction: Direction of the Kullback-Leibler divergence that tethers the adversary to the partner.
 
     Raises:
-        ValueError: If one is out of its range.
+        ValueError: If a value is out of its range.
     """
 
     tau: Pair
@@ -105,5 +107,5 @@ class RiskProfile:
 
     @classmethod
     def same(cls, tau: float, eps: float, direction: Direction = "adversary_partner") -> "RiskProfile":
-        """Two players of one kind."""
+        """Two players with the same τ and ε."""
         return cls((tau, tau), (eps, eps), direction)

@@ -11,32 +11,32 @@ REST, WORK = 0, 1  # of the effort game
 
 
 def effort(benefit: float = 1.0, cost: float = 0.3) -> MatrixGame:
-    """Both get the benefit if anyone works; who works pays the cost. One who rests while the other works rides free."""
+    """Both get the benefit if anyone works; whoever works pays the cost. One that only benefits free-rides."""
     first = [[0.0, benefit], [benefit - cost, benefit - cost]]
     second = [[0.0, benefit - cost], [benefit, benefit - cost]]
     return two_player("effort", first, second, (("rest", "work"), ("rest", "work")))
 
 
 def stag_hunt() -> MatrixGame:
-    """The stag takes both; the hare is safe."""
+    """Catching the stag takes both hunters; a hare is safe."""
     names = ("hare", "stag")
     return two_player("stag hunt", [[3, 3], [0, 4]], [[3, 0], [3, 4]], (names, names))
 
 
 def matching_pennies() -> MatrixGame:
-    """The first wants the same side, the second the other."""
+    """The first player wins if both show the same side, the second if they differ."""
     names = ("heads", "tails")
     return two_player("matching pennies", [[1, -1], [-1, 1]], [[-1, 1], [1, -1]], (names, names))
 
 
 def inspection(wage: float = 3.0, work: float = 1.0, inspect: float = 0.5, output: float = 4.0) -> MatrixGame:
-    """A worker shirks or works; an employer trusts or inspects, and pays no wage to whom it finds shirking.
+    """A worker shirks or works; an employer trusts or inspects, and pays no wage to a worker found shirking.
 
     Args:
         wage: Paid by the employer.
         work: What working costs the worker; below the wage.
         inspect: What inspecting costs the employer; below the wage.
-        output: Of work, to the employer.
+        output: What the employer gains if the worker works.
     """
     first = [[wage, 0], [wage - work, wage - work]]
     second = [[-wage, -inspect], [output - wage, output - wage - inspect]]
@@ -44,32 +44,32 @@ def inspection(wage: float = 3.0, work: float = 1.0, inspect: float = 0.5, outpu
 
 
 def pure_coordination(actions: int = 2) -> MatrixGame:
-    """1 to both where they do the same, else 0."""
+    """Both get 1 if they choose the same action, else 0."""
     names = tuple(str(action) for action in range(actions))
     same = [[float(row == column) for column in range(actions)] for row in range(actions)]
     return two_player("pure coordination", same, same, (names, names))
 
 
 def chicken() -> MatrixGame:
-    """Who swerves alone loses face; if nobody does, both lose more."""
+    """A player that swerves alone loses a little; if neither swerves, both lose more."""
     names = ("straight", "swerve")
     return two_player("chicken", [[-10, 1], [-1, 0]], [[-10, -1], [1, 0]], (names, names))
 
 
 def battle_of_the_sexes() -> MatrixGame:
-    """Both want to meet, each at another place."""
+    """Both want to meet, but each prefers another place."""
     names = ("ballet", "boxing")
     return two_player("battle of the sexes", [[2, 0], [0, 1]], [[1, 0], [0, 2]], (names, names))
 
 
 def prisoners_dilemma() -> MatrixGame:
-    """Defection pays whatever the other does, and cooperation of both more than defection of both."""
+    """Defection is better whatever the other does, but mutual cooperation is better for both than mutual defection."""
     names = ("defect", "cooperate")
     return two_player("prisoner's dilemma", [[1, 3], [0, 2]], [[1, 0], [3, 2]], (names, names))
 
 
 def rock_paper_scissors() -> MatrixGame:
-    """The winner takes 1 from the loser."""
+    """The winner gets 1 from the loser."""
     names = ("rock", "paper", "scissors")
     first = [[0, -1, 1], [1, 0, -1], [-1, 1, 0]]
     return two_player("rock paper scissors", first, [[-number for number in row] for row in first], (names, names))

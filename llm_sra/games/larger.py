@@ -1,10 +1,11 @@
-"""Equilibria of games of any size with ε above 0, from many starts. Which of them are found is not guaranteed.
+"""Equilibria of games of any size with ε above 0, from many starts. It is not guaranteed that all are found.
 
-Unknowns are what each action earns against the adversary, q = R p (in these the equations stay tame as ε falls: the
-policy is softmax(q / ε)). Starts are beliefs about both players from a Sobol sequence over the simplices, all pairs of
-pure ones, and the even ones. From each, Levenberg and Marquardt's method is run at the wanted ε, and along falling ε,
-as Turocy (*A dynamic homotopy interpretation of the logistic quantal response equilibrium correspondence*, 2005) does
-to single out Nash equilibria. Then from points between those found, where unstable ones lie.
+The unknowns are the earnings of each action against the adversary, q = R p. In these the equations stay well
+conditioned as ε falls: the policy is softmax(q / ε). The starts are policies of both players: a Sobol sequence over the
+simplices, all pairs of pure policies, and the uniform pair. From each start the Levenberg-Marquardt method is run at
+the wanted ε, and along a falling ε, as Turocy does to single out Nash equilibria (*A dynamic homotopy interpretation of
+the logistic quantal response equilibrium correspondence*, 2005). A last round starts between the equilibria that were
+found, where unstable ones lie.
 """
 
 from itertools import combinations
@@ -16,10 +17,10 @@ from scipy.stats import qmc
 from llm_sra.games.game import Array, MatrixGame, RiskProfile
 from llm_sra.games.objective import adversary, logsumexp, sensitivity
 
-SAME = 1e-6  # policies nearer than this are one
+SAME = 1e-6  # policies closer than this count as one
 HOMOTOPY = (16.0, 8.0, 4.0, 2.0, 1.4)  # multiples of ε
 MOST_STEPS = 150  # of the method, from one start
-ROUNDS = 3  # of starts between what was found
+ROUNDS = 3  # of starts between the equilibria that were found
 MOST_BETWEEN = 200  # starts in a round
 LEAST = 1e-9  # the largest error of a root, in units of the payoffs' range
 
@@ -31,7 +32,7 @@ def many_starts(game: MatrixGame, profile: RiskProfile, starts: int, seed: int) 
         game: The game.
         profile: Its players, both with ε above 0.
         starts: Number of quasi-random starts.
-        seed: Of these.
+        seed: Seed of the starts.
     """
     rows, columns = game.shape
     beliefs = _beliefs(rows, columns, starts, seed)
@@ -52,7 +53,7 @@ def many_starts(game: MatrixGame, profile: RiskProfile, starts: int, seed: int) 
 
 
 def _reach(game: MatrixGame, profile: RiskProfile, starts: list[Array], found: list[Array]) -> list[Array]:
-    """`found` and what else is reached from the starts, each once."""
+    """`found`, and each new equilibrium that is reached from the starts."""
     found = list(found)
     known = [np.exp(np.concatenate(_log_policies(game, profile, earned))) for earned in found]
     for start in starts:
@@ -69,8 +70,8 @@ def _reach(game: MatrixGame, profile: RiskProfile, starts: list[Array], found: l
 def response_slopes(game: MatrixGame, profile: RiskProfile, log_policies: tuple[Array, Array]) -> tuple[Array, Array]:
     """Slopes of both best responses at an equilibrium, in logits, so that small probabilities do no harm.
 
-    A player's logits are R p / ε, and its own policy moves p too: with dp = P d(log y) - V R' dx and dx = S d(logits),
-    d(own logits) = (1 + R V R' S / ε)⁻¹ R P / ε d(partner's logits).
+    A player's logits are R p / ε, and p also moves with its own policy: with dp = P d(log y) - V R' dx and
+    dx = S d(logits), d(own logits) = (1 + R V R' S / ε)⁻¹ R P / ε d(partner's logits).
 
     Returns:
         (A, B) and (B, A).
@@ -82,7 +83,7 @@ def response_slopes(game: MatrixGame, profile: RiskProfile, log_policies: tuple[
 
 
 def _beliefs(rows: int, columns: int, starts: int, seed: int) -> Array:
-    """(starts + rows columns + 1, rows + columns): a point of each simplex."""
+    """(starts + rows columns + 1, rows + columns): in each row, a point of either simplex."""
     corners = [np.concatenate([np.eye(rows)[a], np.eye(columns)[b]]) for a in range(rows) for b in range(columns)]
     even = np.concatenate([np.full(rows, 1 / rows), np.full(columns, 1 / columns)])
     # -log of uniform numbers, normalised, is uniform over the simplex.
@@ -97,7 +98,7 @@ def _log_policies(game: MatrixGame, profile: RiskProfile, earned: Array) -> tupl
 
 
 def _solve(game: MatrixGame, profile: RiskProfile, start: Array) -> Array | None:
-    """The q that is reached, (A + B,), or None."""
+    """The q that is reached from a start, (A + B,); None if there is none."""
     eps = np.repeat(profile.eps, game.shape)
 
     def residual(earned: Array) -> tuple[Array, Array]:
@@ -122,7 +123,7 @@ def _earned(game: MatrixGame, profile: RiskProfile, logs: tuple[Array, Array]) -
 def _derivatives(
     game: MatrixGame, profile: RiskProfile, logs: tuple[Array, Array]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Of each player: 1 + R V R' S / ε by the own logits, and R P / ε by the partner's."""
+    """For each player, the derivatives 1 + R V R' S / ε by its own logits and R P / ε by its partner's."""
     blocks = []
     for player, own in enumerate(game.own):
         tau, eps, policy = profile.tau[player], profile.eps[player], np.exp(logs[player])

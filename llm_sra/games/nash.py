@@ -1,9 +1,9 @@
 """All extreme Nash equilibria of a bimatrix game, by enumerating the vertices of both best-response polyhedra.
 
 Source: Avis, Rosenberg, Savani and von Stengel, *Enumeration of Nash equilibria for two-player games*, Economic Theory
-42 (2010), after Mangasarian (1964). A vertex bears the labels of the own actions that it never plays and of the
-partner's actions that are best responses to it; a pair of vertices that bears all labels is an equilibrium. In a game
-that is not degenerate these are all equilibria. In one that is, every equilibrium lies between some of these.
+42 (2010), after Mangasarian (1964). A vertex has the labels of its own actions that it never plays, and of the
+partner's actions that are best responses to it. A pair of vertices with all labels is an equilibrium. In a game that is
+not degenerate these are all equilibria; in a degenerate one, every equilibrium lies between some of these.
 """
 
 from itertools import combinations
@@ -18,7 +18,7 @@ TOLERANCE = 1e-9
 
 
 def extreme_nash(game: MatrixGame) -> list[tuple[Array, Array]]:
-    """Policies (A,) and (B,) of each extreme equilibrium of risk-neutral, exactly rational players.
+    """Policies (A,) and (B,) of each extreme equilibrium of players that are risk-neutral and perfectly rational.
 
     Raises:
         ValueError: If the game is too large to enumerate.
@@ -39,7 +39,7 @@ def extreme_nash(game: MatrixGame) -> list[tuple[Array, Array]]:
 
 
 def _vertices(payoffs: Array) -> list[tuple[Array, frozenset[int]]]:
-    """Vertices but 0 of {z >= 0, payoffs @ z <= 1} with their labels: z_j = 0 gives j, payoffs_i @ z = 1 gives n + i.
+    """Vertices of {z >= 0, payoffs @ z <= 1} except 0, with labels: z_j = 0 gives j, payoffs_i @ z = 1 gives n + i.
 
     Args:
         payoffs: (m, n), above 0.

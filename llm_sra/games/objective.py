@@ -6,31 +6,31 @@ Player i, with policy x over its actions and payoffs R (own actions as rows), me
 
 with D = KL(p ‖ y) (`adversary_partner`) or KL(y ‖ p) (`partner_adversary`), and H the entropy. f is concave in x: a
 minimum of functions that are linear in x, plus the entropy. Source: SRPO (arXiv 2602.21515); RQE, Mazumdar et al.
-(arXiv 2406.14156). Policies come as logarithms, since a probability of exp(-1000) counts once τ weighs it.
+(arXiv 2406.14156). Policies are given as logarithms, because τ can give weight to a probability as small as exp(-1000).
 """
 
 import numpy as np
 
 from llm_sra.games.game import Array, Direction
 
-NEAR = 1e-6  # below this τ times the payoffs' range, KL(y ‖ p) / τ would be rounding; the series is exact to NEAR²
+NEAR = 1e-6  # for τ times the payoffs' range below this, KL(y ‖ p) / τ would be rounding; a series is exact to NEAR²
 TINY = 1e-250
-LOST = 1e-200  # a probability below this is 0 to KL(y ‖ p), which is continuous there, unlike KL(p ‖ y)
+LOST = 1e-200  # KL(y ‖ p) takes a probability below this as 0, where it is continuous, unlike KL(p ‖ y)
 
 
 def adversary(payoffs: Array, log_policy: Array, log_partner: Array, tau: float, direction: Direction) -> Array:
     """The p at which the inner minimum is reached.
 
     For KL(p ‖ y): p ∝ y exp(-τ u), u the player's expected payoff by partner's action. For KL(y ‖ p):
-    p = y / (τ (λ + u)), with λ from Σ p = 1. That p may go where the partner never does: if y allows no λ above
-    -min u, what is left of the mass lies on the worst actions, evenly if they tie (the value is the same).
+    p = y / (τ (λ + u)), with λ from Σ p = 1. That p may put mass where the partner never does: if y allows no λ above
+    -min u, the rest of the mass lies on the worst actions, evenly if they tie (the value does not depend on how).
 
     Args:
         payoffs: (A, B), own actions as rows, in units of the reward.
         log_policy: (A,), log x, in nats; -inf where an action is never played.
         log_partner: (B,), log y.
         tau: Degree of risk aversion, 0 or more.
-        direction: Of the divergence.
+        direction: Direction of the divergence.
 
     Returns:
         (B,), sums to 1.
@@ -53,13 +53,13 @@ def adversary(payoffs: Array, log_policy: Array, log_partner: Array, tau: float,
 
 
 def logsumexp(numbers: Array) -> float:
-    """Log Σ exp, of a few numbers (SciPy's takes a hundred times as long); -inf is a term of 0."""
+    """Log Σ exp of a few numbers; -inf is a term of 0. SciPy's function takes a hundred times as long."""
     most = float(numbers.max())
     return most + float(np.log(np.exp(numbers - most).sum()))
 
 
 def _slack(partner: Array, above: Array) -> float:
-    """η >= 0 with Σ y / (above + η) = 1, or 0 if the sum is below 1 already there.
+    """η >= 0 with Σ y / (above + η) = 1; 0 if the sum is below 1 already at η = 0.
 
     Newton's method on 1 / Σ, which is concave in η, from below: it never steps past the root.
     """
@@ -78,7 +78,7 @@ def _slack(partner: Array, above: Array) -> float:
 
 
 def risk_value(payoffs: Array, log_policy: Array, log_partner: Array, tau: float, direction: Direction) -> float:
-    """The inner minimum, without the entropy, in units of the reward. Arguments as of `adversary`."""
+    """The inner minimum, without the entropy, in units of the reward. For the arguments see `adversary`."""
     by_action = np.exp(log_policy) @ payoffs
     partner = np.exp(log_partner)
     mean = float(partner @ by_action)
@@ -104,20 +104,20 @@ def entropy(log_policy: Array) -> float:
 
 
 def value(payoffs: Array, log_policy: Array, log_partner: Array, tau: float, eps: float, direction: Direction) -> float:
-    """f(x, y), in units of the reward. Arguments as of `adversary`; `eps` is the entropy's weight, 0 or more."""
+    """f(x, y), in units of the reward. For the arguments see `adversary`; `eps` is the entropy's weight, 0 or more."""
     return risk_value(payoffs, log_policy, log_partner, tau, direction) + eps * entropy(log_policy)
 
 
 def duality_gap(
     payoffs: Array, log_policy: Array, log_partner: Array, tau: float, eps: float, direction: Direction
 ) -> float:
-    """More than any change of the own policy could gain, whatever it may be: 0 at a best response, and only there.
+    """An upper bound of what any change of the own policy could gain: 0 exactly at a best response.
 
     By weak duality max_x f(x) <= max_x { x R p + (1/τ) D(p, y) + ε H(x) } for every p. At x's own adversary p the
     right side is f(x) plus ε KL(x ‖ softmax(R p / ε)), and for ε = 0 plus max_a (R p)_a - x R p.
 
     Returns:
-        In units of the reward, 0 or more. Arguments as of `value`.
+        The bound in units of the reward, 0 or more. For the arguments see `value`.
     """
     reward = payoffs @ adversary(payoffs, log_policy, log_partner, tau, direction)
     best = eps * logsumexp(reward / eps) if eps > 0 else reward.max()
@@ -129,13 +129,13 @@ def sensitivity(imagined: Array, log_partner: Array, tau: float, direction: Dire
 
     Args:
         imagined: (B,), the adversary p.
-        log_partner: (B,), log y, of which `d(log y)` may be off by a constant.
+        log_partner: (B,), log y; `d(log y)` may be off by a constant.
         tau: Degree of risk aversion, 0 or more.
-        direction: Of the divergence.
+        direction: Direction of the divergence.
 
     Returns:
         by_partner: (B, B).
-        by_payoff: (B, B), symmetric, 0 or more in all directions.
+        by_payoff: (B, B), symmetric and positive semidefinite.
     """
     if tau == 0 or direction == "adversary_partner":
         spread = _centred(imagined[:, None] * imagined)
@@ -150,6 +150,6 @@ def sensitivity(imagined: Array, log_partner: Array, tau: float, direction: Dire
 
 
 def _centred(product: Array) -> Array:
-    """diag(column sums) - product, with the diagonal summed up from the rest, as its terms may differ by 10^250."""
+    """diag(column sums) - product; the diagonal is summed from the other terms, whose sizes may differ by 10^250."""
     rest = product - np.diag(np.diag(product))
     return np.diag(rest.sum(axis=0)) - rest

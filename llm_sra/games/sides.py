@@ -1,15 +1,15 @@
-"""A player of a 2 x 2 game, its best responses as one curve, and how far a pair of policies is from both curves.
+"""A player of a 2 x 2 game: its best responses as one curve, and the distance of two policies from both curves.
 
-**Coordinates.** A player's policy is the probability x of its second action. Its gain from that action, against its
-adversary p, is q = d_0 + p_1 (d_1 - d_0), d_b being the gain against the partner's action b. At a best response
-q = ε log(x / (1 - x)), and for ε = 0: q <= 0 at x = 0, q >= 0 at x = 1, q = 0 between. So one number s runs along all
-best responses, and both q(s) and x(s) grow with it: s = q for ε > 0; for ε = 0, s = q up to 0, then s in [0, 1] for the
-mixed x, from log-odds -M to M, then s = q + 1. M is beyond what the partner's adversary can make of any mixed policy.
+**Coordinates.** A player's policy is the probability x of its second action. Against its adversary p that action gains
+q = d_0 + p_1 (d_1 - d_0), where d_b is the gain against the partner's action b. At a best response q = ε log(x / (1 -
+x)); for ε = 0, q <= 0 at x = 0, q >= 0 at x = 1, and q = 0 between. So one number s runs along all best responses, and
+both q(s) and x(s) grow with s: s = q for ε > 0; for ε = 0, s = q up to 0, then s in [0, 1] for the mixed x, from
+log-odds -M to M, then s = q + 1. M exceeds what the partner's adversary can make of any mixed policy.
 
 **Best responses run backwards in closed form.** s gives p_1 = (q - d_0) / (d_1 - d_0), and p_1 with x gives the one
 partner's policy y to which x is the best response: log-odds(y) = log-odds(p_1) + τ Δ(x) for KL(p ‖ y), and
-y_1 = p_1 (1 + τ p_0 Δ(x)) for KL(y ‖ p), Δ = u_1 - u_0. Where the latter leaves [0, 1] there is no such y, and the
-side on which it does says on which side of all y's images x lies.
+y_1 = p_1 (1 + τ p_0 Δ(x)) for KL(y ‖ p), Δ = u_1 - u_0. If y_1 of the second formula leaves [0, 1], there is no such y;
+the end at which it leaves tells on which side of the images of all y the x lies.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ import numpy as np
 from llm_sra.games.game import Array, Direction
 from llm_sra.games.objective import adversary, sensitivity
 
-SLACK = 1e-12  # what rounding may do to a probability, or to a gain in units of the payoffs' range
+SLACK = 1e-12  # rounding error allowed in a probability, or in a gain in units of the payoffs' range
 KINK = 1e-8
 
 
@@ -31,8 +31,8 @@ class Side:
     tau: float
     eps: float
     direction: Direction
-    most: float  # M: of the log-odds of mixed policies, for ε = 0
-    gains: Array = field(init=False)  # (2,), d: of the second action over the first, by partner's action
+    most: float  # M, the bound of the log-odds of mixed policies, for ε = 0
+    gains: Array = field(init=False)  # (2,), d: what the second action gains over the first, by the partner's action
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gains", self.payoffs[1] - self.payoffs[0])
@@ -58,14 +58,14 @@ class Side:
         return np.where(s <= 0, -np.inf, np.where(s >= 1, np.inf, self.most * (2 * s - 1)))
 
     def from_log_odds(self, low: Array, high: Array) -> tuple[Array, Array]:
-        """The s of all policies between two."""
+        """The range of s of all policies between two log-odds."""
         if self.eps > 0:
             return self.eps * low, self.eps * high
         low_s, high_s = (np.clip((end / self.most + 1) / 2, 0, 1) for end in (low, high))
         return np.where(np.isneginf(low), -np.inf, low_s), np.where(np.isposinf(high), np.inf, high_s)
 
     def partner(self, s: Array) -> tuple[Array, Array]:
-        """Log-odds of the y to which s is a best response, and whether it is beyond 1 (1), below 0 (-1), or is (0)."""
+        """Log-odds of the y to which s is a best response, and 0, or 1 or -1 where y would be above 1 or below 0."""
         gain = self.gain(s)
         imagined = np.clip(np.stack([self.gains[1] - gain, gain - self.gains[0]]) / self.slope, 0, 1)
         ahead = (self.payoffs[0, 1] - self.payoffs[0, 0]) + probability(self.log_odds(s)) * self.slope
@@ -78,7 +78,7 @@ class Side:
             return np.log(policy[1]) - np.log(policy[0]), beyond
 
     def image(self, low: Array, high: Array) -> tuple[Array, Array]:
-        """Least and most log-odds of all y to which some s between two is a best response; inf and -inf if none."""
+        """Least and largest log-odds of the y to which some s between two is a best response; inf and -inf if none."""
         if self.slope == 0:  # the partner does not matter
             return np.full_like(low, -np.inf), np.full_like(high, np.inf)
         wider = (low - SLACK, high + SLACK) if self.slope > 0 else (high + SLACK, low - SLACK)
@@ -88,12 +88,12 @@ class Side:
 
 
 def probability(log_odds: Array) -> Array:
-    """Of log-odds, also infinite ones; small probabilities stay exact."""
+    """The probability of log-odds, also of infinite ones; small probabilities stay exact."""
     return np.asarray(np.exp(-np.logaddexp(0, -log_odds)))
 
 
 def residual_of(sides: tuple[Side, Side], point: Array) -> tuple[Array, Array]:
-    """How much each player's gain differs from what its coordinate says, (2,), and the derivatives, (2, 2)."""
+    """The difference of each player's gain from that of its coordinate, (2,), and its derivatives, (2, 2)."""
     residual, jacobian = np.zeros(2), np.zeros((2, 2))
     logs = [_logs(float(side.log_odds(s))) for side, s in zip(sides, point, strict=True)]
     for mine, other in ((0, 1), (1, 0)):

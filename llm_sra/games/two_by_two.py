@@ -1,16 +1,17 @@
-"""All equilibria of 2 x 2 games, with none missed.
+"""All equilibria of 2 x 2 games; none is missed.
 
 **Coordinates.** `sides` gives each player a number s that runs along all its best responses, and in closed form the
-partner's policy y(s) to which they are.
+partner's policy y(s) to which s is the best response.
 
-**Why none is missed.** y(s) is monotone: the adversary's p_1 grows with y, and the gain less what ε asks falls with x,
-so y(s) slopes as d_1 - d_0 does. The image of an interval is then the interval between the images of its ends,
-exactly. A box of (s_1, s_2) whose intervals do not meet each other's images holds no equilibrium; all others are cut
-to what meets, and halved, until they are smaller than `RESOLUTION` (branch and prune, as in interval arithmetic:
-Neumaier, *Interval Methods for Systems of Equations*, 1990). What is left covers every equilibrium. Newton's method
-ends it, from three boxes of each heap that touch; if it fails from one, the heap is cut finer. Two equilibria can be
-taken for one only where both lie in one heap: at a fold or a pitchfork, where they are about to merge. Within about
-1e-7 of such a τ or ε the count is not to be trusted, and the search can take a minute; each certificate still holds.
+**Why none is missed.** y(s) is monotone: the adversary's p_1 grows with y, and the gain minus the entropy's term falls
+with x, so the slope of y(s) has the sign of d_1 - d_0. So the image of an interval is exactly the interval between the
+images of its ends. A box of (s_1, s_2) whose intervals do not meet each other's images holds no equilibrium. All other
+boxes are cut to the part that meets, and halved, until they are smaller than `RESOLUTION` (branch and prune, as in
+interval arithmetic: Neumaier, *Interval Methods for Systems of Equations*, 1990). The boxes that are left cover every
+equilibrium. Boxes that touch form a cluster, and Newton's method starts from three boxes of each. If it fails from one,
+the cluster is cut finer. Two equilibria can be taken for one only if both are in one cluster: at a fold or a pitchfork,
+where they are about to merge. Within about 1e-7 of such a τ or ε do not trust the count, and expect the search to take
+up to a minute; each certificate still holds.
 """
 
 from dataclasses import dataclass
@@ -24,17 +25,17 @@ from llm_sra.games.game import Array, MatrixGame, RiskProfile
 from llm_sra.games.sides import SLACK, Side, growth_at, residual_of
 
 RESOLUTION = 1e-6  # size of the last boxes, in units of the payoffs' range
-FINER = 0.1  # times that, where Newton's method fails
+FINER = 0.1  # factor of the next resolution, if Newton's method fails
 FINEST = 1e-11
 LEAST_EPS = 1e-5  # an ε below this, in the same units, would hide several equilibria in one box
-SAME = 1e-8  # nearer roots are one
-EXACT = 1e-12  # the error that Newton's method ends with
+SAME = 1e-8  # roots closer than this count as one
+EXACT = 1e-12  # the error at which Newton's method has converged
 TOUCHING = (
     1e-6  # the error that is let pass where the curves nearly touch, nearer than boxes can tell; see certificates
 )
-REACH = 1e-3  # how far Newton's method may leave its heap
+REACH = 1e-3  # how far Newton's method may leave its cluster
 MOST_BOXES = 40_000
-MOST_HEAPS = 64  # more than any game has equilibria
+MOST_CLUSTERS = 64  # more than any game has equilibria
 CELLS = 24
 
 Boxes = tuple[Array, Array]  # lower and upper corners, (N, 2) each
@@ -46,7 +47,7 @@ class Root:
     """An equilibrium.
 
     Attributes:
-        log_odds: Of both players' second actions; infinite for pure policies.
+        log_odds: Log-odds of both players' second actions; infinite for pure policies.
         growth: Largest real part of the eigenvalues of the dynamics (see `equilibrium`); None at a kink.
     """
 
@@ -55,12 +56,12 @@ class Root:
 
 
 def all_roots(game: MatrixGame, profile: RiskProfile) -> list[Root]:
-    """Every equilibrium of a 2 x 2 game, by the first player's probability of its second action.
+    """Every equilibrium of a 2 x 2 game, ordered by the first player's probability of its second action.
 
     Raises:
         ValueError: If an ε is above 0 and below `LEAST_EPS` times the payoffs' range, or there is a continuum of
             equilibria.
-        ArithmeticError: If Newton's method ended nowhere near an equilibrium.
+        ArithmeticError: If Newton's method did not end near an equilibrium.
     """
     scale = game.scale
     if any(0 < eps < LEAST_EPS * scale for eps in profile.eps):
@@ -86,24 +87,24 @@ def _points(sides: Sides, boxes: Boxes, resolution: float) -> list[Array]:
     """The roots in boxes of that size, each once."""
     lows, highs = boxes
     points: list[Array] = []
-    heaps = _heaps(boxes, resolution)
-    if len(heaps) > MOST_HEAPS and resolution > FINEST:  # places where the curves run side by side, and their fringes
+    clusters = _clusters(boxes, resolution)
+    if len(clusters) > MOST_CLUSTERS and resolution > FINEST:  # where the curves run side by side
         finer = _prune(sides, boxes, resolution * FINER)
         if finer is not None:
             return _points(sides, finer, resolution * FINER)
-        largest = max(map(len, heaps))
-        fringe = np.concatenate([heap for heap in heaps if 4 * len(heap) < largest])
+        largest = max(map(len, clusters))
+        fringe = np.concatenate([cluster for cluster in clusters if 4 * len(cluster) < largest])
         finer = _prune(sides, (lows[fringe], highs[fringe]), resolution * FINER)
         if finer is not None:
             points = _points(sides, finer, resolution * FINER)
-            heaps = [heap for heap in heaps if 4 * len(heap) >= largest]
-    for heap in heaps:
-        order = heap[np.lexsort((lows[heap, 1], lows[heap, 0]))]
+            clusters = [cluster for cluster in clusters if 4 * len(cluster) >= largest]
+    for cluster in clusters:
+        order = cluster[np.lexsort((lows[cluster, 1], lows[cluster, 0]))]
         middles = [(lows[box] + highs[box]) / 2 for box in dict.fromkeys(order[[0, len(order) // 2, -1]].tolist())]
-        bounds = lows[heap].min(axis=0) - REACH, highs[heap].max(axis=0) + REACH
+        bounds = lows[cluster].min(axis=0) - REACH, highs[cluster].max(axis=0) + REACH
         reached = [_newton(sides, middle, bounds) for middle in middles]
         if max(error for _, error in reached) > EXACT:
-            finer = _prune(sides, (lows[heap], highs[heap]), resolution * FINER) if resolution > FINEST else None
+            finer = _prune(sides, (lows[cluster], highs[cluster]), resolution * FINER) if resolution > FINEST else None
             if finer is not None:
                 reached = [(point, 0.0) for point in _points(sides, finer, resolution * FINER)]
             else:
@@ -127,7 +128,7 @@ def _grid(sides: Sides) -> Boxes:
 
 
 def _prune(sides: Sides, boxes: Boxes, resolution: float) -> Boxes | None:
-    """Boxes of at most that size that cover all equilibria in the given ones; None if they are too many."""
+    """Boxes of at most that size that cover all equilibria in the given ones; None if there are too many."""
     lows, highs = boxes[0].copy(), boxes[1].copy()
     small: list[Boxes] = [(lows[:0], highs[:0])]
     while len(lows):
@@ -152,8 +153,8 @@ def _prune(sides: Sides, boxes: Boxes, resolution: float) -> Boxes | None:
     return np.concatenate([corner for corner, _ in small]), np.concatenate([corner for _, corner in small])
 
 
-def _heaps(boxes: Boxes, resolution: float) -> list[NDArray[np.intp]]:
-    """Indices of the boxes that touch each other, heap by heap."""
+def _clusters(boxes: Boxes, resolution: float) -> list[NDArray[np.intp]]:
+    """Indices of the boxes of each cluster: boxes that touch each other."""
     lows, highs = boxes
     order = np.argsort(lows[:, 0])
     starts = lows[order, 0]
@@ -170,14 +171,14 @@ def _heaps(boxes: Boxes, resolution: float) -> list[NDArray[np.intp]]:
 
 
 def _newton(sides: Sides, start: Array, bounds: Boxes) -> tuple[Array, float]:
-    """The point that is reached between the bounds, and its error."""
+    """The point that Newton's method reaches within the bounds, and its error."""
     point, best, least = start, start, np.inf
     for _ in range(60):
         residual, jacobian = residual_of(sides, point)
         size = float(np.abs(residual).max())
         singular = jacobian[0, 0] * jacobian[1, 1] == jacobian[0, 1] * jacobian[1, 0]
         step = residual if singular else np.linalg.solve(jacobian, residual)
-        error = min(size, float(np.abs(step).max()))  # at a large τ the coordinates' own rounding moves the gains
+        error = min(size, float(np.abs(step).max()))  # at a large τ, rounding of the coordinates changes the gains
         if error < least:
             best, least = point, error
         if singular or error < 1e-15:

@@ -28,7 +28,7 @@ class AdapterError(ValueError):
     """An adapter cannot be used: missing, of another base, or not in the safetensors format."""
 
 
-def read_config(folder: Path) -> LoraConfig:
+def read_adapter_config(folder: Path) -> LoraConfig:
     """The configuration of a saved adapter.
 
     Raises:
@@ -73,10 +73,10 @@ def read_config(folder: Path) -> LoraConfig:
 
 
 def without_patterns(config: LoraConfig, modules: Sequence[str]) -> LoraConfig:
-    """The same configuration with the names of modules in the place of regular expressions, for PEFT to match.
+    """The configuration with names of modules in place of regular expressions, so that PEFT need not match any.
 
     Args:
-        config: Of a saved adapter; PEFT would try its expressions on every module, for as long as that takes.
+        config: Configuration of a saved adapter. PEFT would try its expressions on every module, without a time limit.
         modules: Names of the base's modules.
 
     Raises:
@@ -96,7 +96,7 @@ def without_patterns(config: LoraConfig, modules: Sequence[str]) -> LoraConfig:
 
 
 def _check(config: LoraConfig, weights: Path) -> None:
-    """See that a configuration is of its weights, and asks PEFT for nothing that takes for ever.
+    """Check that a configuration fits its weights, and asks PEFT for nothing that takes forever.
 
     Raises:
         UntrustedError: If it is not.
@@ -113,7 +113,7 @@ def _check(config: LoraConfig, weights: Path) -> None:
 
 
 def _check_ranks(config: LoraConfig, weights: Path) -> None:
-    """Refuse a rank that is none, or that its weights do not have: PEFT would make room for it before it reads them."""
+    """Refuse a rank that is not a number, or not that of the weights: PEFT would allocate it before it reads them."""
     named = [config.r, *(config.rank_pattern or {}).values()]
     for rank in named:
         if type(rank) is not int or rank < 1:

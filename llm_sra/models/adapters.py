@@ -27,8 +27,8 @@ from llm_sra.models.adapter_files import (
     AdapterError,
     fingerprint,
     needs_own_base,
+    read_adapter_config,
     read_card,
-    read_config,
     read_weights,
     without_patterns,
 )
@@ -40,8 +40,8 @@ __all__ = [
     "AdapterError",
     "fingerprint",
     "needs_own_base",
+    "read_adapter_config",
     "read_card",
-    "read_config",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -86,7 +86,7 @@ class AdapterBank:
         """Put one more adapter on the base, with fresh weights: it changes nothing yet.
 
         Args:
-            name: Of the adapter.
+            name: Name of the adapter.
             config: Its shape.
             served: Whether engines serve it; a critic's adapter stays with the trainer.
 
@@ -236,13 +236,13 @@ class AdapterBank:
 
         Args:
             folder: A folder in PEFT format, with safetensors weights.
-            name: Of the adapter in this bank.
+            name: Name of the adapter in this bank.
 
         Raises:
             AdapterError: If the folder holds no adapter, one without safetensors, one that is damaged or not finite, or
                 one of another base or rank.
         """
-        config = read_config(folder)
+        config = read_adapter_config(folder)
         card = read_card(folder)
         mine = self.fingerprint
         if card.get("base_fingerprint", mine) != mine:

@@ -1,7 +1,7 @@
 """A model's chat template as it is asked here: adapted to what tasks send, on one fixed day.
 
 A template that refuses a system role, or neighbours of one role, is changed in the one usual way, in its own language:
-so training, evaluation and export ask alike. This module makes text; token ids are `chat_templates`' part.
+so training, evaluation and export ask alike. This module makes text; `renderer` makes token ids of it.
 """
 
 import json
@@ -15,7 +15,7 @@ from llm_sra.task import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DAY = "2025-01-01"  # what a template is told that asks for today's date, unless somebody says otherwise
+DAY = "2025-01-01"  # given to templates that ask for today's date, unless a configuration names another day
 DATE_STRING = "%d %b %Y"  # as Llama writes it: 01 Jan 2025
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now", "raise_exception")
 _CALL = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
@@ -141,7 +141,7 @@ class ChatTemplate:
             ) from error
 
     def alone(self) -> str:
-        """A template that needs nothing else: its arguments and its day stand in it. So any chat API asks alike."""
+        """The template with its arguments and its day written into it, so that any chat API asks in the same way."""
         source = _CALL.sub(lambda call: repr(self._date.strftime(call[2])), self.source)
         if not self.arguments:
             return source

@@ -14,7 +14,7 @@ def why_unreadable(folder: Path, error: Exception) -> str:
     """What a user is told of files in a folder that could not be read.
 
     Args:
-        folder: Of a model or an adapter; need not exist.
+        folder: Folder of a model or an adapter; need not exist.
         error: What reading raised.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

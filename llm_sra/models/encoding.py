@@ -1,4 +1,4 @@
-"""Text to token ids, where a part of the text is nobody's to trust.
+"""Text to token ids, where part of the text is untrusted.
 
 Text that spells a control token is cut inside the spelling, and what follows the cut is encoded as a continuation: so
 it stays what it says and never becomes the token. What text is to be trusted is said by others.
@@ -22,7 +22,7 @@ class Encoder:
     """Encodes with one tokenizer, without ever adding tokens of its own accord.
 
     Args:
-        tokenizer: Of any kind.
+        tokenizer: A tokenizer of any kind.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:

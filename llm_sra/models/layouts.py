@@ -1,8 +1,8 @@
-"""What a template makes of messages, and whose each stretch of it is.
+"""A conversation as a template renders it, and from which message each stretch of text comes.
 
 The template is asked twice: with the text as it is, and with marks around each message's text, which show where that
-text went. Where the marks change what the template writes, the first answer counts, and whose is what stays unknown.
-Token ids are not known here.
+text went. If the marks change what the template writes, the first answer counts, and the origin of its text stays
+unknown. Token ids are not known here.
 """
 
 import re
@@ -59,7 +59,7 @@ def lay_out(template: ChatTemplate, encoder: Encoder, messages: Sequence[Message
     """Ask a template.
 
     Args:
-        template: Of the model.
+        template: Template of the model.
         encoder: Knows what spells a control token.
         messages: What the seat sees.
         drops_thoughts: Whether the template leaves earlier thoughts out, and so must see where they end.
@@ -95,7 +95,7 @@ def lay_out(template: ChatTemplate, encoder: Encoder, messages: Sequence[Message
 
 
 def _check_shown(template: ChatTemplate, messages: Sequence[Message], shown: Sequence[int], text: str) -> None:
-    """See that the template hides nothing that a seat should see; where a system text stands is its own affair."""
+    """Check that the template hides nothing that a seat should see; it may put a system text anywhere."""
     expected = [i for i, message in enumerate(messages) if message.content.strip()]
     shown = [i for i in shown if i in expected]
     order = [i for i in shown if messages[i].role != "system"]

@@ -41,7 +41,7 @@ def load_model(
     Args:
         name: A folder in the Hugging Face format, a shipped model (`worksheet/pupil`), or a name on the hub.
         dtype: `float32`, `bfloat16`, ...; None: as saved.
-        revision: Of the hub's repository.
+        revision: Revision of the hub's repository.
         trust_remote_code: Whether to run code that comes with the model.
         attn_implementation: `eager`, `sdpa`, `flash_attention_2`.
         quantization: How the weights are quantised; see `quantization_of`.
@@ -64,6 +64,25 @@ def load_model(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return (model if quantization else model.to(device)), tokenizer
+
+
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """A model's tokenizer alone.
+
+    Raises:
+        ModelError: If it cannot be loaded.
+    """
+    name = _located(name)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, padding_side="left", revision=revision, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # each library has its own for a damaged file
+        reason = why_unreadable(Path(name), error)
+        raise ModelError(f"cannot load the tokenizer of {name!r}{model_hint(name)}: {reason}") from error
+    return tokenizer
 
 
 def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:

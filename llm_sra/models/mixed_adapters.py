@@ -34,7 +34,7 @@ class _Gathered:
 
     Attributes:
         layer: Computes the base's output.
-        ranks: Of each adapter; 0 where this layer is not among its targets.
+        ranks: Rank of each adapter; 0 where this layer is not among its targets.
         down: (inputs, sum of ranks): every A.
         up: (sum of ranks, outputs): every B, times its scaling.
     """

@@ -19,13 +19,13 @@ _WHY = {
 
 
 def check_head(targets: str | Sequence[str] | None) -> None:
-    """See that neither the head nor the embeddings are to get adapters.
+    """Check that neither the head nor the embeddings would get adapters.
 
     Args:
         targets: As in PEFT's `target_modules`: `all-linear`, a regular expression, or names.
 
     Raises:
-        AdapterError: If they are; names them.
+        AdapterError: If one would; names it.
     """
     for names, why in _WHY.items():
         for name in names:
@@ -34,7 +34,7 @@ def check_head(targets: str | Sequence[str] | None) -> None:
 
 
 def check_targets(config: PretrainedConfig, lora: LoraConfig, served: bool, trust_remote_code: bool = False) -> None:
-    """See that adapters of a shape fit a model.
+    """Check that adapters of a shape fit a model.
 
     Args:
         config: The model's.

@@ -40,7 +40,7 @@ class ThoughtTags:
     """Decodes replies whose thoughts stand between tokens of their own.
 
     Args:
-        encoder: Of the model's tokenizer.
+        encoder: Encoder of the model's tokenizer.
     """
 
     def __init__(self, encoder: Encoder) -> None:

@@ -15,7 +15,7 @@ class TurnEnds:
 
     Attributes:
         ids: Token ids: the end of a turn, and the beginning of somebody else's.
-        strings: The same in words, for a template whose turns are told apart by text alone.
+        strings: The same as text, for a template that separates turns only by text.
     """
 
     ids: tuple[int, ...] = ()

@@ -1,7 +1,8 @@
 """The adversary's tether to the live partner, in either direction of the Kullback-Leibler divergence.
 
 Source: SRPO (arXiv 2602.21515). The adversary φ of hero i maximises E[-R_i] - (1/τ) KL(φ ‖ π), π being the live
-partner. The KL is of whole replies: a sum over the adversary's own tokens of an episode.
+partner. The KL is of whole replies: a sum over the adversary's own tokens of an episode. These are the formulas;
+`trainer.scorer` measures the log-probabilities on a rollout.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ import torch
 
 from llm_sra.engines import Engine, EngineOptions, make_engine
 from llm_sra.errors import NoFileError
-from llm_sra.models.adapters import AdapterBank, AdapterError, needs_own_base, read_card, read_config
+from llm_sra.models.adapters import AdapterBank, AdapterError, needs_own_base, read_adapter_config, read_card
 from llm_sra.models.chat_template import DAY, TemplateError
 from llm_sra.models.damage import not_finite
 from llm_sra.models.loading import QUANTIZED, ModelError, load_model, quantization_of
@@ -114,7 +114,7 @@ class PolicyLoader:
         """The policy of a roster's entry for each seat.
 
         Args:
-            entry: Of the roster.
+            entry: Entry of the roster.
             live: The policy of each seat for a `live` partner: the agents that it was trained with.
 
         Endpoints are not asked here: the first reply shows whether one is available, as its cache may hold all replies.
@@ -182,7 +182,7 @@ class PolicyLoader:
 
     def _base_of(self, folder: Path, options: Mapping[str, Any]) -> str:
         """Engine for a saved adapter: one whose base has the weights it was trained on, else one of its own base."""
-        config = read_config(folder)
+        config = read_adapter_config(folder)
         base = str(options.get("base") or config.base_model_name_or_path)
         # PEFT cannot wrap one module for whole copies and for single tokens: these adapters do not share a base either.
         if needs_own_base(folder, config) or config.modules_to_save or config.trainable_token_indices:

@@ -47,7 +47,7 @@ class Entry:
     """One partner.
 
     Attributes:
-        name: Of the partner, in results.
+        name: Name of the partner, in results.
         kind: A key of `KINDS`.
         policy: Name, path or `path:Class`; empty for `live` and `perturbed`.
         options: What else the kind takes; of `perturbed`, `of` is an entry.
@@ -215,7 +215,7 @@ def _entry(item: Any, path: Path) -> Entry:
 
 
 def _check_rewrites(entries: Sequence[Entry], path: Path) -> None:
-    """See that what takes the place of patterns fits them: a roster of none costs nothing."""
+    """Check that replacements fit their patterns; a roster without patterns costs nothing."""
     rules = [pair for entry in entries for pair in entry.innermost.options.get("rewrite", {}).items()]
     try:
         if rules:

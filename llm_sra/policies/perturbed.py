@@ -87,7 +87,7 @@ class Perturbed:
         inner: Who answers; may itself be perturbed.
         how: A key of `CHANGES`; `say`: it says `text`; or `temperature`: the reply is drawn at `temperature`.
         probability: That a reply is changed, in [0, 1]; each turn has a coin of its own.
-        seed: Of these coins and of what they decide. Two perturbations of one kind on one partner need two seeds.
+        seed: Seed of these coins and of what they decide. Two perturbations of one kind on one partner need two seeds.
         temperature: For `temperature` alone, above 1.
         text: For `say` alone.
 

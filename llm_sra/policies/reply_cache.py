@@ -39,8 +39,8 @@ class ReplyCache:
         """Keep a text.
 
         Args:
-            key: Of the request.
-            text: Of the reply.
+            key: Key of the request.
+            text: Text of the reply.
             about: What else the line says, for its readers.
         """
         with self._lock:

@@ -1,20 +1,19 @@
 """Checks a task on a few episodes with stand-in replies, before any model is loaded.
 
-`protocol.Rules` sees what one call returns. Here is what only several calls show: splits apart, the same problems and
-episodes for the same seed, states never changed in place, every seat paid. Results are findings in words.
+`Rules` checks what one call returns. This module checks what only several calls show: no problem in two splits, the
+same problems and episodes for the same seed, no state changed in place (`in_place`), every seat paid. It returns
+findings in words.
 """
 
-import copy
 import json
 import logging
-import pickle
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from llm_sra.errors import TaskError, UserError, defined_at
+from llm_sra.protocol.in_place import Finding, Watch
 from llm_sra.protocol.rules import Rules, at
 from llm_sra.task import Message, Outcome, Problem, Reward, Task
 
@@ -23,19 +22,6 @@ PROBLEMS = 64  # of each split that are compared
 EPISODES = 3
 STAND_INS = ("", "yes", "7", "I think that it is 12.\nOr 13?")  # what replies are made of where a task has no choices
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a task does against the protocol.
-
-    Attributes:
-        text: Where, what came, what was expected, what to do.
-        breaks: Whether what is played would fail or be wrong; the others are only doubtful.
-    """
-
-    text: str
-    breaks: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,7 +40,7 @@ class Trial:
     Attributes:
         problem: What was played.
         turns: In order.
-        rewards: Of each step.
+        rewards: Rewards of each step.
         outcome: How it ended.
     """
 
@@ -82,10 +68,10 @@ def check_task(task: Task, seed: int = 0, episodes: int = EPISODES) -> TaskCheck
 
     Args:
         task: The rules.
-        seed: Of problems and replies.
+        seed: Seed of problems and replies.
         episodes: How many are played.
     """
-    rules, watch, findings, trials = Rules(task), _Watch(task), list[Finding](), list[Trial]()
+    rules, watch, findings, trials = Rules(task), Watch(task), list[Finding](), list[Trial]()
     try:
         problems = rules.problems("train", PROBLEMS, seed)
         findings += _of_problems(rules, problems, seed)
@@ -123,7 +109,7 @@ def unpaid(task: Task, returns: Sequence[Mapping[str, float]]) -> Finding | None
 
     Args:
         task: The rules.
-        returns: Of each episode, by seat, in units of the reward.
+        returns: For each episode, the return of each seat, in units of the reward.
     """
     paid = {seat: sum(1 for each in returns if each.get(seat)) for seat in task.seats}
     never = [seat for seat, count in paid.items() if not count]
@@ -152,7 +138,7 @@ def _of_problems(rules: Rules, train: Sequence[Problem], seed: int) -> list[Find
             Finding(f"{place} returned other problems when asked again: expected the same for the same split and seed")
         )
     if (bad := next((problem for problem in train if _content(problem) is None), None)) is not None:
-        found.append(Finding(f"{place}: the data of problem {bad.id!r} is no JSON, so it cannot be kept", False))
+        found.append(Finding(f"{place}: the data of problem {bad.id!r} is not JSON, so it cannot be kept", False))
     splits = {"train": list(train)}
     for split in SPLITS[1:]:
         try:
@@ -189,14 +175,14 @@ def _content(problem: Problem) -> str | None:
 
 def _of_chance(rules: Rules, first: Trial, seed: int) -> list[Finding]:
     """Whether the same seed gives the same episode."""
-    again = _trial(rules, first.problem, seed, _Watch(rules.task))
+    again = _trial(rules, first.problem, seed, Watch(rules.task))
     for one, other in zip(first.turns, again.turns, strict=False):
         if one.view != other.view:
             return [
                 Finding(
                     f"{defined_at(type(rules.task), 'view')}: seat {one.seat!r} saw another text when problem "
                     f"{first.problem.id!r} was played again with the same seed and replies. Draw chance from the `rng` "
-                    "that is handed over, keep nothing in the task, and leave out the time and the order of sets"
+                    "argument alone, keep nothing in the task, and do not use the time or the order of sets"
                 )
             ]
     if (first.rewards, first.outcome) != (again.rewards, again.outcome):
@@ -217,69 +203,7 @@ def _of_pay(task: Task, episodes: Sequence[Sequence[Mapping[str, Reward]]]) -> l
     return [finding] if finding else []
 
 
-class _Watch:
-    """Makes calls of a task, and looks whether they change a state or a problem in place; says each thing once.
-
-    Args:
-        task: Whose calls are watched.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._found: dict[str, Finding] = {}
-
-    @property
-    def findings(self) -> list[Finding]:
-        """What was seen."""
-        return list(self._found.values())
-
-    def __call__(self, method: str, what: str, value: Any, where: str, call: Callable[[], Any]) -> Any:
-        """Make a call of a method, and look at a value before and after it."""
-        before = _Snapshot(value)
-        result = call()
-        if before.differs(value):
-            text = (
-                f"{defined_at(type(self._task), method)} changed {what} in place ({_named(value)}), {where}. States "
-                "and problems are values, which views and other episodes share: return a new one (dataclasses.replace, "
-                "or a copy)"
-            )
-            self._found.setdefault(f"changed {what}", Finding(text))
-        return result
-
-    def state(self, method: str, state: Any, where: str) -> Any:
-        """Look at a new state."""
-        if isinstance(state, list | dict | set | bytearray):
-            text = (
-                f"{defined_at(type(self._task), method)} returned a state that is {_named(state)}, {where}: it can be "
-                "changed in place by mistake. Use a frozen dataclass or a tuple, and return a new one from `step`"
-            )
-            self._found.setdefault("mutable", Finding(text, breaks=False))
-        return state
-
-
-def _named(value: object) -> str:
-    return f"a {type(value).__name__}"
-
-
-class _Snapshot:
-    """What a value was, by equality where its type has one, else by its bytes."""
-
-    def __init__(self, value: Any) -> None:
-        self._by_value = vars(object)["__eq__"] is not getattr(type(value), "__eq__", None)
-        try:
-            self._kept = copy.deepcopy(value) if self._by_value else pickle.dumps(value)
-            self._known = not self.differs(value)
-        except Exception:  # neither can be copied: then nothing is said
-            self._known = False
-
-    def differs(self, value: Any) -> bool:
-        """Whether it is now another one; False if that cannot be said."""
-        if not getattr(self, "_known", True):
-            return False
-        return bool(self._kept != value) if self._by_value else self._kept != pickle.dumps(value)
-
-
-def _trial(rules: Rules, problem: Problem, seed: int, watch: _Watch) -> Trial:
+def _trial(rules: Rules, problem: Problem, seed: int, watch: Watch) -> Trial:
     """Play one episode with stand-in replies."""
     task, rng = rules.task, random.Random(f"{seed}/{problem.id}")
     words = task.choices or STAND_INS

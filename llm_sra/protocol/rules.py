@@ -1,7 +1,7 @@
 """Calls a task, and holds what it returns against the protocol of `llm_sra.task`.
 
 What a user's class raises or returns wrongly becomes one `TaskError`: the user's file and line, what came, what was
-expected. Nothing is played here, and nothing is said about promises that one call cannot show (see `task_check`).
+expected. Nothing is played here, and nothing is said about promises that one call cannot show (see `check`).
 """
 
 import math

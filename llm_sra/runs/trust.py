@@ -1,8 +1,8 @@
 """What of a run may be executed: the file of its task, and the Python that comes with its model.
 
-A run folder is data. Leave to run something of it is given by the caller, that is on the present command line, and is
-never read from the folder. A task file of one's own needs no leave: the training copies it into the run and signs its
-hash with a key that this user alone has.
+A run folder is data. Only the caller, on the present command line, can allow that something in it is run; the folder
+itself cannot. Your own task file needs no permission: the training copies it into the run and signs its hash with a key
+that only this user has.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 
 def keep_task(folder: Path, task: Task, spec: str) -> dict[str, str]:
-    """Copy the file of a task of one's own into the run folder.
+    """Copy the file of a task that does not ship into the run folder.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         task: As it was loaded.
         spec: That it was loaded by: `path/to/file.py:Class` or `module:Class`; the name of a shipped task has no file.
 
@@ -68,7 +68,7 @@ def task_of_run(run: Run, options: Mapping[str, Any] | None, trust_task: bool = 
 
     Args:
         run: Whose task.
-        options: Of the task.
+        options: Options of the task.
         trust_task: Whether a task that is not shipped may be run though this user did not train the run.
 
     Raises:
@@ -110,7 +110,7 @@ def may_run_code(run: Run, trust_remote_code: bool = False) -> bool:
 
     Args:
         run: Whose model.
-        trust_remote_code: Whether the caller allows it. What the run's own configuration says is no leave.
+        trust_remote_code: Whether the caller allows it. The run's own configuration cannot allow it.
 
     Raises:
         RunError: If the model needs it and the caller does not allow it.

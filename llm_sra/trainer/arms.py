@@ -54,7 +54,7 @@ class MatchSet:
 
     Attributes:
         matches: One; or one for each sampled partner of a hero.
-        share: Of the step's problems, in (0, 1].
+        share: Share of the step's problems, in (0, 1].
     """
 
     matches: tuple[TrainingMatch, ...]

@@ -35,7 +35,7 @@ class Checkpoints:
         bank: The adapters.
         adapters: Those that are trained; a sampled partner's has a folder elsewhere.
         critics: If there are any.
-        schedule: Of τ.
+        schedule: Schedule of τ.
         smoothed: By hero's seat, the weights of sampled partners.
     """
 
@@ -84,7 +84,7 @@ class Checkpoints:
         """What there is to resume from, in words."""
         found = get_last_checkpoint(str(self._place)) if self._place.is_dir() else None
         if found is None:
-            return "There is no checkpoint yet: begin anew"
+            return "There is no checkpoint yet: start again"
         return f"{Path(found).name} is from before: go on with --resume_from_checkpoint true"
 
     @contextmanager
@@ -109,8 +109,8 @@ class Checkpoints:
         A process that is killed before leaves earlier checkpoints as they were, and never half of this one.
 
         Args:
-            state: Of the trainer; it learns where the best checkpoint is.
-            accelerator: Of the trainer.
+            state: State of the trainer; it learns where the best checkpoint is.
+            accelerator: Accelerator of the trainer.
             save: Whether this process writes.
             limit: How many checkpoints are kept; None: all.
             resumable: Whether the optimizer's state was saved too.

@@ -12,10 +12,10 @@ from llm_sra.models.chat_template import DAY, read_day
 from llm_sra.models.targets import check_head
 from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
-from llm_sra.trainer.choices import check_choices
+from llm_sra.trainer.config_rules import check_rules
 from llm_sra.trainer.fields import changed, needs_package, refusal, refused_of
+from llm_sra.trainer.literals import check_choices
 from llm_sra.trainer.objective import ObjectiveArguments
-from llm_sra.trainer.rules import check_rules
 
 REPORTERS = ("tensorboard", "trackio", "wandb")  # names of the packages and of the extras that install them
 ImportanceMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
@@ -156,7 +156,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
 
 
 def check_together(model: ModelArguments, config: SRPOConfig) -> None:
-    """See that the adapters' shape and the engine go together.
+    """Check that the adapters' shape and the engine go together.
 
     Raises:
         ValueError: If they do not.

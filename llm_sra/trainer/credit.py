@@ -32,9 +32,9 @@ def assign_credit(
         rollout: Its samples are filled in, and what else there is to log.
         arm: What was played.
         group_sizes: By match, how many neighbouring episodes are a group.
-        tether: Of this step.
-        estimator: Of advantages.
-        options: Of the estimator.
+        tether: Tether of this step.
+        estimator: Estimator of advantages.
+        options: Options of the estimator.
         risk: Over sampled partners.
         smoothed: See `weigh_partners`.
     """
@@ -63,7 +63,7 @@ def weigh_partners(
         arm: The match sets.
         episodes: See `player_episodes`.
         returns: See `player_returns`.
-        risk: Of (Z,) mean returns.
+        risk: Risk of (Z,) mean returns.
         smoothed: By hero's seat, the weights so far; empty for none.
     """
     sums = gather_object([{key: (values.sum().item(), len(values)) for key, values in returns.items()}])

@@ -190,7 +190,7 @@ def refused_of(cls: type) -> list[str]:
 
 
 def needs_package(field: str, module: str, package: str) -> None:
-    """See that what a field needs is installed.
+    """Check that what a field needs is installed.
 
     Raises:
         ValueError: If it is not; says what to install.

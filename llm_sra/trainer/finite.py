@@ -22,11 +22,11 @@ SMALLER = "Lower learning_rate or max_grad_norm, or train in float32"
 
 
 def check_weights(names: Iterable[str], parameters: Mapping[str, Sequence[torch.nn.Parameter]]) -> None:
-    """See that an optimizer step left weights finite.
+    """Check that an optimizer step left weights finite.
 
     Args:
         names: Adapters and critics that were updated.
-        parameters: Of each.
+        parameters: Parameters of each of them.
 
     Raises:
         NumberError: Names the one whose weights are not.
@@ -49,8 +49,8 @@ def gradient_error(
     """The error for a gradient that is not finite.
 
     Args:
-        name: Of the adapter or critic.
-        norm: Of its gradient.
+        name: Name of the adapter or critic.
+        norm: Norm of its gradient.
         parameters: Its weights.
         samples: What it was trained on.
         parts: By name, the sum of each part of its loss.
@@ -89,5 +89,5 @@ def _cause(
 
 
 def is_finite(number: object) -> bool:
-    """Whether a number can stand in JSON; what is none can."""
+    """Whether a value can be written as JSON: it is a finite number, or no float at all."""
     return not isinstance(number, float) or math.isfinite(number)

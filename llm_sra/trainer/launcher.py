@@ -34,7 +34,7 @@ class Launcher:
         return cls(parent if launched and parent > 1 else None)
 
     def check(self, error: BaseException | None = None) -> None:
-        """See that the launcher is still there.
+        """Check that the launcher is still there.
 
         Args:
             error: What the process has run into, if it has.

@@ -1,4 +1,4 @@
-"""What is logged of a step: numbers per seat and policy, its seconds by part, and the episodes themselves."""
+"""What is logged of a step: numbers per seat and policy, and its seconds by part."""
 
 import json
 import math
@@ -13,9 +13,8 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llm_sra.episodes import EpisodeRecord, percentiles, reported
-from llm_sra.files import json_lines, write_whole, writing
-from llm_sra.task import Episode
+from llm_sra.episodes import percentiles, reported
+from llm_sra.files import write_whole, writing
 from llm_sra.trainer.finite import is_finite
 from llm_sra.trainer.rollout import Rollout
 
@@ -130,7 +129,7 @@ def add_entropies(
         adapter: Whose.
         entropies: (B, T), in nats.
         mask: (B, T), 1 on own tokens.
-        turns: Of each row, the turn that a token belongs to; -1 for none.
+        turns: For each row, the turn that a token belongs to; -1 for none.
     """
     entropies = entropies.detach() * mask
     means.add(f"policy/{adapter}/entropy", entropies.sum(), mask.sum())
@@ -173,8 +172,8 @@ def exploding_policies(numbers: Mapping[str, float], first: Mapping[str, float])
     """Adapters whose entropy keeps growing: their entropy bonus outweighs what the task pays.
 
     Args:
-        numbers: Of a step.
-        first: Of the first step of the training.
+        numbers: Numbers of a step.
+        first: Numbers of the first step of the training.
     """
     grown = (
         name for name in numbers if _is_entropy(name) and numbers[name] > EXPLODING_ENTROPY * first.get(name, math.inf)
@@ -184,21 +183,6 @@ def exploding_policies(numbers: Mapping[str, float], first: Mapping[str, float])
 
 def _is_entropy(name: str) -> bool:
     return name.startswith("policy/") and name.endswith("/entropy")
-
-
-def write_episodes(folder: Path, episodes: Sequence[Episode], step: int, per_match: int) -> None:
-    """Write a step's episodes, the first `per_match` of each match (-1: all)."""
-    written: dict[str, int] = defaultdict(int)
-    lines = []
-    for episode in episodes:
-        if per_match < 0 or written[episode.match] < per_match:
-            written[episode.match] += 1
-            lines.append(EpisodeRecord.of(episode, step=step).line())
-    if lines:
-        path = folder / f"step-{step:06d}.jsonl"
-        with writing("the episodes of a step", path):
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json_lines(lines))
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """What a training is for: the arm, the risk measure, the adversary, the estimator.
 
-`docs/objectives.md` has each in formulas. What these options ask of each other stands in `rules`.
+`docs/objectives.md` has each in formulas. The rules between these options are in `config_rules`.
 """
 
 from dataclasses import dataclass, field

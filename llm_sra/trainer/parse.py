@@ -1,6 +1,7 @@
 """Recipes and command lines to configurations; an unknown key is an error that names the nearest known one."""
 
 import argparse
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,9 +10,14 @@ from trl import TrlParser
 
 from llm_sra.errors import NoFileError, did_you_mean
 from llm_sra.registry import find_recipe, model_name, task_name, task_options
-from llm_sra.trainer.choices import check_choice
 from llm_sra.trainer.config import ModelArguments, SRPOConfig, check_together
+from llm_sra.trainer.literals import check_choice
 from llm_sra.untrusted import UntrustedError, read_yaml
+
+# What a recipe says of its own task, which means nothing for another one.
+OF_THE_TASK = ("task_args", "max_completion_length", "partners", "dev_roster")
+OF_THE_ROSTER = ("eval_strategy", "load_best_model_at_end")  # stays if another development roster is named
+logger = logging.getLogger(__name__)
 
 
 class ConfigError(ValueError):
@@ -29,6 +35,11 @@ class _Parser(TrlParser):  # type: ignore[misc]
             check_choice(action.dest, value, action.choices)
 
 
+def make_parser() -> TrlParser:
+    """The parser of every field, each a flag."""
+    return _Parser([ModelArguments, SRPOConfig], allow_abbrev=False)
+
+
 def parse(
     recipe: str | Path | None, flags: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> tuple[ModelArguments, SRPOConfig]:
@@ -44,9 +55,10 @@ def parse(
     Raises:
         ConfigError: If a key is unknown or a value cannot be used.
     """
-    parser = _Parser([ModelArguments, SRPOConfig], allow_abbrev=False)
+    parser = make_parser()
     known = {action.dest for action in parser._actions}
     values = read_recipe(recipe) if recipe else {}
+    values = _for_task(_named(flags, overrides), values)
     written = {key: values.get(key) for key in ("task", "task_args")}
     for key in values:
         if key not in known:
@@ -76,6 +88,30 @@ def parse(
     model.model_name_or_path = model_name(model.model_name_or_path)  # so that the run can be evaluated from any folder
     config.task = task_name(config.task)
     return model, config
+
+
+def _named(flags: Sequence[str], overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The task and the development roster that the command line or the arguments name, where they do."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("task", "dev_roster"):
+        parser.add_argument(f"--{name}", default=(overrides or {}).get(name, argparse.SUPPRESS))
+    try:
+        return vars(parser.parse_known_args(list(flags))[0])
+    except argparse.ArgumentError:  # a flag without a value, which the parser of all flags explains
+        return {}
+
+
+def _for_task(named: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's values without what holds for its own task alone, if another one is to be trained on."""
+    own = recipe.get("task", SRPOConfig.task)
+    if not recipe or named.get("task", own) == own:
+        return dict(recipe)
+    without = OF_THE_TASK if named.get("dev_roster") else (*OF_THE_TASK, *OF_THE_ROSTER)
+    left_out = [key for key in without if key in recipe]
+    if left_out:
+        what = f"{', '.join(left_out)} {'are' if len(left_out) > 1 else 'is'}"
+        logger.warning("The recipe is for task %s: for %s, its %s left out.", own, named["task"], what)
+    return {key: value for key, value in recipe.items() if key not in left_out}
 
 
 def read_recipe(recipe: str | Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a resumed training takes from its checkpoint, and what from its configuration.
 
-Rates, weight decay and the like are the configuration's: the optimizer's saved state would else bring the earlier ones
-back without a word. What would have to be made anew with another value cannot change.
+Rates, weight decay and the like come from the configuration: the optimizer's saved state would silently restore the
+earlier ones. Options that cannot take effect in a resumed training may not change.
 """
 
 import math
@@ -21,7 +21,7 @@ class ResumeError(ValueError):
 
 
 def check_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """See that the options that changed can take effect.
+    """Check that the options that changed can take effect.
 
     Args:
         before: The arguments in the run's `config.yaml`.
@@ -47,7 +47,7 @@ def load_with_present_options(optimizer: Any, scheduler: Any, load: Callable[[],
 
     Args:
         optimizer: As it was made for this training.
-        scheduler: Of the optimizer's rates, the same.
+        scheduler: Scheduler of the optimizer's rates, as it was made for this training.
         load: Loads both states.
 
     Raises:

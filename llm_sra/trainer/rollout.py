@@ -125,9 +125,9 @@ def episode_specs(
 
     Args:
         arm: The matches.
-        problems: Of the whole step.
+        problems: Problems of the whole step.
         group_size: Episodes of a problem; several matches of a match set share them equally.
-        rank: Of this process.
+        rank: Rank of this process.
         processes: How many there are.
         sampled: How many of its partners each hero meets, drawn anew for each `key`; None: all of them.
         key: Names the step.

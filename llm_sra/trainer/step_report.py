@@ -33,7 +33,7 @@ class StepReport:
         """The numbers of a step, by name; all processes must call this.
 
         Args:
-            rollout: Of the step.
+            rollout: Rollout of the step.
             losses: By adapter.
             seconds: By part of the step.
             tau: Degree of risk aversion of the step.
@@ -54,10 +54,10 @@ class StepReport:
         return sum(nats) / len(nats)
 
     def warn(self, numbers: Mapping[str, float], step: int) -> None:
-        """Warn of policies that learn no more, once that has lasted, and of such as explore ever more.
+        """Warn of policies that no longer learn, once that has lasted, and of policies whose entropy keeps growing.
 
         Args:
-            numbers: Of the step.
+            numbers: Numbers of the step.
             step: Its number, counted from 1.
         """
         if lasting := self._entropy.begun(metrics.without_entropy(numbers)):

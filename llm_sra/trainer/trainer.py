@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback
 from trl import GRPOTrainer
 
 from llm_sra.engines import Engine
+from llm_sra.episodes import write_training_episodes
 from llm_sra.errors import NumberError, TaskError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives import Tether
@@ -231,7 +232,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self.report.warn_of_pay(self.task, rollout.episodes)
         if self.accelerator.is_main_process:
             folder = self.args.run_dir / "episodes"
-            metrics.write_episodes(folder, rollout.episodes, step, self.args.log_episodes)
+            write_training_episodes(folder, rollout.episodes, step, self.args.log_episodes)
 
     def _record(self, name: str, value: float) -> None:
         """Log a number; TRL logs the mean of all that came since it last logged."""

@@ -30,8 +30,8 @@ class Updater:
         arm: The adapters.
         bank: Their weights.
         critics: If there are any.
-        accelerator: Of the trainer.
-        loss: Of a micro-batch.
+        accelerator: Accelerator of the trainer.
+        loss: Loss of a micro-batch.
         means: Gets what is measured by token.
         record: Logs a number of this step by name.
         pad_id: Token that fills rows up.
@@ -150,7 +150,7 @@ class Updater:
         """Average gradients over processes and clip their norm; returns the norm before clipping.
 
         Args:
-            name: Of the adapter or critic.
+            name: Name of the adapter or critic.
             parameters: Its weights.
             samples: What the gradient is of, for an error.
 

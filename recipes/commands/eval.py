@@ -5,14 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.summary import write_summary
-from llm_sra import evaluate
-from llm_sra.engines import ENGINES, EngineOptions
-from llm_sra.evaluation.matches import DECODINGS
-from llm_sra.evaluation.options import CHUNK
-from llm_sra.registry import task_options
-from llm_sra.runs import open_runs
-from llm_sra.untrusted import one_line
 from recipes.terminal import trust_flags
 
 
@@ -25,7 +17,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: If a run, the roster or a number cannot be used; nothing is written then.
     """
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
+    from eval.summary import write_summary
+    from llm_sra import evaluate
+    from llm_sra.engines import EngineOptions
+    from llm_sra.registry import task_options
+    from llm_sra.runs import open_runs
+    from llm_sra.untrusted import one_line
+
     if args.problems < 1:
         raise ValueError(f"--problems must be 1 or more, got {args.problems}")
     runs = open_runs(args.run)
@@ -62,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("Written:", *map(one_line, [*written, *([figure] if figure else [])]), sep="\n  ")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         "llm-sra eval",
         description="Play each run's agents, in each seat, with each partner of a roster, on the same problems. What "
@@ -89,21 +89,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
     parser.add_argument(
-        "--decoding", nargs="+", choices=list(DECODINGS), default=list(DECODINGS), help="one or both (default both)"
+        "--decoding", nargs="+", default=["greedy", "sampled"], help="greedy, sampled or both (default both)"
     )
     parser.add_argument(
         "--task_args", metavar="JSON",
         help="options of the task that replace the runs' own: other conditions (default: as they were trained)",
     )  # fmt: skip
     parser.add_argument(
-        "--engine", default="transformers", choices=ENGINES, help="plays the runs' agents (default %(default)s)"
+        "--engine",
+        default="transformers",
+        help="transformers, vllm or server: plays the runs' agents (default %(default)s)",
     )
     parser.add_argument("--server", metavar="URL[,URL]", help="servers of the engine `server`; see llm-sra serve")
     parser.add_argument(
         "--max_model_length", type=int, help="tokens of prompt and reply in vLLM (default: the model's)"
     )
     parser.add_argument(
-        "--chunk", type=int, default=CHUNK,
+        "--chunk", type=int, default=1024,
         help="most episodes at a time: what a kill can lose, never the results (default %(default)s)",
     )  # fmt: skip
     parser.add_argument("--disable_tqdm", action="store_true", help="no progress (default: a bar, or lines)")

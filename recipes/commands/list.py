@@ -29,12 +29,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         UnknownNameError: If nothing of that name ships.
     """
-    parser = argparse.ArgumentParser(
-        "llm-sra list", description="List what ships, by the names that recipes, flags and Python functions take."
-    )
-    parser.add_argument("kind", nargs="?", choices=tuple(KINDS), help="one kind alone (default: all)")
-    parser.add_argument("--path", metavar="NAME", help="print the file or folder of this one: `list recipes --path X`")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     kinds = {kind: shipped() for kind, shipped in KINDS.items() if args.kind in (None, kind)}
     if args.path is not None:
         found = {name: path for names in kinds.values() for name, path in names.items()}
@@ -44,3 +39,13 @@ def main(argv: Sequence[str]) -> None:
         return
     for kind, names in kinds.items():
         print(f"{kind}  ({USES[kind]})", *(names or ["none"]), sep="\n  ")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        "llm-sra list", description="List what ships, by the names that recipes, flags and Python functions take."
+    )
+    parser.add_argument("kind", nargs="?", choices=tuple(KINDS), help="one kind alone (default: all)")
+    parser.add_argument("--path", metavar="NAME", help="print the file or folder of this one: `list recipes --path X`")
+    return parser

@@ -3,23 +3,23 @@
 import argparse
 import random
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from llm_sra.errors import unknown
-from llm_sra.evaluation.matches import DECODINGS
-from llm_sra.partners.loader import PolicyLoader
-from llm_sra.partners.rosters import Entry
-from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match, Policy
 from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run
-from llm_sra.runs.trust import task_of_run
 from llm_sra.task import Message, Task, Turn
 from llm_sra.untrusted import one_line, printable
 from recipes.terminal import COLOURS, trust_flags
+
+if TYPE_CHECKING:
+    from llm_sra.partners.loader import PolicyLoader
+    from llm_sra.playing import EpisodeSpec
 
 
 class Human:
@@ -41,16 +41,12 @@ class Human:
 
 def main(argv: Sequence[str]) -> None:
     """Parse the command line and play."""
-    parser = argparse.ArgumentParser("llm-sra play", description="Show episodes as they are played.")
-    parser.add_argument("--run", required=True, help="run folder")
-    parser.add_argument("--partner", help="'human', a scripted partner, or path/to/file.py:Class; none: self-play")
-    parser.add_argument("--seat", help="seat of the run's agent; default: the first")
-    parser.add_argument("--problems", type=int, default=3, help="how many")
-    parser.add_argument("--split", default="test", choices=("train", "dev", "test"))
-    parser.add_argument("--greedy", action="store_true", help="take the most likely tokens instead of sampling")
-    parser.add_argument("--seed", type=int, default=0)
-    trust_flags(parser)
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
+    from llm_sra.evaluation.matches import DECODINGS
+    from llm_sra.partners.loader import PolicyLoader
+    from llm_sra.partners.rosters import Entry
+    from llm_sra.playing import EpisodeSpec
+    from llm_sra.runs.trust import task_of_run
 
     run = Run.open(args.run)
     task = task_of_run(run, run.config["task_args"], args.trust_task)
@@ -78,8 +74,26 @@ def main(argv: Sequence[str]) -> None:
         _show(console, task, EpisodeSpec(problem, match), loader, args.seed, run.config["max_completion_length"])
 
 
-def _show(console: Console, task: Task, spec: EpisodeSpec, loader: PolicyLoader, seed: int, limit: int | None) -> None:
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser("llm-sra play", description="Show episodes as they are played.")
+    parser.add_argument("--run", required=True, help="run folder")
+    parser.add_argument("--partner", help="'human', a scripted partner, or path/to/file.py:Class; none: self-play")
+    parser.add_argument("--seat", help="seat of the run's agent; default: the first")
+    parser.add_argument("--problems", type=int, default=3, help="how many")
+    parser.add_argument("--split", default="test", choices=("train", "dev", "test"))
+    parser.add_argument("--greedy", action="store_true", help="take the most likely tokens instead of sampling")
+    parser.add_argument("--seed", type=int, default=0)
+    trust_flags(parser)
+    return parser
+
+
+def _show(
+    console: Console, task: Task, spec: "EpisodeSpec", loader: "PolicyLoader", seed: int, limit: int | None
+) -> None:
     """Play one episode and print it turn by turn."""
+    from llm_sra.playing import play
+
     console.rule(Text(one_line(f"problem {spec.problem.id}")))
     colours = dict(zip(task.seats, COLOURS * len(task.seats), strict=False))
 

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from llm_sra.errors import UserError
 from llm_sra.runs import Run, read_metrics
-from llm_sra.trainer.progress import summary
 from llm_sra.untrusted import one_line
 
 ARMS = ("ippo", "srpo")
@@ -26,13 +25,15 @@ class QuickstartError(UserError):
 
 def main(argv: Sequence[str] = ()) -> None:
     """Run the whole main job; some minutes on two CPU cores."""
-    parser = argparse.ArgumentParser("llm-sra quickstart", description="Train and compare both arms.")
-    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for both runs and the report")
-    parser.add_argument("--max_steps", type=int, help="fewer steps, for a try")
-    parser.add_argument("--problems", type=int, default=64, help="held-out problems per partner, seat and decoding")
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
 
+    page = args.out / "report" / "report.html"
+    if page.is_file() and not args.again:
+        print(f"{args.out} holds a finished quickstart, which is left as it is:\n{_places(args.out)}")
+        print("To train and play anew, add --again; to keep this one, name another folder with --out.")
+        return
     start = time.perf_counter()
+    page.unlink(missing_ok=True)  # written last
     print("Training two LoRA agents on the worksheet, by ippo and by srpo side by side:", flush=True)
     runs = train_arms(args.out, args.max_steps)
 
@@ -47,20 +48,38 @@ def main(argv: Sequence[str] = ()) -> None:
 
     print("\nPlaying with partners that neither was trained with ...\n", flush=True)
     evaluate(runs, ROSTER, args.out / "eval", problems=args.problems, contributions=True)
-    figure = write_summary(runs, args.out / "eval")
+    write_summary(runs, args.out / "eval")
     gathered = gather(runs, [args.out / "eval"], ROSTER)
-    page, *_ = write_report(gathered, args.out / "report", "Quickstart: IPPO and SRPO")
     exported = args.out / "exported"
     shutil.rmtree(exported, ignore_errors=True)
     for run in runs:
         for policy in sorted(set(run.heroes.values())):
             export(run, policy, exported / run.path.name / policy, evaluation=args.out / "eval")
+    write_report(gathered, page.parent, "Quickstart: IPPO and SRPO")
     print("Result:", *map(one_line, headline_section(gathered).sentences), sep="\n\n")
     print(
-        f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n"
-        f"  report    {page}\n  picture   {figure}\n  table     {args.out / 'eval' / 'table.md'}\n"
-        f"  adapters  {exported}\n"
+        f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n{_places(args.out)}\n"
         f"Next: take a seat yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser("llm-sra quickstart", description="Train and compare both arms.")
+    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder for both runs and the report")
+    parser.add_argument("--again", action="store_true", help="replace a finished quickstart in --out")
+    parser.add_argument("--max_steps", type=int, help="fewer steps, for a try")
+    parser.add_argument("--problems", type=int, default=64, help="held-out problems per partner, seat and decoding")
+    return parser
+
+
+def _places(out: Path) -> str:
+    """Where a quickstart leaves what it makes."""
+    return (
+        f"  report    {out / 'report' / 'report.html'}\n"
+        f"  picture   {out / 'eval' / 'figure.png'}\n"
+        f"  table     {out / 'eval' / 'table.md'}\n"
+        f"  adapters  {out / 'exported'}"
     )
 
 
@@ -105,6 +124,8 @@ def _watch(out: Path, processes: dict[str, subprocess.Popen[bytes]]) -> None:
 
 
 def _update(progress: Progress, bar: TaskID, folder: Path) -> None:
+    from llm_sra.trainer.progress import summary
+
     lines = [line for line in read_metrics(folder / "metrics.jsonl") if "solve_rate" in line]
     if lines:
         total = int(Run.open(folder).config["max_steps"])

@@ -4,9 +4,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.report import gather, write_report
-from llm_sra.runs import open_runs
-
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write a report, and say where.
@@ -17,13 +14,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: If a run, an evaluation or the roster cannot be used; nothing is written then.
     """
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
+    from eval.report import gather, write_report
+    from llm_sra.runs import open_runs
+
     gathered = gather(open_runs(args.run), args.eval, args.roster)
     written = write_report(gathered, args.out, args.title)
     print("Written:", *written, sep="\n  ")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         "llm-sra report",
         description="One page, and the same as Markdown, on runs that were evaluated with `llm-sra eval`.",

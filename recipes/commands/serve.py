@@ -23,22 +23,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         ConfigError: If the recipe cannot be used.
         EngineError: If vLLM is not installed, the server is open without a key, or it ends by itself.
     """
-    parser = argparse.ArgumentParser(
-        "llm-sra serve",
-        description="Serve a recipe's base model with vLLM, with room for its adapters. An API key is taken from the "
-        "environment variable VLLM_API_KEY, here and by the training.",
-        epilog="Further arguments go to the recipe (--lora_r 8, ...); those after -- go to vLLM as they are.",
-    )
-    parser.add_argument("--config", help="recipe")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen at (default %(default)s)")
-    parser.add_argument("--runs", type=int, default=1, help="trainings that share the server (default %(default)s)")
-    parser.add_argument("--print", action="store_true", help="print the command and do not run it")
     arguments = list(sys.argv[1:] if argv is None else argv)
     ours, further = arguments, []
     if "--" in arguments:
         ours, further = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-    args, flags = parser.parse_known_args(ours)
+    args, flags = parser().parse_known_args(ours)
     command = [*server_command(args.config, flags, args.host, args.port, args.runs), *further]
     print(f"{RUNTIME_UPDATES}=1 {shlex.join(command)}", flush=True)
     if args.print:
@@ -58,6 +47,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     code = subprocess.run(command, env=environment, check=False).returncode
     if code:
         raise EngineError(f"the server ended with exit code {code}; its messages are above")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        "llm-sra serve",
+        description="Serve a recipe's base model with vLLM, with room for its adapters. An API key is taken from the "
+        "environment variable VLLM_API_KEY, here and by the training.",
+        epilog="Further arguments go to the recipe (--lora_r 8, ...); those after -- go to vLLM as they are.",
+    )
+    parser.add_argument("--config", help="recipe")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen at (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=1, help="trainings that share the server (default %(default)s)")
+    parser.add_argument("--print", action="store_true", help="print the command and do not run it")
+    return parser
 
 
 def server_command(recipe: str | None, flags: Sequence[str], host: str, port: int, trainings: int = 1) -> list[str]:

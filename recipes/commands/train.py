@@ -9,16 +9,23 @@ from llm_sra.runs import Run
 from recipes.stopping import stopping
 
 
-def main(argv: Sequence[str] | None = None) -> Run:
+def main(argv: Sequence[str] | None = None) -> Run | None:
     """Train by a recipe and flags, and print the next command.
 
     Args:
         argv: Arguments of the command line without the program's name; those of this process if None.
 
+    Returns:
+        The run; None if its help was asked for.
+
     Raises:
         ConfigError: If the recipe or a flag cannot be used.
         RunError: If the run folder is in use.
     """
+    which, flags = _shortened().parse_known_args(argv)
+    if which.help or which.help_all:
+        print(_help(which.help_all), end="")
+        return None
     from transformers import TrainerCallback
 
     from llm_sra.trainer.parse import parse
@@ -30,13 +37,32 @@ def main(argv: Sequence[str] | None = None) -> Run:
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             stopping.resumable = True
 
-    which = argparse.ArgumentParser("llm-sra train", add_help=False, allow_abbrev=False)
-    which.add_argument("--config")
-    recipe, flags = which.parse_known_args(argv)
-    model_args, args = parse(recipe.config, flags)
+    model_args, args = parse(which.config, flags)
     with stopping.training():
         run = run_training(model_args, args, [Begun()])
     if args.process_index == 0:
         roster = f"{args.task}_test" if f"{args.task}_test" in shipped_rosters() else "ROSTER"
         print(f"trained: {run.path}\nnext:    llm-sra eval --run {run.path} --roster {roster} --out {run.path}/report")
     return run
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every field as a flag."""
+    from llm_sra.trainer.parse import make_parser
+
+    return argparse.ArgumentParser("llm-sra train", parents=[_shortened(), make_parser()], conflict_handler="resolve")
+
+
+def _shortened() -> argparse.ArgumentParser:
+    """What is read before the fields are known."""
+    parser = argparse.ArgumentParser("llm-sra train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", help="recipe: a YAML file, or a shipped one's name")
+    parser.add_argument("-h", "--help", action="store_true", help="show the fields that are commonly set")
+    parser.add_argument("--help-all", action="store_true", help="show every field")
+    return parser
+
+
+def _help(whole: bool) -> str:
+    from recipes.commands.train_help import SHORT, full_help
+
+    return full_help() if whole else SHORT.read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ class Watched:
     """Follows a run.
 
     Args:
-        folder: Of the run; it may not be there yet.
+        folder: Folder of the run; it may not be there yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,14 +65,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         RunError: If the folder is not a run's.
     """
+    args = parser().parse_args(argv)
+    watch(args.run, Console(highlight=False), args.once)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         "llm-sra watch",
         description="Show the curves and the newest episode of a run; ends with the training, or ctrl-C.",
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder; one that is not there yet is waited for")
     parser.add_argument("--once", action="store_true", help="print what there is now, and end")
-    args = parser.parse_args(argv)
-    watch(args.run, Console(highlight=False), args.once)
+    return parser
 
 
 def watch(folder: Path, console: Console, once: bool = False) -> None:

@@ -10,9 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from llm_sra.episodes import LARGEST, EpisodeRecord
+from llm_sra.episodes import EpisodeRecord
 from llm_sra.runs import Run
-from llm_sra.untrusted import one_line, printable
+from llm_sra.untrusted import is_number, one_line, printable
 from recipes.terminal import BLOCKS, COLOURS, PLAIN_BLOCKS, duration, sparkline
 
 RECENT = 20  # steps whose time predicts the end
@@ -47,11 +47,11 @@ class History:
         """Take up a line."""
         self.finished = "train_runtime" in line
         self.step = int(line.get("step", 0))
-        self.epoch = line["epoch"] if _is_number(line.get("epoch")) else self.epoch
+        self.epoch = line["epoch"] if is_number(line.get("epoch")) else self.epoch
         for title, key in self._names(line).items():
-            if _is_number(line.get(key)):
+            if is_number(line.get(key)):
                 self.curves.setdefault(title, []).append((self.step, float(line[key])))
-        parts = [value for key, value in line.items() if key.startswith("time/") and _is_number(value)]
+        parts = [value for key, value in line.items() if key.startswith("time/") and is_number(value)]
         if parts:
             self.seconds.append(sum(parts))
             self.curves.setdefault("seconds per step", []).append((self.step, sum(parts)))
@@ -98,7 +98,7 @@ class Frame:
     """What is shown at one time.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         run: None: it has not begun.
         history: Its numbers; None: it has not begun.
         episode: The newest.
@@ -146,7 +146,7 @@ def _state(run: Run, history: History, age: float | None) -> str:
     if history.finished:
         parts.append("finished")
     elif left is not None:
-        parts.append(f"{duration(left)} left (but for evaluations)")
+        parts.append(f"{duration(left)} left (without evaluations)")
     if age is not None and not history.finished:
         parts.append(f"logged {duration(age)} ago")
     return ", ".join(parts)
@@ -202,7 +202,3 @@ def episode_lines(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, 
     returns = ", ".join(f"{one_line(seat)} {value:+.2f}" for seat, value in episode.returns.items())
     above = Text(one_line(title), style="bold")
     return [Text(), above, table, Text.assemble(verdict, f"   returns: {returns}")]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) < LARGEST  # a curve has no nan to draw

@@ -14,7 +14,7 @@ class Tail:
     """The lines of a jsonl file, each read once.
 
     Args:
-        path: Of the file; it may not be there yet.
+        path: Path of the file; it may not be there yet.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,7 +57,7 @@ def newest_episode(folder: Path, latest: int | None = None) -> EpisodeRecord | N
     """The last episode of the newest step.
 
     Args:
-        folder: Of a run's episodes.
+        folder: Folder of a run's episodes.
         latest: Later steps do not count: a resumed training has yet to play them again; None: all do.
 
     Returns:

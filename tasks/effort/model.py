@@ -1,9 +1,9 @@
 """Makes the tiny untrained model that the tests of training start from: `python -m tasks.effort.model --out DIR`.
 
-It is random, but so that it begins close to uniform over the words of any game and an adapter can still take it close
-to any one of them. Merely small weights would not do: a model's logits are bounded by its embeddings, which adapters
-do not change (the last norm fixes the length of what they are multiplied with). So the embeddings are wide; those of
-the words and those of all other tokens lie in different dimensions; and the layers add little at first.
+It is random, but begins close to uniform over the words of any game, and an adapter can still move it close to any one
+of them. Small weights alone would not allow that: embeddings, which adapters do not change, bound a model's logits (the
+last norm fixes the length of the vector that they are multiplied with). So the embeddings are wide; the words and all
+other tokens use different dimensions; and the layers add little at first.
 """
 
 import argparse
@@ -18,18 +18,18 @@ from tasks.effort.options import LETTERS
 from tasks.effort.task import Effort
 from tasks.starting_model import CONTEXT, ROLES, byte_level_tokenizer, save
 
-# Words that are one token each: all that name actions of the known games, and letters for other games.
+# Words of one token each: the actions of all known games, and letters for other games.
 WORDS = tuple(dict.fromkeys(name for game in KNOWN.values() for names in game.actions for name in names)) + LETTERS[:8]
 HIDDEN = 32
 # Weights are uniform in [-width, width].
 WIDTH = 0.25
 WRITING_WIDTH = 0.01  # of the matrices that write a layer's result
 WORD_WIDTH = 0.6  # of the words' embeddings: their logits can differ by some 10
-OTHER_WIDTH = 0.5  # of the other tokens' embeddings: the wider, the less an adapter's step changes
+OTHER_WIDTH = 0.5  # of the other tokens' embeddings: the wider they are, the less a step of an adapter changes
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE that has the words and whatever else the known games' prompts say as tokens. ChatML."""
+    """Byte-level BPE in which the words, and the other words of the known games' prompts, are tokens. ChatML."""
     tasks = [Effort(game=name) for name in KNOWN]
     prompts = [message.content for task in tasks for seat in task.seats for message in task.view((), seat)]
     return byte_level_tokenizer([*WORDS, *ROLES, *prompts])
@@ -54,7 +54,7 @@ def player(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> PreTrainedModel
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.ndim == 2:  # not normal: such numbers may differ between kinds of processors
+            if weight.ndim == 2:  # not normal numbers, which may differ between kinds of processors
                 width = WRITING_WIDTH if "o_proj" in name or "down_proj" in name else WIDTH
                 weight.uniform_(-width, width, generator=rng)
         embeddings = model.get_input_embeddings().weight

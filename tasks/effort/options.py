@@ -20,7 +20,7 @@ def known_game(name: str) -> MatrixGame:
     """One of `llm_sra.games.known`.
 
     Raises:
-        TypeError: If the name is no text.
+        TypeError: If the name is not text.
         ValueError: If there is no such game.
     """
     games = {plain(game): game for game in KNOWN}
@@ -35,8 +35,8 @@ def own_game(payoffs: Mapping[str, Sequence[Sequence[float]]]) -> MatrixGame:
     """A game from `first` and `second`, each a list of the first seat's rows, in units of the reward.
 
     Raises:
-        TypeError: If these are no lists of rows of numbers.
-        ValueError: If one is missing, or they are no two finite matrices of one shape, of 2 x 2 or more.
+        TypeError: If these are not lists of rows of numbers.
+        ValueError: If one is missing, or they are not two finite matrices of one shape, 2 x 2 or larger.
     """
     if not isinstance(payoffs, Mapping):
         raise TypeError(f"effort option `payoffs` must be a mapping of `first` and `second`, got {payoffs!r}")
@@ -51,7 +51,7 @@ def own_game(payoffs: Mapping[str, Sequence[Sequence[float]]]) -> MatrixGame:
 
 
 def default_words(game: MatrixGame) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The game's own names if it is a known one that has the same for both seats; else letters.
+    """The names of a known game's actions if they are the same for both seats; else letters.
 
     Raises:
         ValueError: If there are more actions than letters.
@@ -66,14 +66,14 @@ def default_words(game: MatrixGame) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def words(
     actions: Sequence[str] | Sequence[Sequence[str]], shape: tuple[int, int]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The words of both seats, from one list for both or a list of two.
+    """The words of both seats, from one list for both or from two lists.
 
     Args:
-        actions: As the option gives them.
-        shape: How many actions the seats have.
+        actions: Value of the option.
+        shape: Number of actions of each seat.
 
     Raises:
-        TypeError: If it is neither.
+        TypeError: If `actions` is neither.
         ValueError: If the words do not fit the game, differ by case alone, or are not made of letters and digits.
     """
     lists: Sequence[Any] = actions if _are(LIST, actions) else (actions, actions)

@@ -1,4 +1,4 @@
-"""Scripted partners for matrix games. Each reads the words that it may say from its messages; none knows the game."""
+"""Scripted partners for matrix games. Each reads the words that it may say from its messages, and no more."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -21,21 +21,21 @@ def words(messages: list[dict[str, str]]) -> list[str]:
 
 
 class FirstAction(ScriptedPartner):
-    """Always the first action: rests, hunts the hare."""
+    """Always says the word of the first action: rests, hunts the hare."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return words(messages)[0]
 
 
 class LastAction(ScriptedPartner):
-    """Always the last action: works, hunts the stag."""
+    """Always says the word of the last action: works, hunts the stag."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return words(messages)[-1]
 
 
 class Random(ScriptedPartner):
-    """Any action, all equally likely."""
+    """Says any of the words, all with the same probability."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return rng.choice(words(messages))

@@ -22,7 +22,7 @@ BENEFIT, COST = 1.0, 0.3  # of the known effort game
 AROUND = string.whitespace + string.punctuation  # what may stand around the word of a reply
 INTRODUCTION = "You and your partner each choose a word at once. Yours, theirs: points for you, for them."
 
-Said = tuple[str, ...]  # the replies in seating order, none before the only step
+Said = tuple[str, ...]  # the replies in seating order; empty before the only step
 
 
 class Effort(Task[Said]):
@@ -31,11 +31,11 @@ class Effort(Task[Said]):
     A reply is the word of one of the seat's actions; case, and white space and punctuation around it, do not matter.
     Any other reply is illegal and counts as the seat's first action (in the effort game: it rests).
 
-    Payoffs are the seat's `own`, or `team` if every cell pays both the same. In the effort game the benefit is `team`
-    and working has its `cost`.
+    A payoff is the seat's `own` reward, or `team` if every cell pays both seats the same. In the effort game the
+    benefit is `team` and working is the `cost`.
 
-    A model chooses from `choices`, the words of both seats. Where the seats have the same words, as by default in every
-    square game, it can say nothing illegal.
+    A model chooses from `choices`, the words of both seats. If the seats have the same words, as by default in every
+    square game, it cannot say anything illegal.
 
     Args:
         game: Name of a game of `llm_sra.games.known`, with spaces or underscores; `effort` if neither this nor
@@ -48,7 +48,7 @@ class Effort(Task[Said]):
             games.
 
     Attributes:
-        game: What is played; its actions are named by the words.
+        game: The game, with the words as names of its actions.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -82,7 +82,7 @@ class Effort(Task[Said]):
         self._is_shared = np.array_equal(chosen.first, chosen.second)
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
-        """The game itself, once: the same in every split and by every seed but for its id, which names the split."""
+        """One problem, the game, for every split and seed; only its id differs, which names the split."""
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         if count is not None and count < 0:
@@ -90,7 +90,7 @@ class Effort(Task[Said]):
         return [Problem(f"{plain(self.game.name)}/{split}", {})][:count]
 
     def start(self, problem: Problem, rng: random.Random) -> Said:
-        """Nothing is said."""
+        """Nothing has been said yet."""
         return ()
 
     def actors(self, state: Said) -> tuple[str, ...]:
@@ -115,10 +115,10 @@ class Effort(Task[Said]):
         return said, {seat: self._reward(me, cell) for me, seat in enumerate(self.seats)}
 
     def outcome(self, state: Said) -> Outcome:
-        """Solved if no cell pays both seats together more (in a zero-sum game none does: always).
+        """It is solved if no other cell pays both seats together more (so a zero-sum game is always solved).
 
-        A seat's effort is 1 if it played its last action (work, stag: in a known game the cooperative one, where there
-        is one), else 0. `illegal/SEAT` is 1 if its reply was none of its words, else 0.
+        A seat's effort is 1 if it played its last action, else 0. In known games that is the cooperative action, such
+        as work or stag, if there is one. `illegal/SEAT` is 1 if the seat's reply was none of its words, else 0.
         """
         cell = self._cell(state)
         joint = self.game.first + self.game.second
@@ -129,7 +129,7 @@ class Effort(Task[Said]):
         )
 
     def _cell(self, said: Said) -> tuple[int, int]:
-        """Row and column that are played."""
+        """The row and the column that were played."""
         return self._action(0, said) or 0, self._action(1, said) or 0
 
     def _action(self, me: int, said: Said) -> int | None:

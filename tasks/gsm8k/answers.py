@@ -1,8 +1,8 @@
-r"""The one reading of answers, for references, rewards and metrics alike: where a reply states its answer.
+r"""Finds where a reply states its answer: the one reader for references, rewards and metrics.
 
-The rules in words, with a table of what is read: docs/gsm8k-answers.md. This module finds the places (`####`,
-`\boxed`, "the answer is", the last number); what stands there is read by `pieces`. It does not know what the right
-answer is. Every pass is linear: nobody's reply can make it compute for long.
+docs/gsm8k-answers.md has the rules in words, and a table of what is read. This module finds the places (`####`,
+`\boxed`, "the answer is", the last number); `pieces` reads what is written there. It does not know the right answer.
+Every pass takes linear time, so no reply can make it compute for long.
 """
 
 import re
@@ -13,7 +13,7 @@ from fractions import Fraction
 from tasks.gsm8k.markup import plain_characters, without_markup
 from tasks.gsm8k.pieces import UNCLEAR, Stated, first_sentence, has_digit, plain_statement, statement
 
-MOST = 50  # marks, boxes or labels of a reply that are looked at, from its end
+MOST = 50  # most marks, boxes or labels of a reply that are examined, from its end
 
 _DECORATION = " \t:*_=\"'"
 _MARK = re.compile(r"(?<!#)####(?!#)")
@@ -55,14 +55,14 @@ _OPERAND = re.compile(r"[0-9)%}](?:[ ]?[A-Za-z]{1,20}){0,3}[ ]?[-+*/][ ($€£¥
 
 
 def final_answer(text: str, strict: bool = False) -> Fraction | None:
-    r"""The answer that a text states; None if it states none, or one that cannot be told for sure.
+    r"""The answer that a text states; None if it states none, or an ambiguous one.
 
-    It is what follows the last `####`; without one what the last `\boxed{...}` holds; then what follows the last
-    `A:` that begins a line, `answer is` or `answer:`; then the last number. A place without a number is passed over.
+    It is the number after the last `####`; else the one in the last `\boxed{...}`; else the one after the last `A:` at
+    the beginning of a line, `answer is` or `answer:`; else the last number. A place without a number is skipped.
 
     Args:
-        text: Untrusted; of any length.
-        strict: Take `#### number` with a plain number alone, which a unit may follow.
+        text: Untrusted text of any length.
+        strict: Accept only `#### number` with a plain number, which a unit may follow.
 
     Returns:
         The exact value.
@@ -109,7 +109,7 @@ def _of_mark(piece: str) -> Stated | None:
 
 
 def _boxed(text: str) -> Stated | None:
-    """What the last closed box that holds a number says. A box that the token limit cut open is none."""
+    """What the last closed box with a number says. A box that the token limit cut off does not count."""
     if "box" not in text:
         return None
     found = sorted([*_boxes(text), *((match.end(), match[1]) for match in _BARE_BOX.finditer(text))])
@@ -131,7 +131,7 @@ def _boxes(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _labelled(text: str) -> Stated | None:
-    """What follows the last "answer is", "answer:" or "A:", on its line or the next one, that says a number."""
+    """The number after the last "answer is", "answer:" or "A:" that has one, on the same line or the next."""
     for label in reversed(deque(_LABEL.finditer(text), maxlen=MOST)):
         if _OF_OTHERS.search(_line(text, max(0, label.start() - 40), label.start(), last=True)):
             continue
@@ -142,14 +142,14 @@ def _labelled(text: str) -> Stated | None:
             stated = statement(piece, sentence=True)
             reasoned = stated and stated.vague and (stated.value is None or label[0][-1] in ":=")
             if reasoned and has_digit(text[label.end() + len(first_sentence(piece)) :]):
-                continue  # a sentence about the answer, or the first of its reasons, and more numbers come after it
+                continue  # a sentence about the answer, or its first reason: more numbers follow
         if stated:
             return stated
     return None
 
 
 def _below(text: str, end: int) -> Stated | None:
-    """What the next line that is not blank says, if it begins with a number."""
+    """The number with which the next line that is not blank begins, if it does."""
     following = _FOLLOWING.match(text, end)
     return statement(following[1]) if following else None
 

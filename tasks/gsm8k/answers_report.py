@@ -1,7 +1,7 @@
-"""How often the reader and a file of judged replies agree: `python -m tasks.gsm8k.answers_report FILE`.
+"""How often the reader agrees with a file of judged replies: `python -m tasks.gsm8k.answers_report FILE`.
 
-The file is the data set's `example_model_solutions.jsonl`, or one like it: a line a problem, with `ground_truth` and,
-for each model, `{"solution": ..., "is_correct": ...}`.
+The file is the data set's `example_model_solutions.jsonl`, or one like it. Each line is a problem, with `ground_truth`
+and, for each model, `{"solution": ..., "is_correct": ...}`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ class Report:
     Attributes:
         model: Its name in the file.
         replies: How many there are.
-        agree: How often the reader finds a reply right where the file does, and wrong where the file does.
+        agree: How often the reader's verdict, right or wrong, is the file's.
         none: How many replies state no answer.
         right: How many are right.
         seconds: Mean processor time of one reading.
@@ -48,7 +48,7 @@ def reports(path: Path, strict: bool = False) -> list[Report]:
         ValueError: If a line is not of the expected form.
     """
     rows = [_row(line, i) for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if line.strip()]
-    final_answer("#### 3 * 6")  # what is imported at the first calculation is not counted
+    final_answer("#### 3 * 6")  # so that the imports of the first calculation are not counted
     references = [final_answer(row["ground_truth"]) for row in rows]
     return [_report(model, rows, references, strict) for model in _models(rows[0])] if rows else []
 

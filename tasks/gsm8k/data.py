@@ -1,4 +1,4 @@
-"""Where the problems come from: a folder of the data set's files, or the hub. Knows no rules and no splits of ours."""
+"""Loads the data set from a folder or the hub. It knows neither the rules nor our splits."""
 
 import hashlib
 import tempfile
@@ -59,11 +59,11 @@ class Source:
 
 
 def problem_of(row: Mapping[str, Any], place: str) -> Problem:
-    """A row of the data set as a problem. Its id is a hash of the question, so that it outlives any order.
+    """A row of the data set as a problem. Its id is a hash of the question, so it does not depend on the rows' order.
 
     Args:
-        row: With `question` and `answer`.
-        place: Where the row stands, for the error.
+        row: A row with `question` and `answer`.
+        place: Where the row is, for the error.
 
     Raises:
         DataError: If the row is not of the expected form.
@@ -83,11 +83,11 @@ def _files_of(folder: Path, part: str) -> list[Path]:
 
 def _from_files(paths: Sequence[Path]) -> Iterable[Mapping[str, Any]]:
     kind, files = ("json" if paths[0].suffix == ".jsonl" else "parquet"), [str(path) for path in paths]
-    # Read into memory by way of a folder of its own: nothing is left in, or taken from, the user's cache.
+    # Read through a temporary folder, so that nothing is left in, or taken from, the user's cache.
     with tempfile.TemporaryDirectory() as cache:
         try:
             return list(load_dataset(kind, data_files=files, split="train", cache_dir=cache, keep_in_memory=True))
-        except Exception as error:  # what `datasets` raises here is not documented
+        except Exception as error:  # `datasets` does not document what it raises here
             raise DataError(f"cannot read {', '.join(files)}: expected {EXPECTED}: {error}") from error
 
 

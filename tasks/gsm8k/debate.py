@@ -1,6 +1,6 @@
-"""The rules of the debate: all seats answer at once, round after round, each shown its peer's last answer.
+"""The rules of the debate: all seats answer at once, round after round, and each sees its peers' last answers.
 
-Source: the LLM task of arXiv 2602.21515. It does not know what an answer is (`answers`) or where the problems lie.
+Source: the LLM task of arXiv 2602.21515. `answers` reads the answers, `data` loads the problems.
 """
 
 import re
@@ -14,7 +14,7 @@ from tasks.gsm8k.repetition import repetition
 
 QUESTION, PEER = "{question}", "{peer}"
 PLACEHOLDER = r"\{question\}|\{peer\}"
-SHORTEST = 20  # characters of a quote: a shorter text may be the reply's own
+SHORTEST = 20  # least characters of a quote: a shorter text may be the reply's own
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Rounds:
     Attributes:
         question: The problem.
         reference: Its right answer.
-        said: By round, each seat's reply.
-        answers: By round, each seat's answer; None where there is none.
+        said: The replies of each round, by seat.
+        answers: The answers of each round, by seat; None if a reply has none.
     """
 
     question: str
@@ -41,19 +41,20 @@ class Rounds:
 class Debate:
     """The rules.
 
-    In round 0 a seat sees the question; later the question, its own last reply and those of its peers. A seat earns
-    γ^r in round r if its own reply of that round is right: were it paid for the team's success, an adversary would end
-    it by answering wrongly itself. That all are right in the end is `solved`, and no reward.
+    In round 0 a seat sees the question; later the question, its own last reply and those of its peers. A seat earns γ^r
+    in round r if its own reply of that round is right. `solved` means that all are right in the last round. It pays
+    nothing: if it did, an adversary could prevent that reward by answering wrongly itself.
 
     Args:
-        seats: Who answers.
-        rounds: How often, 1 or more.
-        gamma: Discount of a round, in [0, 1].
+        seats: The seats, which all answer in every round.
+        rounds: Number of rounds, 1 or more.
+        gamma: Discount from one round to the next, in [0, 1].
         first: Prompt of round 0; `{question}` stands for the question.
         again: Prompt of later rounds; `{peer}` stands for what the others said.
         strict: Read only `#### number` as an answer.
 
-    What a reply quotes word for word from its prompt (question, instruction) is not read: an echo earns nothing.
+    A quote, text that a reply copies word for word from its prompt (question, instruction), is not read and earns
+    nothing.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Debate:
         self._instructions = tuple(part for part in parts if len(part) >= SHORTEST)
 
     def start(self, question: str, reference: Fraction) -> Rounds:
-        """Before the first round."""
+        """The state before the first round."""
         return Rounds(question, reference)
 
     def actors(self, state: Rounds) -> tuple[str, ...]:
@@ -82,7 +83,7 @@ class Debate:
         return messages
 
     def step(self, state: Rounds, replies: Mapping[str, str]) -> tuple[Rounds, Mapping[str, Reward]]:
-        """One round; who is right earns."""
+        """One round; each seat that is right earns."""
         quotes = (state.question, *self._instructions)
         answers = {seat: final_answer(without_quotes(text, quotes), self.strict) for seat, text in replies.items()}
         worth = self.gamma ** len(state.said)
@@ -95,9 +96,9 @@ class Debate:
         Answers are read as they are for rewards: with `strict`, a reply without `#### number` is neither right nor
         answered. For every round R and seat: `accuracy/R/SEAT`, `agreement/R` (all give the same answer),
         `answered/R/SEAT`, `repetition/R/SEAT` (share of the reply's 4-grams of words that it had said before). From
-        round 1 on `flips/R/SEAT` (its answer is another than in the round before) and, only where they can be told,
-        `recovered/R/SEAT` (right now, of those that were wrong in the round before) and `corrupted/R/SEAT` (wrong now,
-        of those that were right). From the first round to the last: `recovered/SEAT`, `corrupted/SEAT`.
+        round 1 on: `flips/R/SEAT` (the answer differs from that of the round before); `recovered/R/SEAT` (right now),
+        only if the seat was wrong in the round before; `corrupted/R/SEAT` (wrong now), only if it was right. From the
+        first round to the last: `recovered/SEAT`, `corrupted/SEAT`.
         """
         last = len(state.said) - 1
         metrics: dict[str, float] = {}
@@ -127,6 +128,6 @@ def without_quotes(text: str, quotes: Sequence[str]) -> str:
 
 
 def _changed(state: Rounds, before: int, after: int, seat: str, name: str) -> dict[str, float]:
-    """Whether a seat that was wrong became right, or the other way round; which of the two depends on how it began."""
+    """For a seat that was wrong before, whether it `recovered`; for one that was right, whether it is `corrupted`."""
     began, ended = state.right(before, seat), state.right(after, seat)
     return {f"corrupted/{name}" if began else f"recovered/{name}": float(began != ended)}

@@ -24,7 +24,9 @@ _CHARACTERS = str.maketrans(
         for sign, top, bottom in zip("½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "112131234151357", "233445555668888", strict=True)
     }
 )  # fmt: skip
-_EM_DASH = re.compile(r"(?<=\S)\u2014|\u2014(?![0-9$.])")  # a pause; before a number, after a blank, it is a minus sign
+_EM_DASH = re.compile(
+    r"(?<=\S)\u2014|\u2014(?![0-9$.])"
+)  # a dash; after a blank and before a number it is a minus sign
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # the data set's annotations: 3*6 = <<3*6=18>>18
 _STRUCK = re.compile(r"~~[^~\n]*~~")
@@ -49,15 +51,16 @@ _ESCAPED = re.compile(r"\\([$%#&_])")
 def plain_characters(text: str) -> str:
     """One minus sign, one kind of blank, ASCII's quotes, operators and full-width signs as ASCII's; ½ as 1/2.
 
-    Digits of other scripts stay as they are: no number is made of them.
+    Digits of other scripts stay as they are, and are not read as numbers.
     """
     return _EM_DASH.sub(", ", (text if text.isascii() else text.translate(_CHARACTERS))).replace("\u2014", "-")
 
 
 def without_markup(text: str) -> str:
-    r"""Plain characters without Markdown's emphasis, tags, LaTeX's spaces, fonts and delimiters, struck-out text.
+    r"""Plain characters without Markdown's emphasis, tags, struck-out text, and LaTeX's spaces, fonts and delimiters.
 
-    Braces, `\boxed`, fractions and headings stay: they mean something. An `<answer>` becomes `Answer:` on a new line.
+    Braces, `\boxed`, fractions and headings stay, because they have a meaning. An `<answer>` becomes `Answer:` on a new
+    line.
     """
     text = _CALCULATOR.sub("", plain_characters(text))
     if "~~" in text:

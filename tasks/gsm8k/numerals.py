@@ -1,6 +1,6 @@
 """Plain numbers as people write them, in plain characters: 1,000 and 1.000,50, 1.8e3, 3 million. It knows no answers.
 
-What cannot be told for sure is no number: `1,00` may be a list, a decimal or a cut 1,000; `1.2.3` is nothing at all.
+An ambiguous text is no number: `1,00` may be a list, a decimal or a 1,000 that was cut; `1.2.3` is not a number at all.
 """
 
 import re
@@ -34,8 +34,8 @@ class Numeral:
     """A number that a text begins with.
 
     Attributes:
-        value: What it is; None where digits stand that are no number.
-        end: Where it ends.
+        value: Its value; None for digits that are not a number.
+        end: Index at which it ends.
     """
 
     value: Fraction | None
@@ -46,14 +46,14 @@ def numeral(text: str, start: int = 0, money: bool = False, decimal_comma: bool 
     """The unsigned number at a place.
 
     Args:
-        text: In plain characters.
-        start: Where it begins.
-        money: Whether a sign of a currency stood before it, which makes `3M` and `18,50` a number.
-        decimal_comma: Whether a comma before one or two digits is one of decimals (`18,50`), money or not.
+        text: Text in plain characters.
+        start: Index at which the number begins.
+        money: Whether a currency sign stands before it; then `3M` and `18,50` are numbers.
+        decimal_comma: Whether a comma before one or two digits is always a decimal comma (`18,50`).
 
     Returns:
-        The number with its exponent and its word of scale; None where there is no digit, or a run of more than 80
-        characters, which is no number that anybody means.
+        The number, with its exponent and its word of scale; None if there is no digit, or a run of more than 80
+        characters, which nobody means as a number.
     """
     match = _RUN.match(text, start)
     if match is None or not any("0" <= c <= "9" for c in match[0][: LONGEST + 1]) or len(match[0]) > LONGEST:
@@ -71,7 +71,7 @@ def numeral(text: str, start: int = 0, money: bool = False, decimal_comma: bool 
 
 
 def too_long(text: str, start: int = 0) -> bool:
-    """Whether a run of digits stands here that is longer than a number."""
+    """Whether a run of digits begins here that is too long for a number."""
     match = _RUN.match(text, start)
     return match is not None and len(match[0]) > LONGEST
 

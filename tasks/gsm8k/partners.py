@@ -1,6 +1,6 @@
-"""Scripted partners for GSM8K, in the debate and in the relay. Each shows what a seat does with a bad partner.
+"""Scripted partners for GSM8K, in the debate and in the relay. Each tests an agent with another kind of bad partner.
 
-They know a view's parts, not the rules: what stands first is the question, what stands last is the peer's word.
+They know the parts of a view, not the rules: the question is at the beginning, the peer's last reply at the end.
 """
 
 import random
@@ -31,15 +31,15 @@ class Silent(ScriptedPartner):
 
 
 class Copycat(ScriptedPartner):
-    """Repeats what the other seat said last; writes nothing where there is none."""
+    """Repeats what the other seat said last; writes nothing if it has said nothing yet."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """The other's words, letter by letter."""
+        """The other seat's last reply, unchanged."""
         return peer_of(messages)
 
 
 class Wrong(ScriptedPartner):
-    """Answers wrongly at every turn: a number and a half, where every reference is a whole number."""
+    """Answers wrongly at every turn: a number that ends in .5, as every right answer is a whole number."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         """`#### number`, always wrong."""
@@ -47,10 +47,10 @@ class Wrong(ScriptedPartner):
 
 
 class Agreeable(ScriptedPartner):
-    """Agrees with whatever the other says and ends as it did, with its answer if it gave one; adds nothing to it."""
+    """Agrees with the other seat and repeats its last line, with its answer if it gave one; adds nothing."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """Praise, and the other's last line."""
+        """Agreement, and the other seat's last line."""
         lines = [line for line in peer_of(messages).splitlines() if line.strip()]
         if not lines:
             return "I am sure that you will find the answer, and I will agree with it."
@@ -66,13 +66,13 @@ class OffTopic(ScriptedPartner):
 
 
 class RightForWrongReasons(ScriptedPartner):
-    """Gives the right answer at every turn, after a reasoning that has nothing to do with the problem.
+    """Gives the right answer at every turn, after reasoning that has nothing to do with the problem.
 
     Args:
-        source: Holds the right answers.
+        source: The data set, with the right answers.
 
     Raises:
-        UnavailableError: If they cannot be read; from `reply`, if the question is not among them.
+        UnavailableError: If it cannot be read; from `reply`, if the question is not in it.
     """
 
     def __init__(self, source: Source) -> None:
@@ -83,7 +83,7 @@ class RightForWrongReasons(ScriptedPartner):
         self._answers = {problem.data["question"]: problem.data["answer"] for problem in problems}
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """A wrong reasoning, and `#### number`."""
+        """Wrong reasoning, and `#### number`."""
         seen = next(message["content"] for message in messages if message["role"] == "user")
         found = [(at, -len(question), question) for question in self._answers if (at := seen.find(question)) >= 0]
         if not found:
@@ -98,7 +98,7 @@ class RightForWrongReasons(ScriptedPartner):
 def peer_of(messages: list[dict[str, str]]) -> str:
     """What the other seat said last, read from what a seat sees; empty if it has said nothing yet.
 
-    In a debate with prompts of the user's own, it is the whole message that quotes it.
+    In a debate with the user's own prompts, it is the whole message that contains it.
     """
     if len(messages) == 1:
         return last_step(messages)

@@ -1,8 +1,8 @@
-r"""What a short piece of a reply states: a number, nothing, or something that cannot be told for sure.
+r"""What a short piece of a reply states: a number, nothing, or something ambiguous.
 
-A piece is what stands after `####`, in a box, after "the answer is". It does not know where pieces are found. Plain
-numbers are read here; arithmetic (`3 * 6`, `\frac{1}{2}`) is worked out by math-verify, which is given integers, the
-four operators and brackets alone, 80 characters of them, and believed only where it read them all.
+A piece is the text after `####`, in a box, or after "the answer is"; `answers` finds it. Plain numbers are read here.
+Arithmetic (`3 * 6`, `\frac{1}{2}`) is worked out by math-verify. It gets only integers, the four operators and
+brackets, at most 80 characters, and its result counts only if it read all of them.
 """
 
 import logging
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from tasks.gsm8k.numerals import CURRENCY, LONGEST, Numeral, numeral, too_long
 
-LINE = 300  # characters of a piece that are looked at
+LINE = 300  # most characters of a piece that are read
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Stated:
     """That a piece states something.
 
     Attributes:
-        value: The number; None where it cannot be told for sure.
-        vague: Whether other words stand before the number, or several numbers: it need not be meant as an answer.
+        value: The number; None if it is ambiguous.
+        vague: Whether other words or several numbers come before it, so that it need not be meant as an answer.
     """
 
     value: Fraction | None
@@ -36,7 +36,7 @@ _MALFORMED = re.compile(r"[ \t]*[-+$€£¥₹.][-+$€£¥₹. \t]{0,80}[0-9]")
 _SIGN = re.compile(r"[ \t]*([+-]?)[ \t]*")
 _FRACTION = re.compile(r"[ \t]*/[ \t]*([0-9]{1,20})(?![0-9.,]*[0-9])")
 _MIXED = re.compile(r"(?:[ \t]+|[ \t]+and[ \t]+)([0-9]{1,20})[ \t]*/[ \t]*([0-9]{1,20})(?![0-9.,]*[0-9])")
-# What follows a number and makes it part of something else, after a unit of up to four words or none.
+# What makes a number part of something else: it follows the number, or a unit of up to four words after it.
 _WORD = r"(?>[A-Za-z](?:[A-Za-z']|[.-](?=[A-Za-z])){0,30}(?:/[A-Za-z]{1,30})?(?:\^?[23](?![0-9.]))?)"
 _UNIT = rf"(?:[ \t]*+[%°])?+(?:[ \t]*+/[ \t]*+{_WORD})?+(?:[ \t]*+{_WORD}(?:[ \t]++{_WORD}){{0,3}}?)??"
 _VALUE = r"[ \t(\[]*+[-+]?[ \t]*+[$€£¥₹]?[0-9.]*[0-9]"
@@ -87,10 +87,10 @@ _TOKEN = re.compile(r"[0-9.,]*[0-9]|[-+*/()]|[ \t]+")
 
 
 def plain_statement(piece: str) -> Stated | None:
-    """A plain number at the beginning of a piece, as strict reading wants it: `18`, `$18`, `-1,000.50 kg`.
+    """A plain number at the beginning of a piece, for strict reading: `18`, `$18`, `-1,000.50 kg`.
 
     Args:
-        piece: In plain characters.
+        piece: A piece in plain characters.
     """
     before = _BEFORE.match(piece)
     assert before is not None  # it matches the empty string
@@ -106,15 +106,16 @@ def plain_statement(piece: str) -> Stated | None:
 def statement(piece: str, sentence: bool = False) -> Stated | None:
     r"""What a piece states.
 
-    A number at its beginning, with a sign, a currency and a unit if there are; what stands after the last `=` of a
-    calculation; what a calculation or fraction without one comes to; after `name =` or words such as `about`, the same.
+    That is a number at its beginning, perhaps with a sign, a currency and a unit; the value after the last `=` of a
+    calculation; the result of a calculation or fraction without `=`; or any of these after `name =` or words such as
+    `about`.
 
     Args:
-        piece: Of one line, without markup.
-        sentence: Whether other words may stand before the number: then the only number of the first sentence counts.
+        piece: A piece of one line, without markup.
+        sentence: Whether other words may come before the number: then the only number of the first sentence counts.
 
     Returns:
-        None if there is no digit, or other words stand before the number.
+        What it states; None if there is no digit, or other words come before the number.
     """
     if not has_digit(piece):
         return None
@@ -130,7 +131,7 @@ def has_digit(text: str) -> bool:
 
 
 def first_sentence(text: str) -> str:
-    """A text up to the point that ends its first sentence."""
+    """A text up to the full stop of its first sentence."""
     return _SENTENCE_END.split(text, maxsplit=1)[0]
 
 
@@ -174,14 +175,14 @@ def _number_first(piece: str, negative: bool, number: Numeral, money: bool, equa
 
 
 def _corrected(piece: str, end: int) -> str:
-    """What stands after a word that takes back the number before it, if there are numbers in it."""
+    """The text after a word that takes back the number before it, if that text has numbers."""
     back = _TAKEN_BACK.search(piece, end, end + LINE)
     corrected = piece[back.end() : back.end() + LINE] if back else ""
     return corrected if has_digit(corrected) else ""
 
 
 def _continues(piece: str, end: int) -> bool:
-    """Whether what ends here is part of a calculation, a list, a range, a time, a date or another number."""
+    """Whether the number that ends here is part of a calculation, a list, a range, a time, a date or another number."""
     rest = piece[end : end + LINE]
     if rest[:1].isnumeric():
         return True  # in another script, or raised
@@ -189,12 +190,12 @@ def _continues(piece: str, end: int) -> bool:
 
 
 def _calculation(piece: str, money: bool, equation: bool) -> Stated | None:
-    """What a calculation says that it comes to, after its last `=`; else what it does come to.
+    """The stated result of a calculation, after its last `=`; without `=` its actual result.
 
     Args:
-        piece: Begins with a number or a bracket.
-        money: Whether currencies stood in it.
-        equation: Whether it stands beside an `=`, and `20 - 2` is thus no range.
+        piece: A piece that begins with a number or a bracket.
+        money: Whether it had currency signs.
+        equation: Whether it is beside an `=`, so that `20 - 2` is not a range.
     """
     left, equals, right = first_sentence(piece).rpartition("=")
     if equals and _SYMBOL.search(left):
@@ -224,7 +225,7 @@ def _unwrapped(piece: str) -> str:
 
 
 def _fractions(piece: str) -> str:
-    r"""LaTeX's fractions in a line: `1\frac{1}{2}` as `1 1/2`, others with what does not nest as `(a)/(b)`."""
+    r"""LaTeX's fractions as plain text: `1\frac{1}{2}` as `1 1/2`; others, if they are not nested, as `(a)/(b)`."""
 
     def plain(match: re.Match[str]) -> str:
         top, bottom = (match[1] or match[2] or "").strip(), (match[3] or match[4] or "").strip()

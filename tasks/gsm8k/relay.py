@@ -1,6 +1,6 @@
 """The rules of the relay: two seats write one solution in turns, on a scratchpad that both see.
 
-It does not know how a solution is written down (`scratchpad`), what an answer is (`answers`) or where the problems lie.
+`scratchpad` holds the solution, `answers` reads the answer, `data` loads the problems.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,21 @@ from tasks.gsm8k.scratchpad import Scratchpad, opening
 class Relay:
     """The rules.
 
-    A reply is a step: it goes on, corrects, or finishes with `#### number`. The episode ends with the first reply that
-    holds one, of which the last is the final answer, or after `turns` turns. All seats get 1 if it is the reference.
+    A reply is a step: it continues, corrects, or finishes with `#### number`. The first reply that has one ends the
+    episode, and its last `#### number` is the final answer. Otherwise the episode ends after `turns` turns. All seats
+    get 1 if the final answer is right.
 
     Args:
-        seats: In the order in which they write.
+        seats: The seats, in the order in which they write.
         turns: Most turns of an episode.
-        instructions: Stand above the question, for every seat.
+        instructions: Text above the question, the same for every seat.
     """
 
     def __init__(self, seats: Sequence[str], turns: int, instructions: str) -> None:
         self.seats, self.turns, self._instructions = tuple(seats), turns, instructions
 
     def start(self, question: str, reference: Fraction) -> Scratchpad:
-        """A scratchpad without steps."""
+        """An empty scratchpad."""
         return Scratchpad(question, reference)
 
     def actors(self, state: Scratchpad) -> tuple[str, ...]:
@@ -44,16 +45,16 @@ class Relay:
         return merge_roles(messages)
 
     def step(self, state: Scratchpad, replies: Mapping[str, str]) -> tuple[Scratchpad, Mapping[str, Reward]]:
-        """Write one step; if it finishes rightly all are paid."""
+        """Write one step; if it finishes with the right answer, all are paid."""
         state = state.with_step(replies[self._writer(len(state.steps))])
         return state, dict.fromkeys(self.seats, Reward(team=float(state.solved)))
 
     def outcome(self, state: Scratchpad) -> Outcome:
         """Whether the final answer is right. A seat's effort is what it wrote, in hundreds of characters.
 
-        `finished`: whether there is a final answer; `finished/SEAT`: whether the seat gave it; `steps/SEAT`: its
-        replies that hold more than white space; `repetition/TURN/SEAT`: share of the 4-grams of words of its TURN-th
-        reply, counted from 0, that it had said before in that reply.
+        `finished`: whether there is a final answer. `finished/SEAT`: whether the seat gave it. `steps/SEAT`: number of
+        its replies that are not blank. `repetition/TURN/SEAT`: share of the 4-grams of words of its TURN-th reply,
+        counted from 0, that are repeated within the reply.
         """
         finished = state.answer is not None
         effort: dict[str, float] = {}

@@ -1,6 +1,6 @@
-"""What a relayed solution looks like: its opening, the steps written so far, and the answer that stands on it.
+"""A relayed solution: its opening, the steps written so far, and its answer.
 
-The one reading that rules, metrics and partners share. This module does not know seats or rewards.
+Rules, metrics and partners all read it here. This module knows neither seats nor rewards.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Scratchpad:
     Attributes:
         question: The problem.
         reference: Its right answer.
-        steps: Every reply as it came, oldest first, the empty ones included.
+        steps: All replies, unchanged, oldest first, with empty ones.
     """
 
     question: str
@@ -32,7 +32,7 @@ class Scratchpad:
 
     @property
     def answer(self) -> Fraction | None:
-        """The last `#### number` of the last step, which is the last one of all: it ends the episode."""
+        """The last `#### number` of the last step; it ends the episode, so no earlier step has one."""
         return final_answer(self.steps[-1], strict=True) if self.steps else None
 
     @property
@@ -47,9 +47,9 @@ def opening(instructions: str, question: str) -> str:
 
 
 def last_step(messages: Sequence[dict[str, str]]) -> str:
-    """The step that was written last, read from what a seat sees; empty if there is none yet."""
+    """The last step, read from what a seat sees; empty if there is none yet."""
     last = messages[-1]["content"]
     if len(messages) > 1:
         return last
-    # Before its own first turn a seat sees one message: the opening, and under it the other seat's step.
+    # Before its first turn a seat sees one message: the opening, and below it the other seat's step.
     return last.partition(SOLUTION)[2].removeprefix("\n")

@@ -1,4 +1,4 @@
-"""The task: its options, problems and splits; what is played with them is said by `relay` and `debate`."""
+"""The task: its options, problems and splits. `relay` and `debate` have the rules."""
 
 import math
 import random
@@ -29,17 +29,18 @@ class GSM8K(Task[Any]):
         data_path: A folder with the data set's files, train.jsonl and test.jsonl (or *.parquet, as on the hub); None
             loads `openai/gsm8k` from the hub.
         protocol: `debate` or `relay`.
-        rounds: Of a debate, 1 or more.
+        rounds: Rounds of a debate, 1 or more.
         gamma: Discount of a debate's rounds, in [0, 1]: a right answer in round r is worth γ^r.
         turns: Most turns of a relay, both seats together; 2 or more, so that both can finish.
         cost_per_token: What each generated token costs its writer, in units of the reward.
         strict: Read only `#### number` as an answer; the relay always does.
-        show_thinking: Whether what a model thought (`<think>...</think>`) is shown to the other seat and searched for
-            answers. By default it is taken out of a reply; a thought that never ends leaves nothing.
-        prompts: Folder with files that replace those of `prompts/` of the same name.
-        max_question_chars: Leaves longer questions out, of all splits; None keeps all (the longest has 985).
-        validation: Number of problems of the training file that make up the `dev` split, before `max_question_chars`
-            thins it out. They are the last by a hash of the question, so neither seed nor order changes them.
+        show_thinking: Whether a model's thoughts (`<think>...</think>`) are shown to the other seat and searched for
+            answers. By default they are removed from a reply; a thought that never ends leaves nothing.
+        prompts: Folder with files that replace the files of the same name in `prompts/`.
+        max_question_chars: Questions with more characters are left out of all splits; None keeps all (the longest has
+            985).
+        validation: Number of problems of the training file in the `dev` split, before `max_question_chars` leaves some
+            out. They are the last ones by a hash of the question, so they depend on neither seed nor order.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -138,7 +139,7 @@ class GSM8K(Task[Any]):
 
 
 def read_prompt(folder: Path | None, name: str, placeholder: str = "") -> str:
-    """A prompt from the user's folder if it is there, else the task's own.
+    """A prompt from the user's folder if that has it, else the task's own.
 
     Raises:
         DataError: If the folder is missing, or the prompt lacks its placeholder.
@@ -148,7 +149,7 @@ def read_prompt(folder: Path | None, name: str, placeholder: str = "") -> str:
     path = PROMPTS / name if folder is None or not (folder / name).is_file() else folder / name
     text = path.read_text(encoding="utf-8")
     if placeholder not in text:
-        raise DataError(f"the prompt {path} must say {placeholder} where that is to stand")
+        raise DataError(f"the prompt {path} must contain {placeholder}")
     return text.strip()
 
 

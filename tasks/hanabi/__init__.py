@@ -1,4 +1,4 @@
-"""Hanabi: each seat sees all cards but its own, and tells the others with few hints what to play."""
+"""Hanabi: each seat sees all cards except its own; a few hints tell the others what to play."""
 
 from tasks.hanabi.task import Hanabi
 

@@ -1,4 +1,4 @@
-"""The cards of Hanabi, what hints tell about one, and which games can be set up. It knows neither moves nor turns.
+"""The cards of Hanabi, what hints tell about a card, and which games can be set up. It knows neither moves nor turns.
 
 Source: the rules of the card game (A. Bauza, 2010), without the sixth colour.
 """
@@ -20,13 +20,13 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What hints, and nothing else, have told about a card: the colours and ranks that it can still have, in order."""
+    """What hints alone have told about a card: the colours and ranks that it can still have, in order."""
 
     colours: tuple[str, ...]
     ranks: tuple[int, ...]
 
     def after(self, told: str | int, touched: bool) -> "Known":
-        """What is known after a hint of a colour or rank to this hand that did or did not touch this card."""
+        """What is known after a hint of a colour or rank to this hand, which did or did not name this card."""
         if isinstance(told, str):
             return Known(tuple(c for c in self.colours if (c == told) == touched), self.ranks)
         return Known(self.colours, tuple(r for r in self.ranks if (r == told) == touched))
@@ -41,13 +41,14 @@ class Setup:
         colours: 1 to 5.
         ranks: 2 to 5.
         hand: Cards that each player is dealt, 1 or more.
-        information: Most information tokens, and how many there are at first; 1 or more.
+        information: Information tokens at the start, which is also the most there can be; 1 or more.
         lives: Misplays that end the game, 1 or more.
         keep_score: Whether the cards on the stacks still count when all lives are lost.
 
     Raises:
-        TypeError: If a number is no whole number, or `keep_score` no truth value.
-        ValueError: If a number is out of range, or the deck too small for such hands: the full score must be possible.
+        TypeError: If a number is not a whole number, or `keep_score` is not true or false.
+        ValueError: If a number is out of range, or the deck is too small for such hands: the full score must be
+            possible.
     """
 
     players: int
@@ -82,12 +83,12 @@ class Setup:
 
     @property
     def full_score(self) -> int:
-        """Cards on the stacks when all are built."""
+        """Number of cards on the stacks when all are built."""
         return self.colours * self.ranks
 
     @property
     def nothing_known(self) -> Known:
-        """What is known of a card that was just drawn."""
+        """What is known of a card that has just been drawn."""
         return Known(self.palette, tuple(range(1, self.ranks + 1)))
 
 
@@ -103,10 +104,10 @@ def full_deck(colours: int, ranks: int) -> tuple[Card, ...]:
 
 
 def default_hand(smallest: Setup) -> int:
-    """The official hand, 5 for up to three players and 4 for more, or the largest smaller one that can still win.
+    """The official hand, 5 for up to three players and 4 for more, or the largest smaller one with which one can win.
 
-    For 4 players, 3 colours and 3 ranks it is 3: with hands of 4 only 2 of the 18 cards would be left to draw, and so
-    at most 2 + 4 = 6 of the 9 cards could be played.
+    For 4 players, 3 colours and 3 ranks it is 3: with hands of 4 only 2 of the 18 cards would be left to draw, so at
+    most 2 + 4 = 6 of the 9 cards could be played.
 
     Args:
         smallest: The game with hands of one card.
@@ -117,7 +118,7 @@ def default_hand(smallest: Setup) -> int:
 
 
 def _can_be_won(players: int, colours: int, ranks: int, hand: int) -> bool:
-    """Whether there are turns enough to play every card: one per card to draw, then one for each player."""
+    """Whether there are enough turns to play every card: one for each card to draw, then one for each player."""
     left = len(full_deck(colours, ranks)) - players * hand
     return left >= 0 and left + players >= colours * ranks
 

@@ -1,7 +1,7 @@
-"""Games to learn from: what a beginner, a habit that is no partner of any roster, does in all kinds of situations.
+"""Games to learn from: what a beginner would do in all kinds of situations. The beginner is in no roster.
 
-A beginner plays cards that are likely to fit, tells others what they can play, and often does something else. Its
-habit is soft: every legal move has its chance, so that a model that learned it has everything left to try out.
+A beginner plays cards that are likely to fit, tells others what they can play, and often does something else. Every
+legal move has some probability, so a model that has learned this habit can still explore all moves.
 """
 
 import random
@@ -20,8 +20,8 @@ class Lesson:
     """One turn to learn from.
 
     Attributes:
-        messages: What the seat saw, and a move that the habit drew.
-        chances: By legal move, in its words, how likely the habit is to make it; they sum to 1.
+        messages: What the seat saw, and a move that was drawn by the habit.
+        chances: For each legal move, in its words, the habit's probability; they sum to 1.
     """
 
     messages: tuple[Message, ...]
@@ -30,12 +30,14 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Habit:
-    """How a move is drawn: with a chance in proportion to its weight.
+    """How a move is drawn: with a probability in proportion to its weight.
 
     Attributes:
-        play: Weight of playing a card that is proven to fit; less for one that may not, by the square of its chance.
-        discard: Weight of discarding, whichever card.
-        tell: Weight of a hint that proves to its holder that a card fits; less for one that only makes it likelier.
+        play: Weight of playing a card that surely fits; for other cards it is multiplied by the square of the
+            probability that the card fits.
+        discard: Weight of discarding any card.
+        tell: Weight of a hint that proves to the holder of a card that it fits; less for a hint that only makes this
+            likelier.
         hint: Weight of any other hint.
     """
 
@@ -54,24 +56,24 @@ class Habit:
         return self.hint + self.tell * _gain(state, move)
 
     def chances(self, state: State) -> dict[Move, float]:
-        """By legal move, how likely it is; they sum to 1."""
+        """The probability of each legal move; they sum to 1."""
         weights = {move: self.weight(state, move) for move in legal_moves(state)}
         total = sum(weights.values())
         return {move: weight / total for move, weight in weights.items()}
 
 
 BEGINNER = Habit(play=2.0, discard=1.0, tell=1.0, hint=0.1)
-WILD = 0.25  # share of the seats whose moves are random: the learner meets all kinds of players
+RANDOM_SEATS = 0.25  # share of the seats with random moves, so that the learner meets all kinds of players
 
 
 def likelihood(state: State, known: Known) -> float:
-    """Share of the cards that one can still be, each colour and rank counted once, that fit; in [0, 1]."""
+    """Of the cards that a card can still be, each colour and rank counted once, the share that fits; in [0, 1]."""
     cards = [Card(colour, rank) for colour in known.colours for rank in known.ranks]
     return sum(fits(state, card) for card in cards) / len(cards)
 
 
 def _gain(state: State, hint: Move) -> float:
-    """By how much a hint makes a card that fits look likelier to fit, for the card for which it does most."""
+    """How much likelier a hint makes it look that a card fits which does, for the card with the largest increase."""
     assert hint.told is not None
     hand = state.hands[(state.mover + hint.at) % state.setup.players]
     touched = [held for held in hand if fits(state, held.card) and hint.told in (held.card.colour, held.card.rank)]
@@ -82,8 +84,8 @@ def _gain(state: State, hint: Move) -> float:
 
 
 def game(task: Hanabi, problem: Problem, habit: Habit, rng: random.Random) -> list[Lesson]:
-    """One game: at each turn, what the seat saw and what the habit would do there, also where a wild seat moves."""
-    wild = {seat: rng.random() < WILD for seat in task.seats}
+    """One game: for each turn, also those of random seats, what the seat saw and what the habit would do there."""
+    at_random = {seat: rng.random() < RANDOM_SEATS for seat in task.seats}
     state = task.start(problem, rng)
     lessons: list[Lesson] = []
     while actors := task.actors(state):
@@ -92,7 +94,7 @@ def game(task: Hanabi, problem: Problem, habit: Habit, rng: random.Random) -> li
         move = rng.choices([*chances], [*chances.values()])[0]
         messages = (*task.view(state, seat), Message("assistant", move_text(move)))
         lessons.append(Lesson(messages, {move_text(move): chance for move, chance in chances.items()}))
-        made = rng.choice(legal_moves(state)) if wild[seat] else move
+        made = rng.choice(legal_moves(state)) if at_random[seat] else move
         state, _ = task.step(state, {seat: move_text(made)}, rng)
     return lessons
 

@@ -1,4 +1,4 @@
-"""Scripted strangers for Hanabi. Each reads the text that its seat sees, and nothing else; none keeps a memory."""
+"""Scripted partners for Hanabi. Each reads only the text that its seat sees, and keeps no memory."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +15,13 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Seen:
-    """What a view says, as far as the strangers care.
+    """The parts of a view that the partners use.
 
     Attributes:
         stacks: By colour, the highest rank on its stack.
         own: What is known of each own card, oldest first.
         following: The hand of the next player, oldest card first.
-        moves: The legal moves, as they stand there.
+        moves: The legal moves, as the view writes them.
     """
 
     stacks: Mapping[str, int]
@@ -34,7 +34,7 @@ class Seen:
         return self.stacks[card.colour] + 1 == card.rank
 
     def proven(self, known: Known) -> bool:
-        """Whether a card fits, whichever of those that hints allow it is."""
+        """Whether a card fits for sure: every card that hints allow it to be does."""
         return all(self.fits(Card(colour, rank)) for colour in known.colours for rank in known.ranks)
 
     def moves_of(self, *kinds: str) -> Sequence[str]:
@@ -47,7 +47,7 @@ def read_view(messages: Sequence[Mapping[str, str]]) -> Seen:
     """What a seat sees, read from its last message.
 
     Raises:
-        ValueError: If that is no view of Hanabi.
+        ValueError: If that is not a view of Hanabi.
     """
     view = messages[-1]["content"]
     lines = view.split("\n")
@@ -73,9 +73,9 @@ def read_view(messages: Sequence[Mapping[str, str]]) -> Seen:
 class Careful(ScriptedPartner):
     """Plays the oldest card that hints prove to fit; else hints a card that fits to the next player; else discards.
 
-    It hints the oldest card that fits and is not proven to: what proves it, if rank or colour alone does, else what
-    narrows it down, the rank first. It discards its oldest card; where neither is possible, it gives the first hint
-    that it may.
+    The card that it hints is the oldest one that fits and is not yet proven to. It names the rank or colour that proves
+    this, else what tells something new, the rank first. It discards its oldest card. If neither is possible, it gives
+    the first legal hint.
     """
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
@@ -122,17 +122,17 @@ class Gambler(ScriptedPartner):
 
 
 class RandomLegal(ScriptedPartner):
-    """A legal move, all with the same probability."""
+    """Makes a random legal move, all with the same probability."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return rng.choice(read_view(messages).moves)
 
 
 def _after(start: str, lines: Sequence[str]) -> str:
-    """What follows on the line that begins like this.
+    """The rest of the line that begins with `start`.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no such line.
     """
     for line in lines:
         if line.startswith(start):

@@ -31,9 +31,9 @@ T = TypeVar("T")
 
 
 def phrases(setup: Setup) -> list[str]:
-    """What a view and a move are put together from: cards, all that can be known of one, moves, labels.
+    """The parts of views and moves: cards, everything that can be known of a card, moves, labels.
 
-    A move is another phrase in the list to choose from, and in a reply, than where it says what somebody did.
+    A move in the list of legal moves, or in a reply, is another phrase than the same move in the last moves.
     """
     told = [*setup.palette, *range(1, setup.ranks + 1)]
     places, away = range(1, setup.hand + 1), range(1, setup.players)
@@ -59,14 +59,14 @@ def phrases(setup: Setup) -> list[str]:
 
 
 def _some(items: Sequence[T]) -> list[tuple[T, ...]]:
-    """All parts of a sequence that are not empty."""
+    """All parts of a sequence except the empty one."""
     return list(chain.from_iterable(combinations(items, size) for size in range(1, len(items) + 1)))
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE that has every phrase of the game of the paper as one token. ChatML.
 
-    Added tokens would not do: in what others say they are never among the tokens.
+    Added tokens would not work: text of other speakers is never encoded with them.
     """
     known = phrases(Hanabi().setup)
     longest_first = sorted(known, key=len, reverse=True)
@@ -75,9 +75,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def batch_of(tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Lesson]) -> Batch:
-    """Lessons as `encode` gives them, and the chances (lessons, vocabulary) of a reply's first token.
+    """The lessons' tensors from `encode`, and the probabilities (lessons, vocabulary) of a reply's first token.
 
-    That token is the whole move, as every legal one is among the phrases.
+    That token is the whole move, because every legal move is one of the phrases.
     """
     moves = {move for lesson in lessons for move in lesson.chances}
     token = {move: tokenizer(move, add_special_tokens=False)["input_ids"][0] for move in moves}
@@ -89,10 +89,10 @@ def batch_of(tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Lesson]) -> B
 
 
 def habit_loss(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """Cross-entropy of a reply's tokens, in nats per token; of the move's with all its chances, not with one draw.
+    """Cross-entropy of a reply's tokens, in nats per token. The move's target is the habit's distribution, not a draw.
 
-    A habit is soft, so a draw says little of it: from as many draws a model hardly learned to tell cards that fit from
-    those that do not.
+    One draw says little about a random habit: from equally many draws a model hardly learned to tell cards that fit
+    from those that do not.
     """
     (ids, mask, labels), chances = batch
     rows, columns = (labels != starting_model.IGNORED).nonzero(as_tuple=True)

@@ -1,4 +1,4 @@
-"""The problems of Hanabi: orders of the deck, and the split that each belongs to."""
+"""The problems of Hanabi: orders of the deck, and the split of each order."""
 
 import hashlib
 import random
@@ -9,24 +9,24 @@ from llm_sra.task import Problem
 from tasks.hanabi.cards import COLOURS, Card, full_deck
 from tasks.hanabi.words import card_text
 
-# By split: the buckets whose orders belong to it, and how many indices it has.
+# For each split: the buckets of its orders, and its number of problems.
 SPLITS: Mapping[str, tuple[range, int]] = {
     "train": (range(0, 70), 4096),
     "dev": (range(70, 85), 512),
     "test": (range(85, 100), 512),
 }
-MAX_SHUFFLES = 300  # an order of a rare split is missed this often once in 10^21 times, unless there are very few
+MAX_SHUFFLES = 300  # so many shuffles miss a rare split once in 10^21 times, unless the deck has very few orders
 
 
 @lru_cache(maxsize=16)
 def all_problems(colours: int, ranks: int, split: str) -> tuple[Problem, ...]:
-    """All problems of a split in order of index, like `3x3-dev-0`: `{"deck": ["red 1", ...]}`, the first card on top.
+    """All problems of a split by index, such as `3x3-dev-0`: `{"deck": ["red 1", ...]}`, the first card on top.
 
-    The generator is seeded with the id and shuffles until an order of the split comes up. An order belongs to one
-    split, whatever its index; one that came up at an earlier index is left out, which happens in tiny games only.
+    A generator seeded with the id shuffles until an order of the split comes up. Each order belongs to one split,
+    whatever its index. An order that came up at an earlier index is left out, which happens only in tiny games.
 
     Raises:
-        ValueError: If there is no such split, or the deck has so few orders that the split has none.
+        ValueError: If there is no such split, or if the deck has so few orders that none is in the split.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -68,5 +68,5 @@ def _draw_order(cards: Sequence[str], problem_id: str, buckets: range) -> tuple[
 
 
 def _bucket(order: Sequence[str]) -> int:
-    """A number from 0 to 99 that depends on the order alone."""
+    """A number from 0 to 99 that depends only on the order."""
     return int.from_bytes(hashlib.sha256(",".join(order).encode()).digest()[:8], "big") % 100

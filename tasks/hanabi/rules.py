@@ -1,4 +1,4 @@
-"""The rules of Hanabi as pure functions over frozen records. No words, no rewards, no policies.
+"""The rules of Hanabi as pure functions on frozen records. It knows no text, rewards or policies.
 
 Source: the rules of the card game (A. Bauza, 2010), without the sixth colour. Players are numbers from 0 in the order
 of play; states are values.
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A card in a hand, and what its holder knows of it."""
+    """A card in a hand, and what its holder knows about it."""
 
     card: Card
     known: Known
@@ -24,13 +24,13 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What a player may do.
+    """A move of a player.
 
     Attributes:
-        kind: What it does.
-        at: To play and to discard: place in the own hand, from 1, the oldest. To hint: how many places after the
-            mover the other player sits, from 1.
-        told: To hint: a colour or a rank; else None.
+        kind: `play`, `discard` or `hint`.
+        at: For a play or a discard, the card's place in the own hand, from 1, the oldest. For a hint, how many places
+            after the mover the other player sits, from 1.
+        told: For a hint, a colour or a rank; else None.
     """
 
     kind: Literal["play", "discard", "hint"]
@@ -43,11 +43,11 @@ class Event:
     """A move that was made.
 
     Attributes:
-        player: Who made it.
-        move: What it was.
+        player: The player that made it.
+        move: The move.
         card: The card that was played or discarded; None for a hint.
         right: Whether a card was played that fits.
-        forced: Whether the move was put in the place of a reply that was no legal move.
+        forced: Whether the move replaces a reply that was not a legal move.
     """
 
     player: int
@@ -59,18 +59,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a game stands.
+    """The state of a game.
 
     Attributes:
         setup: The game.
         deck: Cards that are left; the first is drawn next.
         hands: By player, oldest card first.
-        stacks: By colour, the highest rank that lies there; 0 for none.
+        stacks: By colour, the highest rank on its stack; 0 for none.
         discards: Cards discarded or misplayed, oldest first.
         information: Tokens left.
         lives: Lives left.
         turns_left: Turns until the end once the deck is empty; None before.
-        mover: Whose turn it is.
+        mover: The player whose turn it is.
         log: All moves, oldest first.
     """
 
@@ -90,7 +90,7 @@ def deal(setup: Setup, deck: Iterable[Card]) -> State:
     """The state before the first turn: the first cards go to player 0, the next ones to player 1, and so on.
 
     Raises:
-        ValueError: If the deck is not the one of the game, in any order.
+        ValueError: If the deck does not hold exactly the cards of the game.
     """
     deck = tuple(deck)
     if Counter(deck) != Counter(full_deck(setup.colours, setup.ranks)):
@@ -123,12 +123,12 @@ def score(state: State) -> int:
 
 
 def is_over(state: State) -> bool:
-    """Whether all is built, all lives are lost, or everyone has had a turn since the last card was drawn."""
+    """Whether all stacks are built, all lives are lost, or everyone has had a turn since the last card was drawn."""
     return state.lives == 0 or state.turns_left == 0 or sum(state.stacks) == state.setup.full_score
 
 
 def legal_moves(state: State) -> tuple[Move, ...]:
-    """Plays, discards and hints of the mover, in this order; none when the game is over, else always at least one."""
+    """The mover's plays, discards and hints, in this order: none when the game is over, else at least one."""
     if is_over(state):
         return ()
     places = range(1, len(state.hands[state.mover]) + 1)
@@ -144,9 +144,9 @@ def legal_moves(state: State) -> tuple[Move, ...]:
 
 
 def forced_move(state: State) -> Move:
-    """What is done where a reply is no legal move: the oldest card is discarded.
+    """The move in place of a reply that is not a legal move: it discards the oldest card.
 
-    If no token is missing, so that nothing may be discarded: the first legal hint, or else the oldest card is played.
+    If no token is missing, nothing may be discarded. Then it is the first legal hint, or else it plays the oldest card.
     """
     moves = legal_moves(state)
     return next(move for kind in ("discard", "hint", "play") for move in moves if move.kind == kind)
@@ -175,7 +175,7 @@ def apply(state: State, move: Move, forced: bool = False) -> State:
 
 
 def _hint(state: State, move: Move) -> State:
-    """A token is spent, and every card of the other hand is known to have or not to have what was told."""
+    """Spend a token; each card of the other hand is then known to have, or not to have, the colour or rank."""
     assert move.told is not None
     told, player = move.told, (state.mover + move.at) % state.setup.players
     hand = tuple(
@@ -186,7 +186,7 @@ def _hint(state: State, move: Move) -> State:
 
 
 def _lay_down(state: State, move: Move, card: Card, right: bool) -> State:
-    """The card goes onto its stack or to the discards, and tokens and lives change with it."""
+    """Put the card onto its stack or the discards, and change tokens and lives accordingly."""
     setup = state.setup
     gained = (right and card.rank == setup.ranks) or move.kind == "discard"
     state = replace(state, information=min(setup.information, state.information + gained))
@@ -197,7 +197,7 @@ def _lay_down(state: State, move: Move, card: Card, right: bool) -> State:
 
 
 def _draw(state: State, at: int) -> State:
-    """The card at a place leaves the mover's hand; a new one, if there is one, is put at its end."""
+    """Take the card at a place from the mover's hand, and put a new one at the hand's end if there is one."""
     hand = state.hands[state.mover]
     hand = (*hand[: at - 1], *hand[at:], *(Held(card, state.setup.nothing_known) for card in state.deck[:1]))
     is_last = len(state.deck) == 1

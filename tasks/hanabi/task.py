@@ -1,6 +1,6 @@
 """Hanabi as a task: options, problems, what a seat sees, what it is paid, and how a game ended.
 
-It does not know what a move does (`rules`), how things are said (`words`) or who plays (`partners`).
+`rules` says what a move does, `words` writes views and reads replies, `partners` has the scripts.
 """
 
 import math
@@ -21,29 +21,29 @@ HEADLINE = "share of the full score"
 
 
 class Hanabi(Task[State]):
-    """Two to five seats build stacks of cards; each sees all hands but its own.
+    """Two to five seats build stacks of cards; each sees all hands except its own.
 
     The defaults are the game of the paper (arXiv 2602.21515): 4 players, 3 colours, 3 ranks; `colours: 5, ranks: 5` is
-    the full game. The team gets 1 for every card that is played rightly, and when all lives are lost it pays back what
-    it got (unless `keep_score`): a seat's return is the score.
+    the full game. The team gets 1 for every card that is played correctly. When all lives are lost it pays back what it
+    got (unless `keep_score`), so a seat's return is the score.
 
-    A reply names a move, alone on one of its lines. One that names none, several, or one that is not legal, discards
-    the seat's oldest card; if no token is missing it gives the first legal hint instead. So it does what some legal
-    reply does, and never more; and it costs no life, or a model that cannot yet spell would end nearly all games with
-    a score of 0, which teaches it nothing. `illegal/SEAT` counts such replies.
+    A reply names a move, alone on one of its lines. If it names none, several, or an illegal one, the seat's oldest
+    card is discarded; if no token is missing, the first legal hint is given instead. So an illegal reply never does
+    more than some legal one. It costs no life: a model that cannot yet write moves would otherwise end nearly all games
+    with a score of 0, which teaches it nothing. `illegal/SEAT` counts such replies.
 
     Args:
         players: Seats, 2 to 5.
         colours: 1 to 5.
         ranks: 2 to 5.
-        hand: Cards dealt to each. None: 5 for up to three players and 4 for more, or as many fewer as it takes that the
-            full score can be reached: 3 in the game of the paper.
-        information: Most information tokens, and how many there are at first; 1 or more.
+        hand: Cards dealt to each. None: 5 for up to three players and 4 for more, or the largest smaller number with
+            which the full score can be reached: 3 in the game of the paper.
+        information: Information tokens at the start, which is also the most there can be; 1 or more.
         lives: Misplays that end the game, 1 or more.
         keep_score: Whether the score stays when all lives are lost. The official rules make it 0.
-        hint_cost: What a hint costs the seat that gives it, also in the place of a reply that was no legal move, in
-            units of the reward.
-        explain: Whether a seat's view begins with the rules, as a model needs that was not trained on the game.
+        hint_cost: What a hint costs the seat that gives it, in units of the reward; also one that replaces an illegal
+            reply.
+        explain: Whether a seat's view begins with the rules, for models that were not trained on the game.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -90,7 +90,7 @@ class Hanabi(Task[State]):
         return chosen[:count]
 
     def start(self, problem: Problem, rng: random.Random) -> State:
-        """The cards are dealt. Their order is the problem's, the same in all its episodes: nothing is drawn here."""
+        """The cards are dealt in the problem's order, the same in all its episodes: there is no chance here."""
         return deal(self.setup, read_deck(problem.data["deck"]))
 
     def actors(self, state: State) -> tuple[str, ...]:
@@ -98,11 +98,11 @@ class Hanabi(Task[State]):
         return () if is_over(state) else (self.seats[state.mover],)
 
     def view(self, state: State, seat: str) -> Sequence[Message]:
-        """The table as the seat sees it, in one message; what was said before shows in it as far as it matters."""
+        """The table as the seat sees it, in one message; earlier moves show in it only where they matter."""
         return (Message("user", view_text(state, self.seats.index(seat), self.explain)),)
 
     def step(self, state: State, replies: Mapping[str, str], rng: random.Random) -> tuple[State, Mapping[str, Reward]]:
-        """One move. All get the change of the score, and who gives a hint pays for it."""
+        """One move. All seats get the change of the score; a seat that gives a hint pays for it."""
         mover = self.seats[state.mover]
         move = read_move(replies[mover])
         is_forced = move is None or move not in legal_moves(state)
@@ -113,11 +113,11 @@ class Hanabi(Task[State]):
         return after, {seat: Reward(team=team, cost=cost if seat == mover else 0.0) for seat in self.seats}
 
     def outcome(self, state: State) -> Outcome:
-        """Whether the full score was reached. A seat's effort is the number of cards that it played rightly.
+        """Whether the full score was reached. A seat's effort is the number of cards that it played correctly.
 
-        `score`, and its share of the full one; `lives` left; and for every seat `hints/SEAT`, `misplays/SEAT` (cards
-        played that did not fit) and `illegal/SEAT` (replies that were no legal move; the moves made in their place are
-        counted like others).
+        Metrics are `score`, and its share of the full score; `lives` left; and for every seat `hints/SEAT`,
+        `misplays/SEAT` (cards played that did not fit) and `illegal/SEAT` (replies that were not a legal move; the
+        moves made in their place are counted like others).
         """
         effort: dict[str, float] = {}
         reached = score(state)

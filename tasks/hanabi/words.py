@@ -1,7 +1,7 @@
 """Hanabi in words: what a player sees, how a move is written, and how a reply is read.
 
-All players are named from where the reader sits: player 1 moves next, player 2 after that, and so on. So the text is
-the same for whoever sees the same cards, and one policy can sit in every seat. The text depends on the state alone.
+Players are named relative to the reader: player 1 moves next, player 2 after that, and so on. So seats that see the
+same cards get the same text, and one policy can have every seat. The text depends only on the state.
 """
 
 import re
@@ -12,7 +12,7 @@ from tasks.hanabi.rules import Event, Move, State, legal_moves
 ANY = "any"
 
 _MOVE = re.compile(rf"(play|discard) ([0-9]{{1,2}})|hint ([0-9]{{1,2}}) (?:({'|'.join(COLOURS)})|rank ([0-9]{{1,2}}))")
-_DECORATION = " .,;:!*_`'\"->"  # what models like to put around an answer
+_DECORATION = " .,;:!*_`'\"->"  # characters that models often put around an answer
 
 
 def move_text(move: Move) -> str:
@@ -23,11 +23,10 @@ def move_text(move: Move) -> str:
 
 
 def read_move(reply: str) -> Move | None:
-    """The move that a reply names; None if it names none, or more than one.
+    """The move that a reply names; None if it names none, or more than one. The move need not be legal.
 
-    A line that holds the words of a move and nothing else names it, whatever its case, white space and the signs
-    around it; all other lines are talk. What stands before `</think>` is not read. Whether the move is legal is not
-    asked.
+    A line that holds only the words of a move names it; case, white space and signs around it do not matter. All other
+    lines are ignored, and so is the text before `</think>`.
     """
     lines = reply.rpartition("</think>")[2].splitlines()
     matches = [_MOVE.fullmatch(" ".join(line.split()).strip(_DECORATION).casefold()) for line in lines]
@@ -44,8 +43,8 @@ def view_text(state: State, viewer: int, explain: bool = True) -> str:
     """What a player sees, and the moves that it may make, in the words in which to answer.
 
     Args:
-        state: Where the game stands.
-        viewer: Who sees it, from 0.
+        state: The state of the game.
+        viewer: Number of the player that sees it, from 0.
         explain: Whether the rules come first.
     """
     setup = state.setup
@@ -105,20 +104,20 @@ def told_text(told: str | int | None) -> str:
 
 
 def _discards_text(state: State) -> str:
-    """In order of colour and rank: when they were laid down is no matter."""
+    """The discards in order of colour and rank, not in the order in which they were made."""
     ordered = sorted(state.discards, key=lambda card: (COLOURS.index(card.colour), card.rank))
     return ", ".join(map(card_text, ordered)) or "none"
 
 
 def _last_moves(state: State, viewer: int) -> list[str]:
-    """The last move of each other player, the next to move first: it moved longest ago."""
+    """The last move of each other player, beginning with the next to move, whose last move is the oldest."""
     last = {event.player: event for event in state.log}
     others = [(away, last.get((viewer + away) % state.setup.players)) for away in range(1, state.setup.players)]
     return [f"{away}: {_event_text(event, viewer, state.setup.players) if event else 'none'}" for away, event in others]
 
 
 def _event_text(event: Event, viewer: int, players: int) -> str:
-    """`play red 1, right`, `discard blue 3`, `hint you rank 2`; a hinted player is named from where the viewer sits."""
+    """`play red 1, right`, `discard blue 3`, `hint you rank 2`; the hinted player is named relative to the viewer."""
     if event.card is None:
         away = (event.player + event.move.at - viewer) % players
         return f"hint {away or 'you'} {told_text(event.move.told)}"

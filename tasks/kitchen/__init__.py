@@ -1,4 +1,4 @@
-"""Kitchen: two seats carry onions to one pot on a small grid, and every move costs who makes it."""
+"""Kitchen: two seats carry onions to one pot on a small grid, and every move costs the seat that makes it."""
 
 from tasks.kitchen.task import Kitchen
 

@@ -1,4 +1,4 @@
-"""The rules of the kitchen's grid: pure functions from a floor and moves to a floor and deeds.
+"""The rules of the kitchen's grid: pure functions from a floor and moves to a new floor and what each player did.
 
 Source: the kitchen grid world of arXiv 2602.21515. This module does not know text, rewards, problems or policies.
 
@@ -29,7 +29,7 @@ class Cook:
 
     Attributes:
         cell: Where it stands.
-        holds: Whether it has an onion in its hand; a hand holds one.
+        holds: Whether it has an onion in its hand, which holds at most one.
     """
 
     cell: Cell
@@ -38,11 +38,11 @@ class Cook:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What lies and stands where.
+    """The players and onions on the grid.
 
     Attributes:
-        cooks: The players by name, no two on one cell, none on the pot.
-        onions: Those of `PLACES` at which an onion lies.
+        cooks: The players by name; no two on one cell, none on the pot.
+        onions: The cells of `PLACES` with an onion.
     """
 
     cooks: Mapping[str, Cook]
@@ -50,11 +50,11 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True)
-class Deeds:
+class Tally:
     """What one player did, counted.
 
     Attributes:
-        moves: Directions taken, blocked ones and deliveries included; staying is none.
+        moves: Moves in a direction, with blocked ones and deliveries; staying is not a move.
         pickups: Onions taken from their places.
         deliveries: Onions brought to the pot.
         collisions: Moves into another player.
@@ -65,8 +65,8 @@ class Deeds:
     deliveries: int = 0
     collisions: int = 0
 
-    def __add__(self, other: "Deeds") -> "Deeds":
-        return Deeds(
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
             self.moves + other.moves,
             self.pickups + other.pickups,
             self.deliveries + other.deliveries,
@@ -75,7 +75,7 @@ class Deeds:
 
 
 def neighbour(cell: Cell, move: Move) -> Cell:
-    """The cell that a direction leads to, be it on the grid or not."""
+    """The cell in a direction, on the grid or off it."""
     dx, dy = OFFSETS[move]
     return cell[0] + dx, cell[1] + dy
 
@@ -85,22 +85,22 @@ def on_grid(cell: Cell) -> bool:
     return all(0 <= place < SIZE for place in cell)
 
 
-def act(floor: Floor, name: str, move: Move) -> tuple[Floor, Deeds]:
+def act(floor: Floor, name: str, move: Move) -> tuple[Floor, Tally]:
     """One player's move.
 
-    A move off the grid, into the pot or into another player is blocked: the player keeps its cell, and has moved all
-    the same. Into the pot with an onion delivers it; into another player is a collision of the one that moves. After
-    its action, `stay` included, a player with an empty hand takes the onion of the place that it stands on.
+    A move off the grid, into the pot or into another player is blocked: the player keeps its cell, but the move counts.
+    Moving into the pot with an onion delivers the onion. Moving into another player is a collision of the player that
+    moves. After any action, also `stay`, a player with an empty hand takes the onion of the place on which it stands.
 
     Returns:
         The new floor, and what the player did.
     """
     cook = floor.cooks[name]
     others = {other.cell for key, other in floor.cooks.items() if key != name}
-    deeds = Deeds()
+    tally = Tally()
     if move != STAY:
         target = neighbour(cook.cell, move)
-        deeds = Deeds(moves=1, deliveries=int(target == POT and cook.holds), collisions=int(target in others))
+        tally = Tally(moves=1, deliveries=int(target == POT and cook.holds), collisions=int(target in others))
         if target == POT:
             cook = replace(cook, holds=False)
         elif on_grid(target) and target not in others:
@@ -108,42 +108,42 @@ def act(floor: Floor, name: str, move: Move) -> tuple[Floor, Deeds]:
     onions = floor.onions
     if cook.cell in onions and not cook.holds:
         cook, onions = replace(cook, holds=True), onions - {cook.cell}
-        deeds += Deeds(pickups=1)
-    return Floor({**floor.cooks, name: cook}, onions), deeds
+        tally += Tally(pickups=1)
+    return Floor({**floor.cooks, name: cook}, onions), tally
 
 
-def resolve(floor: Floor, moves: Mapping[str, Move], order: Sequence[str]) -> tuple[Floor, Mapping[str, Deeds]]:
-    """The players' moves one after another, each on the floor that the ones before it left.
+def resolve(floor: Floor, moves: Mapping[str, Move], order: Sequence[str]) -> tuple[Floor, Mapping[str, Tally]]:
+    """Make the players' moves one after another.
 
     Args:
-        floor: Before the first of them.
-        moves: By player.
-        order: Every player once.
+        floor: The floor before the first move.
+        moves: The move of each player.
+        order: The order of the players.
 
     Returns:
-        The floor after the last, and what each player did.
+        The floor after the last move, and what each player did.
     """
-    deeds: dict[str, Deeds] = {}
+    tallies: dict[str, Tally] = {}
     for name in order:
-        floor, deeds[name] = act(floor, name, moves[name])
-    return floor, deeds
+        floor, tallies[name] = act(floor, name, moves[name])
+    return floor, tallies
 
 
 def step(
     floor: Floor, moves: Mapping[str, Move], onion_returns: float, rng: random.Random
-) -> tuple[Floor, Mapping[str, Deeds]]:
+) -> tuple[Floor, Mapping[str, Tally]]:
     """All players move, in an order drawn from `rng`; then each empty place gets an onion back.
 
     Args:
-        floor: Before the step.
-        moves: By player.
-        onion_returns: Probability, in [0, 1], that a place that is empty after the moves has an onion again at the
-            next step, whatever is in the hands.
+        floor: The floor before the step.
+        moves: The move of each player.
+        onion_returns: Probability, in [0, 1], that a place that is empty after the moves has an onion at the next step.
+            It does not depend on the players' hands.
         rng: Draws the order first, then one number for each empty place, in the order of `PLACES`.
 
     Returns:
         The floor after the step, and what each player did.
     """
-    floor, deeds = resolve(floor, moves, rng.sample(tuple(floor.cooks), len(floor.cooks)))
+    floor, tallies = resolve(floor, moves, rng.sample(tuple(floor.cooks), len(floor.cooks)))
     back = {place for place in PLACES if place not in floor.onions and rng.random() < onion_returns}
-    return replace(floor, onions=floor.onions | back), deeds
+    return replace(floor, onions=floor.onions | back), tallies

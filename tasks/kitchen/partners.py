@@ -1,7 +1,7 @@
 """Scripted partners for the kitchen. Each reads the text of its view alone and keeps no memory.
 
-The view shows no clock, so none of them knows how much of the episode is over. Where several moves are equally good,
-`rng` draws one: two partners that want past each other would else step aside in the same direction for ever.
+The view shows no clock, so none of them knows how much of the episode is over. If several moves are equally good, `rng`
+draws one: otherwise two partners that block each other could step aside in the same direction forever.
 """
 
 import random
@@ -12,14 +12,14 @@ from llm_sra.task import ScriptedPartner
 from tasks.kitchen.grid import MOVES, OFFSETS, PLACES, POT, STAY, Cell, Move, neighbour, on_grid
 from tasks.kitchen.sight import Sight, read
 
-RING: tuple[Cell, ...] = ((1, 1), (2, 1), (3, 1), (3, 2), (3, 3), (2, 3), (1, 3), (1, 2))  # clockwise round the pot
+RING: tuple[Cell, ...] = ((1, 1), (2, 1), (3, 1), (3, 2), (3, 3), (2, 3), (1, 3), (1, 2))  # clockwise around the pot
 
 
 class Courier(ScriptedPartner):
-    """Does all alone: fetches the nearest onion, brings it to the pot, and so on.
+    """Works alone: fetches the nearest onion, brings it to the pot, and repeats this.
 
-    It takes a shortest path around the pot and the cell on which the other stands. While no onion can be fetched it
-    walks to the nearest place and waits on it.
+    It takes a shortest path around the pot and the other player. While there is no onion to fetch, it walks to the
+    nearest place and waits on it.
     """
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
@@ -35,9 +35,9 @@ class Waiter(ScriptedPartner):
 
 
 class Blocker(ScriptedPartner):
-    """Means no harm, but paces clockwise round the pot, on the cells beside it and the four between them.
+    """Gets in the way without collisions: paces clockwise around the pot, on the eight cells around it.
 
-    It never carries an onion, and stops for a step when the other stands on its next cell.
+    It never carries an onion, and waits a step if the other player stands on its next cell.
     """
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
@@ -49,26 +49,26 @@ class Blocker(ScriptedPartner):
 
 
 class HalfTimer(ScriptedPartner):
-    """At each step, with probability 0.5, the courier's move; else it stays."""
+    """Makes the courier's move with probability 0.5 at each step; else it stays."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return Courier().reply(messages, rng) if rng.random() < 0.5 else STAY
 
 
 class OneOnion(ScriptedPartner):
-    """A courier that fetches only the onion at (3,4), and waits there while it is away.
+    """A courier that fetches only the onion at (3,4), and waits there if there is none.
 
-    With an empty hand it walks around the other place, on which it would pick up what is not its own.
+    With an empty hand it avoids the other place, where it would pick up the other onion.
     """
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         sight = read(messages)
         own, foreign = PLACES
-        return deliver(sight, rng) if sight.own_holds else fetch(sight, (own,), rng, shun=(foreign,))
+        return deliver(sight, rng) if sight.own_holds else fetch(sight, (own,), rng, avoid=(foreign,))
 
 
 class RandomWalker(ScriptedPartner):
-    """Any of the five words, each with probability 0.2, whatever it sees."""
+    """Says any of the five words, each with probability 0.2."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return rng.choice(MOVES)
@@ -79,25 +79,25 @@ def deliver(sight: Sight, rng: random.Random) -> Move:
     return towards(sight, (POT,), rng)
 
 
-def fetch(sight: Sight, places: Collection[Cell], rng: random.Random, shun: Collection[Cell] = ()) -> Move:
-    """The next move to the nearest of these places at which an onion lies, or to the nearest if none does.
+def fetch(sight: Sight, places: Collection[Cell], rng: random.Random, avoid: Collection[Cell] = ()) -> Move:
+    """The next move to the nearest of these places with an onion, or to the nearest place if none has one.
 
-    Places on which the other stands do not count.
+    Places on which the other player stands are left out.
     """
     free = [place for place in places if place != sight.other]
-    return towards(sight, [place for place in free if place in sight.onions] or free, rng, shun)
+    return towards(sight, [place for place in free if place in sight.onions] or free, rng, avoid)
 
 
-def towards(sight: Sight, goals: Iterable[Cell], rng: random.Random, shun: Collection[Cell] = ()) -> Move:
+def towards(sight: Sight, goals: Iterable[Cell], rng: random.Random, avoid: Collection[Cell] = ()) -> Move:
     """The next move on a shortest path to the nearest goal; `stay` on a goal, and where no path leads to one.
 
     Args:
-        sight: What the seat sees; the cell of the other is no way.
+        sight: What the seat sees; the other player's cell is blocked.
         goals: Cells to stand on, or the pot to walk into.
         rng: Draws one of the moves that are equally good.
-        shun: Further cells that are no way, but for leaving one.
+        avoid: Further cells that are blocked, except that the player may leave one.
     """
-    left = distances(goals, {sight.other, *shun} - {sight.own})
+    left = distances(goals, {sight.other, *avoid} - {sight.own})
     if not left.get(sight.own):
         return STAY
     good = [move for move in OFFSETS if left.get(neighbour(sight.own, move)) == left[sight.own] - 1]
@@ -105,14 +105,14 @@ def towards(sight: Sight, goals: Iterable[Cell], rng: random.Random, shun: Colle
 
 
 def distances(goals: Iterable[Cell], blocked: Collection[Cell]) -> Mapping[Cell, int]:
-    """How many moves each cell is away from the nearest goal, by breadth-first search around the pot.
+    """The number of moves from each cell to the nearest goal, by breadth-first search around the pot.
 
     Args:
-        goals: Where the moves end; the pot may be one of them, and is then entered by the last move only.
-        blocked: Cells, beside the pot, that no path crosses and no path ends on.
+        goals: Where paths end. The pot may be one of them; only the last move can enter it.
+        blocked: Cells, in addition to the pot, on which no path may pass or end.
 
     Returns:
-        By cell, 0 for the goals; cells from which no path leads to a goal are missing.
+        The moves of each cell, 0 for the goals; cells without a path to a goal are missing.
     """
     left = {goal: 0 for goal in goals if goal not in blocked}
     queue = deque(left)

@@ -1,8 +1,8 @@
 """Makes the embedded model from nothing on a CPU: `python -m tasks.kitchen.pretrain --out DIR`.
 
-Supervised learning on single replies: what a seat sees on a floor drawn evenly from all that can be, and a move. At
-first the move that a courier would make, which teaches the model to read the floor and where ways lead; then one drawn
-from the habit that it is to have. No episode is played for it, and no partner is met.
+Supervised learning on single replies: what a seat sees on a random floor, and a move. At first it is the move that a
+courier would make, which teaches the model to read the floor and to find its way. Then it is drawn from the habit that
+the model should have. No episode is played for this, and there is no partner.
 """
 
 import random
@@ -22,11 +22,11 @@ from tasks.starting_model import ROLES, Encoded, Made
 
 CELLS: tuple[Cell, ...] = tuple(cell for cell in product(range(SIZE), range(SIZE)) if cell != POT)
 LINES = r"[^\n]+|\n"  # a line of the view is one token: the shorter the rows, the faster the training
-TOKENS = 1024  # at most; there is room for every line and what it is put together from
+TOKENS = 1024  # at most; there is room for every line and its parts
 HIDDEN, LAYERS, INTERMEDIATE = 64, 2, 172
 STEPS = 450
 BATCH = 128
-EXEMPLARY = 0.7  # share of the steps that learn from the courier's moves only
+EXEMPLARY = 0.7  # share of the steps that learn only from the courier's moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Habit:
 
     Attributes:
         courier: Probability of the move that a courier would make.
-        rest: Probability of staying; what is left is the probability of any of the four directions.
+        rest: Probability of staying. The remaining probability is shared by the four directions.
     """
 
     courier: float
@@ -54,14 +54,14 @@ HABIT = Habit(courier=0.4, rest=0.3)
 
 
 def any_sight(rng: random.Random) -> Sight:
-    """What a seat may see, each with the same probability."""
+    """A random floor as a seat sees it, each with the same probability."""
     own, other = rng.sample(CELLS, 2)
     onions = frozenset(place for place in PLACES if rng.random() < 0.5)
     return Sight(own, other, rng.random() < 0.5, rng.random() < 0.5, onions)
 
 
 def lesson(habit: Habit, rng: random.Random) -> tuple[Message, Message]:
-    """What a seat sees, and what it says."""
+    """What a seat sees, and its reply."""
     seen = Message("user", write(any_sight(rng)))
     return seen, Message("assistant", habit.move([seen.as_dict()], rng))
 

@@ -1,6 +1,6 @@
-"""What a seat sees of the kitchen, as text, and what its reply means: the one place that writes and reads both.
+"""The observation of a seat in the kitchen: written as text, read from text; and which move a reply names.
 
-Task and partners share it. It does not know rules or rewards.
+Task and partners share it. It knows neither rules nor rewards.
 """
 
 import re
@@ -15,14 +15,14 @@ _PLACE = {False: "away", True: "there"}
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A floor through the eyes of one of two players.
+    """The floor as one of the two players observes it.
 
     Attributes:
-        own: Its own cell.
-        other: The other's cell.
-        own_holds: Whether it has an onion in its hand.
-        other_holds: Whether the other has.
-        onions: Those of the two places at which an onion lies.
+        own: The player's own cell.
+        other: The other player's cell.
+        own_holds: Whether the player has an onion in its hand.
+        other_holds: Whether the other player has one.
+        onions: The places with an onion.
     """
 
     own: Cell
@@ -33,14 +33,14 @@ class Sight:
 
 
 def look(floor: Floor, name: str) -> Sight:
-    """What a player sees: everything that is on the floor, itself first."""
+    """The observation of a player: everything on the floor."""
     own = floor.cooks[name]
     (other,) = (cook for key, cook in floor.cooks.items() if key != name)
     return Sight(own.cell, other.cell, own.holds, other.holds, floor.onions)
 
 
 def write(sight: Sight) -> str:
-    """A sight as eight short lines: cells as `x,y`, the last line names the moves."""
+    """An observation as eight short lines: cells as `x,y`, the last line names the moves."""
     lines = [
         f"you {_cell(sight.own)}",
         f"other {_cell(sight.other)}",
@@ -58,7 +58,7 @@ def _cell(cell: Cell) -> str:
 
 
 def _pattern() -> re.Pattern[str]:
-    """The form of `write`'s text, made from a sight of its own."""
+    """A pattern of the text of `write`, made from an example."""
     text = re.escape(write(Sight((0, 0), (0, 0), False, False, frozenset())))
     for shown, form in (("0,0", "([0-4]),([0-4])"), ("empty", "(empty|onion)"), ("away", "(there|away)")):
         text = text.replace(shown, form)
@@ -69,10 +69,10 @@ _SIGHT = _pattern()
 
 
 def read(messages: Sequence[Mapping[str, str]]) -> Sight:
-    """The sight that a seat's last message shows; whatever ends in a blank line before it does not count.
+    """The observation in a seat's last message; text above a blank line, such as the rules, is skipped.
 
     Raises:
-        ValueError: If it is none of this task.
+        ValueError: If the message is not one of this task.
     """
     shown = messages[-1]["content"] if messages else ""
     match = _SIGHT.fullmatch(shown.rpartition("\n\n")[2])
@@ -94,8 +94,8 @@ def read(messages: Sequence[Mapping[str, str]]) -> Sight:
 def read_move(reply: str) -> Move | None:
     """The move that a reply names; None if it names none, or more than one.
 
-    A move is one of the five as a whole word, in capitals or not, whatever else is said: `Up.` is up, `upwards` is
-    none. The same move twice is more than one.
+    A move is one of the five words as a whole word, in any case; other words do not matter. `Up.` is up, `upwards` is
+    not. The same move twice is more than one.
     """
     words = re.findall(r"[^\W_]+", reply.lower())
     named = [move for word in words for move in MOVES if word == move]

@@ -1,8 +1,8 @@
 """Finds the weights of the trained runner: `python -m tasks.tag.fit_runner --out tasks/tag/runner.json`.
 
-Cross-entropy method: draw policies around a mean, keep the best, move the mean and the spread to them. What is best is
-mpe2's reward of the runner, against the scripted chasers. Source: de Boer et al., "A tutorial on the cross-entropy
-method" (2005); noise that falls to zero is added to the spread as in Szita and Lőrincz (2006).
+Cross-entropy method: draw policies around a mean, keep the best, move mean and spread to them. The best are those with
+the highest return of mpe2's runner against the scripted chasers. Source: de Boer et al., "A tutorial on the
+cross-entropy method" (2005); noise that falls to zero is added to the spread as in Szita and Lőrincz (2006).
 """
 
 import argparse
@@ -21,15 +21,15 @@ from tasks.tag.runners import WEIGHTS, Runner, Steered
 from tasks.tag.sight import look, read_move, write
 from tasks.tag.world import STAY, Point, scatter, step
 
-CAUGHT = 10.0  # what mpe2 fines a runner for each chaser that touches it
+CAUGHT = 10.0  # mpe2's penalty of a runner for each chaser that touches it
 STEPS, ROCKS, DECIMALS = 25, 2, 1
 CHASERS = ("hunter", "interceptor", "shadow", "half_timer")
 PAIRS = tuple(combinations_with_replacement(CHASERS, 2))
-FIRST_SEED = 1_000_000  # no problem of the task begins as these episodes do
+FIRST_SEED = 1_000_000  # seeds that no problem of the task has
 
 
 def fine(place: Point) -> float:
-    """What mpe2 fines a runner at a place for leaving the field: `bound` of its `simple_tag`, for both axes."""
+    """mpe2's penalty of a runner outside the field: `bound` of its `simple_tag`, for both axes."""
     total = 0.0
     for distance in map(abs, place):
         if distance >= 1.0:
@@ -64,9 +64,9 @@ def fit(generations: int, candidates: int, episodes: int, seed: int) -> np.ndarr
 
     Args:
         generations: How often mean and spread move.
-        candidates: Policies that are drawn in each; the best quarter counts.
-        episodes: Played by each candidate, the same for all of a generation.
-        seed: Of all chance.
+        candidates: Number of policies drawn in each generation; the best quarter counts.
+        episodes: Number of episodes that each candidate plays, the same ones for all of a generation.
+        seed: Seed of everything that is drawn.
     """
     rng = np.random.default_rng(seed)
     mean, spread = np.zeros(WEIGHTS), np.ones(WEIGHTS)

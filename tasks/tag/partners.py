@@ -1,7 +1,7 @@
 """Scripted partners for a chaser's seat. Each reads the text of its view alone and keeps no memory.
 
 The view shows no clock, so none of them knows how much of the episode is over. None steers around rocks: they are
-round, and who pushes against one slides along it. All but the interceptor ignore that bodies go on by themselves.
+round, and a chaser that pushes against one slides along it. All but the interceptor ignore that bodies keep moving.
 """
 
 import random
@@ -22,7 +22,7 @@ class Hunter(ScriptedPartner):
 
 
 class Interceptor(ScriptedPartner):
-    """Goes where the runner will be next to itself in three steps if both keep their speeds."""
+    """Goes where the runner will be in three steps, relative to itself, if both keep their speeds."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         sight = read(messages)
@@ -32,7 +32,7 @@ class Interceptor(ScriptedPartner):
 
 
 class Shadow(ScriptedPartner):
-    """Follows the other chaser, and does not look at the runner."""
+    """Follows the other chaser and ignores the runner."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return towards(read(messages).other, rng)
@@ -46,25 +46,25 @@ class Waiter(ScriptedPartner):
 
 
 class HalfTimer(ScriptedPartner):
-    """At each step, with probability 0.5, the hunter's move; else it stays."""
+    """Makes the hunter's move with probability 0.5 at each step; else it stays."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return Hunter().reply(messages, rng) if rng.random() < 0.5 else STAY
 
 
 class RandomWalker(ScriptedPartner):
-    """Any of the five words, each with probability 0.2, whatever it sees."""
+    """Says any of the five words, each with probability 0.2."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return rng.choice(MOVES)
 
 
 def towards(goal: Pair | tuple[float, float], rng: random.Random) -> Move:
-    """The move along the axis on which the goal is farther; `stay` on the goal.
+    """The move along the axis on which the goal is farther away; `stay` on the goal.
 
     Args:
-        goal: Seen from here.
-        rng: Draws an axis if both are equally far.
+        goal: The goal relative to the chaser.
+        rng: Draws an axis if the goal is equally far on both.
     """
     x, y = goal
     if x == y == 0:

@@ -1,8 +1,8 @@
 """Makes the embedded model from nothing on a CPU: `python -m tasks.tag.pretrain --out DIR`.
 
-Supervised learning on single replies of scripted play: both seats of each episode chase with a zeal of their own, and
-what they see is what is learned from. At first the move that an interceptor would make there, which teaches the model
-to read a view; then one drawn from the habit that it is to have. Only problems of the train split are played.
+Supervised learning on single replies. The views come from scripted play, in which each seat of an episode chases with a
+skill of its own. The reply is at first the move that an interceptor would make, which teaches the model to read a view;
+then it is drawn from the habit that the model should have. Only problems of the train split are played.
 """
 
 import random
@@ -19,37 +19,37 @@ from tasks.tag.task import Tag
 from tasks.tag.world import MOVES, STAY
 
 QUESTION = f"{' '.join(MOVES)}?"
-FARTHEST = 32  # in tenths: numbers beyond it are several tokens; none in 100,000 in scripted play
+FARTHEST = 32  # in tenths; larger numbers are several tokens, and did not occur among 100,000 in scripted play
 PIECES = rf"{QUESTION[:-1]}\?| -?[0-9]+|\p{{L}}+|[^\p{{L}}]"  # a number is one token: short rows, fast training
-TOKENS = 512  # at most; there is room for every piece and what it is put together from
+TOKENS = 512  # at most; there is room for every piece and its parts
 HIDDEN, LAYERS = 64, 2
 STEPS = 900
 BATCH = 128
-EXEMPLARY = 0.7  # share of the steps that learn from the interceptor's moves only
-ZEAL = 0.65  # of the model: probability of the interceptor's move
-REST = 0.2  # of staying; what is left is the probability of any of the five moves
-POOL = 4096  # lessons that are played before a batch is drawn, so that it mixes some eighty episodes
+EXEMPLARY = 0.7  # share of the steps that learn only from the interceptor's moves
+SKILL = 0.65  # of the model: probability of the interceptor's move
+REST = 0.2  # of staying; the remaining probability is shared by the five moves
+POOL = 4096  # lessons that are played before a batch is drawn, so that it mixes about eighty episodes
 
 
-def said(zeal: float, messages: list[dict[str, str]], rng: random.Random) -> str:
-    """A move: the interceptor's with probability `zeal`; else `stay` or any, in the proportion of the habit."""
+def said(skill: float, messages: list[dict[str, str]], rng: random.Random) -> str:
+    """A move: the interceptor's with probability `skill`; else `stay` or any move, in the proportions of the habit."""
     draw = rng.random()
-    if draw < zeal:
+    if draw < skill:
         return PARTNERS["interceptor"]().reply(messages, rng)
-    return STAY if draw < zeal + (1 - zeal) * REST / (1 - ZEAL) else rng.choice(MOVES)
+    return STAY if draw < skill + (1 - skill) * REST / (1 - SKILL) else rng.choice(MOVES)
 
 
 def views(rng: random.Random) -> Iterator[Message]:
-    """What the seats see, episode after episode, each seat with a zeal drawn anew."""
+    """What the seats see, episode after episode; in each episode each seat's skill is drawn anew."""
     task = Tag()
     problems = task.problems("train")
     while True:
         chase = task.start(rng.choice(problems), rng)
-        zeal = {seat: rng.random() for seat in task.seats}
+        skill = {seat: rng.random() for seat in task.seats}
         while task.actors(chase):
             seen = {seat: task.view(chase, seat)[0] for seat in task.seats}
             yield from seen.values()
-            replies = {seat: said(zeal[seat], [seen[seat].as_dict()], rng) for seat in task.seats}
+            replies = {seat: said(skill[seat], [seen[seat].as_dict()], rng) for seat in task.seats}
             chase, _ = task.step(chase, replies, rng)
 
 
@@ -74,10 +74,10 @@ def pretrain(steps: int | None = None, seed: int = 0) -> Made:
     pool = [next(played) for _ in range(POOL)]
 
     def batch(step: int) -> Encoded:
-        zeal = 1.0 if step <= EXEMPLARY * total else ZEAL
+        skill = 1.0 if step <= EXEMPLARY * total else SKILL
         lessons = []
         for place in rng.sample(range(POOL), BATCH):
-            lessons.append((pool[place], Message("assistant", said(zeal, [pool[place].as_dict()], rng))))
+            lessons.append((pool[place], Message("assistant", said(skill, [pool[place].as_dict()], rng))))
             pool[place] = next(played)
         return starting_model.encode(made, lessons)
 

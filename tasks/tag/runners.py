@@ -1,4 +1,4 @@
-"""The runners: a runner is part of the environment, sees all of it, and chooses one of the five moves at each step.
+"""The runners. A runner is part of the environment, sees all of it, and chooses one of the five moves at each step.
 
 `world` defines what a move does; `fit_runner` finds the weights of the trained runner.
 """
@@ -17,17 +17,17 @@ from tasks.tag.world import DIRECTIONS, MOVES, STAY, Body, Field, Move, Point
 
 Runner = Callable[[Field, random.Random], Move]
 
-AHEAD = 0.3  # how far the fleeing runner thinks a move takes it
-EDGE = 0.9  # from where on mpe2 fines a runner
+AHEAD = 0.3  # the distance of a move that the fleeing runner assumes
+EDGE = 0.9  # the distance from the centre at which mpe2's penalty begins
 STORED = Path(__file__).parent / "runner.json"
 WEIGHTS = 11  # of the trained runner
 
 
 def flee(field: Field, rng: random.Random) -> Move:
-    """The move that takes it farthest from the nearer chaser; what leads over the edge counts twice against it.
+    """The move that takes it farthest from the nearer chaser; the way beyond the edge counts twice against a move.
 
-    It thinks of where it would be without the move a little later, and of the move as a step from there. It sees no
-    rocks and no second chaser, so it can be cornered, and caught between two.
+    It predicts where it would be a little later without the move, and takes the move as a step from there. It ignores
+    rocks and the farther chaser, so it can be cornered, and caught between the two.
     """
     runner, chaser = field.runner, _by_distance(field)[0]
     drift = tuple(place + AHEAD * speed for place, speed in zip(runner.place, runner.speed, strict=True))
@@ -47,10 +47,10 @@ def walk_at_random(field: Field, rng: random.Random) -> Move:
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """A linear policy: it adds up weighted pulls, and takes the move that goes along the sum.
+    """A linear policy: it adds up weighted vectors (`pulls`), and takes the move in the direction of the sum.
 
     Attributes:
-        weights: One for each row of `pulls`; the last is what a sum must be worth along an axis for it to move at all.
+        weights: One for each row of `pulls`; the last is the threshold that the sum must exceed on an axis for a move.
     """
 
     weights: tuple[float, ...]
@@ -72,11 +72,11 @@ class Steered:
 
 
 def pulls(field: Field) -> np.ndarray:
-    """What pulls at the trained runner, of shape (WEIGHTS - 1, 2).
+    """The vectors that the trained runner weighs, of shape (WEIGHTS - 1, 2).
 
-    In rows: its place, its place cubed (which grows at the edge), its speed; for the nearer and then for the farther
-    chaser the way to it, of length 1, that by its distance, and its speed; the way to the nearest rock by its distance
-    (0 if there is none).
+    The rows are: its place, its place cubed (which grows at the edge), its speed; for the nearer and then for the
+    farther chaser the direction to it, that direction divided by its distance, and its speed; the direction to the
+    nearest rock divided by its distance (0 if there is no rock).
     """
     runner = field.runner
     rows = [np.array(runner.place), np.array(runner.place) ** 3, np.array(runner.speed)]
@@ -103,7 +103,7 @@ def _by_distance(field: Field) -> list[Body]:
 
 
 def _way(runner: Body, point: Point) -> tuple[np.ndarray, float]:
-    """Its direction as a vector of length 1, and its length."""
+    """The direction from the runner to a point, as a vector of length 1, and the distance."""
     way = np.array(point) - np.array(runner.place)
     distance = float(np.hypot(*way))
     return way / distance, distance

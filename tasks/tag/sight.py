@@ -1,6 +1,6 @@
-"""What a chaser sees, as text, and what its reply means: the one place that writes and reads both.
+"""The observation of a chaser: written as text, read from text; and which move a reply names.
 
-Task and partners share it. It does not know rules or rewards.
+Task and partners share it. It knows neither rules nor rewards.
 """
 
 import re
@@ -14,15 +14,15 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """mpe2's observation of a chaser, in whole numbers: of the last decimal that is shown.
+    """mpe2's observation of a chaser, in whole numbers: multiples of the last decimal that is shown.
 
     Attributes:
-        own: Where it is.
-        own_speed: Its speed along x and y.
-        other: The other chaser, seen from here: x to the right, y upwards.
-        runner: The runner, seen from here.
-        runner_speed: Its speed along x and y.
-        rocks: The rocks, seen from here.
+        own: The chaser's place.
+        own_speed: The chaser's speed along x and y.
+        other: The other chaser relative to this one: x to the right, y upwards.
+        runner: The runner relative to this chaser.
+        runner_speed: The runner's speed along x and y.
+        rocks: The rocks relative to this chaser.
     """
 
     own: Pair
@@ -34,12 +34,12 @@ class Sight:
 
 
 def look(field: Field, seat: int, decimals: int) -> Sight:
-    """What a chaser sees.
+    """The observation of a chaser.
 
     Args:
-        field: Who is where.
-        seat: 0 or 1, which chaser looks.
-        decimals: How many decimals are kept; the rest is rounded.
+        field: Places and speeds of all bodies.
+        seat: Number of the chaser that observes, 0 or 1.
+        decimals: Number of decimals that are kept; the rest is rounded.
     """
     me, other = field.chasers[seat], field.chasers[1 - seat]
 
@@ -58,7 +58,7 @@ def look(field: Field, seat: int, decimals: int) -> Sight:
 
 
 def write(sight: Sight) -> str:
-    """A sight as short lines: a name, a place and, for the chaser itself and the runner, a speed. The last line asks.
+    """An observation as short lines: a name, a place and, for itself and the runner, a speed. The last line asks.
 
     Decimals have no point: with one decimal, `4 -3` is 0.4, -0.3.
     """
@@ -85,10 +85,10 @@ _ROCK = re.compile(f"rock{_PAIR}")
 
 
 def read(messages: Sequence[Mapping[str, str]]) -> Sight:
-    """The sight that a seat's last message shows; whatever ends in a blank line before it does not count.
+    """The observation in a seat's last message; text above a blank line, such as the rules, is skipped.
 
     Raises:
-        ValueError: If it is none of this task.
+        ValueError: If the message is not one of this task.
     """
     shown = messages[-1]["content"] if messages else ""
     match = _SIGHT.fullmatch(shown.rpartition("\n\n")[2])
@@ -105,8 +105,8 @@ def read(messages: Sequence[Mapping[str, str]]) -> Sight:
 def read_move(reply: str) -> Move | None:
     """The move that a reply names; None if it names none, or more than one.
 
-    A move is one of the five as a whole word, in capitals or not, whatever else is said: `Up.` is up, `upwards` is
-    none. The same move twice is more than one.
+    A move is one of the five words as a whole word, in any case; other words do not matter. `Up.` is up, `upwards` is
+    not. The same move twice is more than one.
     """
     words = re.findall(r"[^\W_]+", reply.lower())
     named = [move for word in words for move in MOVES if word == move]

@@ -1,7 +1,7 @@
 """Tag as a task: problems and splits, what a chaser sees, pay, and how an episode ended.
 
-It does not know what moves do (`world`), who runs (`runners`), how a view is written (`sight`), how the rules are told
-(`briefing`) or who plays (`partners`).
+`world` says what moves do, `runners` has the runners, `sight` writes views and reads replies, `briefing` has the rules
+in words, `partners` the scripts.
 """
 
 import math
@@ -17,7 +17,7 @@ from tasks.tag.runners import RUNNERS
 from tasks.tag.sight import look, read_move, write
 from tasks.tag.world import MOVES, STAY, Field, scatter, scenario, step
 
-TOUCH = 10.0  # team reward, as in mpe2, of each chaser that touches the runner after a step
+TOUCH = 10.0  # team reward for each chaser that touches the runner after a step, as in mpe2
 SPLITS: Mapping[str, range] = {"train": range(0, 2000), "dev": range(2000, 2300), "test": range(2300, 2600)}
 MOST_DECIMALS = 3
 
@@ -27,9 +27,9 @@ class Tally:
     """What one chaser did, counted.
 
     Attributes:
-        tags: Steps after which it touched the runner.
-        moves: Steps at which it did anything but stay.
-        illegal: Its replies that named no move or several.
+        tags: Number of steps after which it touched the runner.
+        moves: Number of steps at which it did not stay.
+        illegal: Number of its replies that named no move or several.
         distance: Its distance from the runner, summed over the steps.
     """
 
@@ -48,13 +48,13 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Chase:
+class TagState:
     """An episode so far.
 
     Attributes:
-        field: Who is where, and how fast.
-        step: Steps played.
-        tallies: By seat, what it did in all of them.
+        field: Places and speeds of all bodies.
+        step: Number of steps played.
+        tallies: What each seat did in all steps.
     """
 
     field: Field
@@ -62,7 +62,7 @@ class Chase:
     tallies: Mapping[str, Tally]
 
 
-class Tag(Task[Chase]):
+class Tag(Task[TagState]):
     """Two chasers and a faster runner in mpe2's `simple_tag_v3` with discrete actions.
 
     Both seats are chasers and move at once; the runner is part of the environment. After each step both seats get 10
@@ -77,9 +77,9 @@ class Tag(Task[Chase]):
         steps: Steps of an episode.
         move_cost: What a move costs, in units of the reward.
         runner: `flee` (from the nearer chaser), `random`, or `trained` (whose weights ship with the task).
-        rocks: Round obstacles in the field.
-        decimals: How many decimals of places and speeds are shown.
-        goal: Tags of the team with which an episode counts as solved. No reward depends on it.
+        rocks: Number of round obstacles in the field.
+        decimals: Number of decimals of places and speeds that are shown.
+        goal: Number of tags of the team from which an episode counts as solved. No reward depends on it.
         explain: Whether every view begins with the rules in words, for models that were not taught them.
 
     Raises:
@@ -112,7 +112,7 @@ class Tag(Task[Chase]):
             raise ValueError(f"tag option `runner` must be one of {', '.join(RUNNERS)}, got {runner!r}")
         _check_whole("rocks", rocks, 0, 8)
         _check_whole("decimals", decimals, 0, MOST_DECIMALS)
-        _check_whole("goal", goal, 1, 2 * steps)  # each chaser tags once a step at most
+        _check_whole("goal", goal, 1, 2 * steps)  # each chaser tags at most once a step
         if not isinstance(explain, bool):
             raise TypeError(f"tag option `explain` must be true or false, got {explain!r}")
         scenario()  # so that a missing package is reported before anything is played
@@ -124,7 +124,7 @@ class Tag(Task[Chase]):
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """2000 problems are `train`, 300 `dev`, 300 `test`, whatever the seed.
 
-        A problem is the seed of mpe2's `reset`: everyone begins where mpe2's environment would put them.
+        A problem is the seed of mpe2's `reset`: all bodies begin where mpe2's environment would put them.
         """
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
@@ -134,20 +134,22 @@ class Tag(Task[Chase]):
         random.Random(seed).shuffle(chosen)
         return chosen[:count]
 
-    def start(self, problem: Problem, rng: random.Random) -> Chase:
-        """All at rest where mpe2's seed puts them; every episode of a problem begins in the same state."""
-        return Chase(scatter(problem.data["seed"], self.rocks), 0, dict.fromkeys(self.seats, Tally()))
+    def start(self, problem: Problem, rng: random.Random) -> TagState:
+        """All bodies rest where mpe2's seed puts them; every episode of a problem begins in the same state."""
+        return TagState(scatter(problem.data["seed"], self.rocks), 0, dict.fromkeys(self.seats, Tally()))
 
-    def actors(self, state: Chase) -> tuple[str, ...]:
+    def actors(self, state: TagState) -> tuple[str, ...]:
         """Both seats at once, until the steps are over; a tag does not end the episode."""
         return self.seats if state.step < self.steps else ()
 
-    def view(self, state: Chase, seat: str) -> Sequence[Message]:
-        """One message: own place and speed, other chaser, runner, its speed, rocks; before it the rules, if wanted."""
+    def view(self, state: TagState, seat: str) -> Sequence[Message]:
+        """One message: own place and speed, other chaser, runner, its speed, rocks; with `explain`, the rules first."""
         return (Message("user", self._before + write(look(state.field, self.seats.index(seat), self.decimals))),)
 
-    def step(self, state: Chase, replies: Mapping[str, str], rng: random.Random) -> tuple[Chase, Mapping[str, Reward]]:
-        """All three move; both seats are paid for each touch, each pays for its own move."""
+    def step(
+        self, state: TagState, replies: Mapping[str, str], rng: random.Random
+    ) -> tuple[TagState, Mapping[str, Reward]]:
+        """All three move. Both seats are paid for each touch; each pays for its own move."""
         named = {seat: read_move(replies[seat]) for seat in self.seats}
         moves = [named[seat] or STAY for seat in self.seats]
         field, touches = step(state.field, moves, RUNNERS[self.runner](state.field, rng))
@@ -157,14 +159,14 @@ class Tag(Task[Chase]):
             away = math.dist(chaser.place, field.runner.place)
             tallies[seat] = state.tallies[seat] + Tally(int(touch), int(moved), int(named[seat] is None), away)
             rewards[seat] = Reward(team=TOUCH * sum(touches), cost=self.move_cost * moved)
-        return Chase(field, state.step + 1, tallies), rewards
+        return TagState(field, state.step + 1, tallies), rewards
 
-    def outcome(self, state: Chase) -> Outcome:
+    def outcome(self, state: TagState) -> Outcome:
         """Whether the team made at least `goal` tags; a seat's effort is the share of steps at which it moved.
 
         `tags` are the team's. By seat: `tags/SEAT`, `moves/SEAT`, `illegal/SEAT` (replies that named no move or
-        several), `distance/SEAT` (from the runner, mean over the steps, in mpe2's units), and, only if the team tagged
-        at all, `moves_per_tag/SEAT` (its moves by the team's tags).
+        several), `distance/SEAT` (from the runner, mean over the steps, in mpe2's units), and, only if the team tagged,
+        `moves_per_tag/SEAT` (its moves divided by the team's tags).
         """
         tags = sum(tally.tags for tally in state.tallies.values())
         metrics: dict[str, float] = {"tags": float(tags)}

@@ -1,7 +1,7 @@
 """The world of tag as values: mpe2's `simple_tag_v3` with two chasers and one runner, stepped by mpe2's own physics.
 
-This module does not know text, rewards or who chooses the moves. mpe2 keeps its world in objects that change; here each
-step sets up a new one, so a step is a function of what goes in.
+This module knows neither text nor rewards, nor who chooses the moves. mpe2 keeps its world in mutable objects; here
+each step makes new ones, so a step is a pure function.
 
 Lengths are mpe2's: the field reaches from -1 to 1 in x (to the right) and y (upwards), and has no walls. A step takes
 0.1 of the unit of time; chasers go up to 1.0 a unit of time, the runner up to 1.3.
@@ -17,7 +17,7 @@ import numpy as np
 Move = Literal["stay", "left", "right", "down", "up"]
 Point = tuple[float, float]
 
-# In the order of mpe2's discrete actions 0 to 4, each with the direction of its force.
+# The order is that of mpe2's discrete actions 0 to 4; each has the direction of its force.
 DIRECTIONS: dict[Move, Point] = {
     "stay": (0.0, 0.0),
     "left": (-1.0, 0.0),
@@ -35,7 +35,7 @@ class Body:
 
     Attributes:
         place: Its centre.
-        speed: Along x and y, per unit of time.
+        speed: Its speed along x and y, per unit of time.
     """
 
     place: Point
@@ -44,12 +44,12 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Who is where, and how fast.
+    """Places and speeds of all bodies.
 
     Attributes:
         chasers: mpe2's `adversary_0` and `adversary_1`.
         runner: mpe2's `agent_0`.
-        rocks: Centres of mpe2's landmarks: round, solid and fixed.
+        rocks: Centres of mpe2's landmarks, which are round, solid and fixed.
     """
 
     chasers: tuple[Body, Body]
@@ -59,7 +59,7 @@ class Field:
 
 @cache
 def scenario() -> Any:
-    """mpe2's rules of the game. They hold no state of an episode.
+    """mpe2's rules of the game, without any state of an episode.
 
     Raises:
         ValueError: If mpe2 is not installed; says how to install it.
@@ -74,11 +74,11 @@ def scenario() -> Any:
 
 
 def scatter(seed: int, rocks: int) -> Field:
-    """Where an episode begins: as mpe2's environment after `reset(seed=seed)`, everyone at rest.
+    """The start of an episode: that of mpe2's environment after `reset(seed=seed)`, with all bodies at rest.
 
     Args:
-        seed: 0 or more.
-        rocks: How many rocks there are.
+        seed: The seed, 0 or more.
+        rocks: Number of rocks.
     """
     world = scenario().make_world(1, 2, rocks)
     scenario().reset_world(world, np.random.default_rng(seed))
@@ -89,12 +89,12 @@ def step(field: Field, chases: Sequence[Move], flight: Move) -> tuple[Field, tup
     """One step of mpe2's world.
 
     Args:
-        field: Before the step; no two things at one point.
-        chases: What the two chasers do.
-        flight: What the runner does.
+        field: The field before the step, without two bodies at one point.
+        chases: The moves of the two chasers.
+        flight: The move of the runner.
 
     Returns:
-        The field after it, and which chasers touch the runner then.
+        The field after the step, and for each chaser whether it then touches the runner.
     """
     world = _set_up(field)
     for agent, move in zip(world.agents, (*chases, flight), strict=True):

@@ -1,7 +1,7 @@
 """The two embedded models before any training: architecture, tokenizer, chat template and habits of each.
 
-They differ in everything that a foreign partner may differ in. Both tokenizers keep `pass` and each digit and sign as
-one token, never join text across a line break, and take any text without loss.
+They differ in everything in which an unknown partner may differ. Both tokenizers keep `pass`, each digit and each sign
+as one token, never join text across a line break, and take any text without loss.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tasks.worksheet.sheet import PASS
 
 WORDS = (PASS, *ROLES)
 
-# As `CHATML`, in the form of Llama 3.
+# The same as `CHATML` in the form of Llama 3.
 HEADERS = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -31,14 +31,14 @@ HEADERS = (
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What one embedded model is made from.
+    """How one embedded model is made.
 
     Attributes:
         tokenizer: Makes its tokenizer.
         model: Makes its untrained model for that tokenizer.
         habit: What it is taught to do.
         steps: Optimizer steps that it is trained for.
-        seed: Added to the run's seed, so that the models learn from different lessons.
+        seed: Number added to the seed, so that the two models learn from different lessons.
     """
 
     tokenizer: Callable[[], PreTrainedTokenizerFast]
@@ -54,8 +54,8 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def unigram_tokenizer() -> PreTrainedTokenizerFast:
-    """Unigram with white space as a visible sign and unknown characters as bytes. Llama-3-like headers."""
-    # Bytes score lower than the characters that spell them out, so that text like `<0x0A>` stays text.
+    """Unigram; white space is a visible sign, unknown characters are bytes. Headers like Llama 3's."""
+    # A byte scores lower than the characters of its name, so that text like `<0x0A>` stays text.
     vocabulary = [("<unk>", -100.0)] + [(f"<0x{byte:02X}>", -100.0) for byte in range(256)]
     vocabulary += [(character, -6.0) for character in [*map(chr, range(33, 127)), "▁", "\n"]]
     vocabulary += [(word, -4.0) for word in WORDS]

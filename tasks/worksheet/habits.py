@@ -1,6 +1,6 @@
 """Measures how an embedded model plays: `python -m tasks.worksheet.habits DIR` prints a table of its habits.
 
-The model sits in one seat, partners with random mixed habits in the other, on problems that it was not taught.
+The model has one seat, and partners with random mixed habits have the other, on problems that it was not taught.
 """
 
 import argparse
@@ -80,8 +80,8 @@ def shares(sheets: Sequence[Sheet], turn: int) -> tuple[dict[str, float], float]
         turn: Index of the line.
 
     Returns:
-        The share of right (`useful`), `pass` and wrong lines on sheets whose chain was open, and the share of `pass`
-        on the others (NaN where there are none).
+        The share of right (`useful`), `pass` and wrong lines on sheets whose chain was not yet complete, and the share
+        of `pass` on the others (NaN if there are none).
     """
     is_done = [Sheet(sheet.numbers, sheet.lines[:turn]).complete for sheet in sheets]
     verdicts = [sheet.verdicts[turn] for sheet in sheets]

@@ -1,8 +1,8 @@
 """Simulated worksheets to learn from: conversations of one seat whose lines are drawn from mixed habits.
 
-The learner's habit is drawn anew at every turn and looks at nothing but whether the chain is complete. So what a
-model learns from these lessons leaves its later habit open, whatever its partner did. The partner's habit is drawn
-once per sheet, so that the learner meets resting, working and spoiling partners equally often.
+The learner's habit is drawn anew at every turn, and depends only on whether the chain is complete. So these lessons do
+not fix how the model will later respond to its partner. The partner's habit is drawn once per sheet, so the learner
+meets resting, working and spoiling partners equally often.
 """
 
 import random
@@ -20,9 +20,10 @@ class Habit:
 
     Attributes:
         right: Probability of the next right line.
-        rest: Probability of `pass`; what is left is the probability of a wrong line.
-        rest_when_done: Probability of `pass` once the chain is complete; else a wrong line.
-        slips: What a wrong line may be.
+        rest: Probability of `pass`. The remaining probability is that of a wrong line.
+        rest_when_done: Probability of `pass` once the chain is complete. The remaining probability is that of a wrong
+            line.
+        slips: The kinds of wrong lines.
     """
 
     right: float
@@ -41,17 +42,17 @@ class Habit:
 
 
 def any_habit(rng: random.Random) -> Habit:
-    """A habit drawn evenly from all mixtures of right lines, passes and wrong lines."""
+    """A random habit, drawn uniformly from all mixtures of right lines, passes and wrong lines."""
     low, high = sorted((rng.random(), rng.random()))
     return Habit(right=low, rest=high - low, rest_when_done=rng.random())
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """All that one seat saw and said in one episode.
+    """Everything that one seat saw and said in one episode.
 
     Attributes:
-        conversation: From the problem to the seat's own last line.
+        conversation: The messages from the problem to the seat's last line.
         exemplary: For each of its own lines, whether a diligent seat would have written it.
     """
 

@@ -25,14 +25,14 @@ class Lazy(ScriptedPartner):
 
 
 class Half(ScriptedPartner):
-    """At each turn, with probability 0.5, the next right line; else passes."""
+    """Writes the next right line with probability 0.5 at each turn; else passes."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return read(messages).next_line if rng.random() < 0.5 else PASS
 
 
 class Sloppy(ScriptedPartner):
-    """The next right line, but with probability 0.3 a plausible wrong one in its place."""
+    """Writes the next right line, but with probability 0.3 a plausible wrong one instead."""
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         sheet = read(messages)

@@ -1,8 +1,8 @@
 """Makes the two embedded models from nothing on a CPU: `python -m tasks.worksheet.pretrain --out DIR`.
 
-Supervised learning on what one seat says on simulated worksheets, the end-of-turn token included. At first only on
-its lines that a diligent seat would have written, which teaches it to read the sheet and to add up; then on all of
-them, which teaches it the habits that it is to have. Only problems of the train split are used.
+Supervised learning on the lines of one seat on simulated worksheets, with their end-of-turn tokens. At first only on
+lines that a diligent seat would have written, which teaches the model to read the sheet and to add up. Then on all
+lines, which teaches it the habits that it should have. Only problems of the train split are used.
 """
 
 import random
@@ -19,12 +19,12 @@ from tasks.worksheet.lessons import Habit, Lesson, lessons
 from tasks.worksheet.task import Worksheet
 
 BATCH = 48
-EXEMPLARY = 0.7  # share of the steps that learn from exemplary lines only
-DILIGENT = Habit(right=0.75, rest=0.15)  # of the learner meanwhile
+EXEMPLARY = 0.7  # share of the steps that learn only from exemplary lines
+DILIGENT = Habit(right=0.75, rest=0.15)  # the learner's habit in these steps
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, batch: Sequence[Lesson], only_exemplary: bool) -> Encoded:
-    """Token ids, attention mask and labels, each (batch, tokens); labels only on what is to be learned."""
+    """Token ids, attention mask and labels, each (batch, tokens); only what should be learned has labels."""
     learned = [lesson.exemplary for lesson in batch] if only_exemplary else None
     return starting_model.encode(tokenizer, [lesson.conversation for lesson in batch], learned)
 

@@ -1,6 +1,6 @@
-"""What stands on a worksheet and what it is worth: the one reading that rules, metrics and partners share.
+"""A worksheet: its lines, and what they are worth. Rules, metrics and partners all read it here.
 
-This module does not know seats, rewards or policies.
+This module knows neither seats nor rewards nor policies.
 """
 
 import random
@@ -52,8 +52,8 @@ class Sheet:
     def verdicts(self) -> tuple[Verdict, ...]:
         """What each line is worth.
 
-        `pass`: nothing written. `useful`: the first to complete its link of the chain. `repeated`: a link that stood
-        there already. `wrong`: everything else, also a link that comes before its turn.
+        `pass`: nothing written. `useful`: the next link of the chain. `repeated`: a link that is already on the sheet.
+        `wrong`: everything else, also a link before its turn.
         """
         verdicts: list[Verdict] = []
         done = 0
@@ -71,12 +71,12 @@ class Sheet:
 
     @property
     def links(self) -> int:
-        """How many links of the chain stand on the sheet."""
+        """Number of links of the chain on the sheet."""
         return self.verdicts.count("useful")
 
     @property
     def complete(self) -> bool:
-        """Whether the whole chain stands on the sheet."""
+        """Whether the whole chain is on the sheet."""
         return self.links == len(self.chain)
 
     @property
@@ -86,18 +86,18 @@ class Sheet:
 
     @property
     def last_value(self) -> int | None:
-        """What the last line of the form `a+b=c` says after the equals sign; None if there is none."""
+        """The number after the equals sign of the last line of the form `a+b=c`; None if there is none."""
         values = [int(match[1]) for line in self.lines if (match := _LINE.fullmatch(line))]
         return values[-1] if values else None
 
     def wrong_line(self, rng: random.Random, slips: Sequence[Slip] = SLIPS) -> str:
-        """A plausible wrong line in place of the next right one (of the last one once the chain is complete).
+        """A plausible wrong line in place of the next right one, or of the last one once the chain is complete.
 
         Args:
-            rng: Draws one of `slips` and what goes wrong.
+            rng: Draws one of `slips`, and its details.
             slips: `sum` (a sum that is 1 to 3 off), `addend` (a right sum with a number that is not the next one),
-                `swap` (the two summands in the other order), `skip` (a right sum with some number of the problem).
-                Where the drawn slip would give a line of the chain, it is `sum` instead.
+                `swap` (the two summands in the other order), `skip` (a right sum with some number of the problem). If
+                the drawn slip would give a line of the chain, it is `sum` instead.
         """
         link = min(self.links, len(self.chain) - 1)
         before, number = sum(self.numbers[: link + 1]), self.numbers[link + 1]
@@ -120,10 +120,10 @@ def _off(value: int, rng: random.Random) -> int:
 
 
 def read(messages: Sequence[Mapping[str, str]]) -> Sheet:
-    """The sheet as a seat's messages show it.
+    """The sheet, read from a seat's messages.
 
     Raises:
-        ValueError: If the first line is no problem of this task.
+        ValueError: If the first line is not a problem of this task.
     """
     shown = "\n".join(message["content"] for message in messages)
     header, *lines = shown.split("\n")

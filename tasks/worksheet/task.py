@@ -1,6 +1,6 @@
 """The rules of the worksheet: problems and splits, turns, what a seat sees, pay, and how an episode ended.
 
-It does not know what makes a line right (`sheet`) or who plays (`partners`).
+`sheet` says which lines are right, `partners` has the scripts.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ SPLITS: Mapping[str, range] = {"train": range(0, 70), "dev": range(70, 85), "tes
 class Worksheet(Task[Sheet]):
     """Two seats fill one sheet in turns to add up a few numbers.
 
-    The first line of a reply, cut at 40 characters and otherwise taken as it is (no white space is stripped), goes
-    onto the sheet: `a+b=c` or `pass`. The sheet is solved when, at the end, the right chain of partial sums stands on
-    it in order. Both seats get 1 if it is solved; every line but `pass` costs its writer.
+    The first line of a reply goes onto the sheet: `a+b=c` or `pass`. It is cut at 40 characters and otherwise unchanged
+    (no white space is stripped). The sheet is solved if at the end it has the right chain of partial sums, in order.
+    Both seats get 1 if it is solved; every line except `pass` costs its writer.
 
     Args:
-        numbers: How many numbers are added up, 2 or more.
+        numbers: Number of numbers to add up, 2 or more.
         low: Smallest number, 1 or more.
         high: Largest number.
-        turns: Turns of an episode, both seats together; each seat has enough of them to solve the sheet alone.
+        turns: Turns of an episode, both seats together; enough for each seat to solve the sheet alone.
         cost: What a line other than `pass` costs its writer, in units of the team reward.
-        last_word: Also ask that the last line of the form `a+b=c` gives the total. A partner can then spoil
+        last_word: Whether the last line of the form `a+b=c` must also give the total. Then a partner can spoil
             everything at its last turn.
 
     Raises:
@@ -95,7 +95,7 @@ class Worksheet(Task[Sheet]):
         return merge_roles(messages)
 
     def step(self, state: Sheet, replies: Mapping[str, str], rng: random.Random) -> tuple[Sheet, Mapping[str, Reward]]:
-        """Write one line; its writer pays for it, and after the last one both are paid if the sheet is solved."""
+        """Write one line. Its writer pays for it; after the last line both are paid if the sheet is solved."""
         writer = self._writer(len(state.lines))
         line = replies[writer].split("\n", 1)[0][:MAX_LINE_CHARS]
         state = Sheet(state.numbers, (*state.lines, line))
@@ -106,8 +106,8 @@ class Worksheet(Task[Sheet]):
     def outcome(self, state: Sheet) -> Outcome:
         """Whether the sheet is solved; lines written, right, wrong, and share of the chain filled in, by seat.
 
-        Right lines are those that complete a link of the chain or repeat one. `contribution/SEAT` is the share of the
-        chain's links that the seat was the first to complete.
+        Right lines complete a link of the chain or repeat one. `contribution/SEAT` is the share of the chain's links
+        that the seat completed first.
         """
         effort: dict[str, float] = {}
         metrics: dict[str, float] = {}
@@ -131,7 +131,7 @@ class Worksheet(Task[Sheet]):
 
 
 def _bucket(problem_id: str) -> int:
-    """A number from 0 to 99 that depends on the problem alone."""
+    """A number from 0 to 99 that depends only on the problem."""
     return int.from_bytes(hashlib.sha256(problem_id.encode()).digest()[:8], "big") % 100
 
 

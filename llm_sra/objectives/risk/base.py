@@ -58,7 +58,7 @@ class RiskMeasure:
     Attributes:
         name: What `risk` is set to.
         summary: What it is, in a few words.
-        function: Of (Z,) returns and the options.
+        function: Function of (Z,) returns and the options.
         options: What the function takes beside returns.
     """
 
@@ -93,7 +93,7 @@ def checked(returns: torch.Tensor, prior: torch.Tensor | None) -> tuple[torch.Te
         prior: (Z,), w0, 0 or more, sums to 1; None: all partners alike.
 
     Raises:
-        ValueError: If they are not as said.
+        ValueError: If returns or prior are not of this form.
     """
     if returns.ndim != 1 or not len(returns) or not returns.is_floating_point():
         raise ValueError(f"expected returns of shape (Z,), in floats, got {returns.dtype} of {tuple(returns.shape)}")

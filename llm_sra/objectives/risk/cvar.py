@@ -23,7 +23,7 @@ def cvar(returns: torch.Tensor, alpha: float, prior: torch.Tensor | None = None)
         prior: (Z,), w0, 0 or more, sums to 1; None: all partners alike.
 
     Raises:
-        ValueError: If an argument is not as said.
+        ValueError: If an argument is out of its range or has the wrong shape.
     """
     if not 0 < alpha <= 1:
         raise ValueError(f"alpha is the share of the worst partners, above 0 and at most 1, got {alpha}")

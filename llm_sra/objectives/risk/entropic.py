@@ -23,7 +23,7 @@ def entropic(returns: torch.Tensor, tau: float, prior: torch.Tensor | None = Non
         prior: (Z,), w0, 0 or more, sums to 1; None: all partners alike.
 
     Raises:
-        ValueError: If an argument is not as said.
+        ValueError: If an argument is out of its range or has the wrong shape.
     """
     if not (math.isfinite(tau) and tau >= 0):
         raise ValueError(f"tau must be 0 or more and finite, got {tau}; worst_case is its limit at infinity")

@@ -14,7 +14,7 @@ def expectation(returns: torch.Tensor, prior: torch.Tensor | None = None) -> Ris
         prior: (Z,), w0, 0 or more, sums to 1; None: all partners alike.
 
     Raises:
-        ValueError: If returns or prior are not as said.
+        ValueError: If returns or prior are out of range or have the wrong shape.
     """
     values, weights = checked(returns, prior)
     return risk_like(returns, (weights * values).sum(), weights)

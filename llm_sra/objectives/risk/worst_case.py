@@ -7,14 +7,14 @@ from llm_sra.objectives.risk.base import Risk, checked, risk_like, risk_measure
 
 @risk_measure("worst_case", "the worst partner alone")
 def worst_case(returns: torch.Tensor, prior: torch.Tensor | None = None) -> Risk:
-    """The least return of all partners that the prior holds possible; equally bad ones share as their priors do.
+    """The least return of all partners with a prior above 0; equally bad ones share the weight by their priors.
 
     Args:
         returns: (Z,), each partner's return averaged over its episodes, in units of the reward.
         prior: (Z,), w0, 0 or more, sums to 1; None: all partners alike.
 
     Raises:
-        ValueError: If returns or prior are not as said.
+        ValueError: If returns or prior are out of range or have the wrong shape.
     """
     values, start = checked(returns, prior)
     least = values[start > 0].min()

@@ -39,7 +39,7 @@ class EstimatorInputs:
         episodes: Every player of every episode.
         returns: By (match, seat), returns in units of the reward.
         group_sizes: By match, how many neighbouring episodes are a group.
-        tether: Of this step.
+        tether: Tether of this step.
         options: See `EstimatorOptions`.
     """
 

@@ -15,7 +15,7 @@ from llm_sra.trainer.estimators import algorithms, levels
 
 
 def check_choices(config: Any) -> None:
-    """See that every field whose values are names has one of them.
+    """Check that every field whose values are names has one of them.
 
     Args:
         config: A dataclass.
@@ -32,7 +32,7 @@ def check_choices(config: Any) -> None:
 
 
 def check_choice(field: str, value: object, allowed: Iterable[object]) -> None:
-    """See that a value is one of those allowed; None among them is not named.
+    """Check that a value is one of those allowed; None among them is not named.
 
     Raises:
         ValueError: If it is not.

@@ -1,6 +1,7 @@
-"""A task of your own in one file: two proofreaders, and answering has a private cost. Copy it and change what it says.
+"""A task in one file to start from: two proofreaders, and answering has a private cost. Change it to yours.
 
-`python examples/own_task.py` plays one page; README.md has the command that trains on it.
+`python recipes/starter_task.py` plays one page. `llm-sra check recipes/starter_task.py:Proofread` checks that the class
+keeps the task protocol and shows what each seat sees; the page "Your own task" of the documentation explains it all.
 """
 
 import random
@@ -41,23 +42,28 @@ class Proofread(Task[Page]):
         self.cost = cost
         self.partners = {"idle": Idle}  # by the names that rosters use
 
+    # Which problems a split has. Training uses "train", evaluation "test"; none may be in two.
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         numbers = random.Random(seed).sample(SPLITS[split], len(SPLITS[split]))
         return [Problem(f"page-{number}", number) for number in numbers[:count]]
 
+    # The state before anybody has spoken.
     def start(self, problem: Problem, rng: random.Random) -> Page:
         own = random.Random(problem.data)  # not the episode's: all episodes of a problem begin alike
         words, at = own.sample(WORDS, 4), own.randrange(1, 5)
         words[0] = words[0][:at] + "x" + words[0][at:]
         return Page(" ".join(own.sample(words, 4)), words[0])
 
+    # Who speaks next: one seat, several at once, or () at the end.
     def actors(self, state: Page) -> tuple[str, ...]:
         return self.seats[len(state.said) :][:1]  # one after the other, then nobody: the end
 
+    # What a seat sees, as chat messages; the last one has the role "user".
     def view(self, state: Page, seat: str) -> Sequence[Message]:
         before = [Message("user", f"Your partner said: {text}") for text in state.said]
         return merge_roles([Message("user", f"{state.shown}\nName the misspelt word, or pass."), *before])
 
+    # The new state, and what each seat is paid now. A reply may be any text: never raise, never execute it.
     def step(self, state: Page, replies: Mapping[str, str], rng: random.Random) -> tuple[Page, Mapping[str, Reward]]:
         ((writer, text),) = replies.items()
         state = state._replace(said=(*state.said, text.strip()))
@@ -65,6 +71,7 @@ class Proofread(Task[Page]):
         costs = {writer: 0.0 if state.said[-1] == "pass" else self.cost}
         return state, {seat: Reward(team, cost=costs.get(seat, 0.0)) for seat in self.seats}
 
+    # How it ended: whether the team solved it, and each seat's effort. Both are for reports and are not rewards.
     def outcome(self, state: Page) -> Outcome:
         effort = {seat: float(text != "pass") for seat, text in zip(self.seats, state.said, strict=False)}
         return Outcome([word for word in state.said if word != "pass"][-1:] == [state.misspelt], effort)

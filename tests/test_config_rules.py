@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from llm_sra.trainer.config import SRPOConfig
+from llm_sra.trainer.config_rules import Rule, all_rules, check_rules, first_broken
 from llm_sra.trainer.fields import refused_of
-from llm_sra.trainer.rules import Rule, all_rules, check_rules, first_broken
 
 NAN = float("nan")
 POOL = {"partners": "pool.yaml"}

@@ -1,7 +1,7 @@
 """What a configuration's values must be, alone and together: one table of rules, each with its message.
 
 A rule checks and explains; it never changes a value. Rules of single risk measures and estimators come from their
-registries. Choices among names are the fields' types; see `choices`.
+registries. Fields that hold one of several names are checked in `literals`.
 """
 
 from collections.abc import Callable, Iterator
