@@ -71,7 +71,8 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
 def script_json(value: Any) -> str:
     r"""JSON in which `<`, `>`, `&` and what is not printable are `\uXXXX`; it reads back unchanged.
 
-    Two surrogates side by side are read as the character of both, as in any JSON. Numbers that JSON does not have (nan, infinities) become null.
+    Two surrogates side by side are read as the character of both, as in any JSON. Numbers that JSON does not
+    have (nan, infinities) become null.
     """
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     text = _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
