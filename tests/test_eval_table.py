@@ -218,7 +218,7 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
         asked.update(options, runs=[run.name for run in opened], roster=roster)
         write(Path(out), *evaluation({run.name: run.config["arm"] for run in opened}), {})
 
-    monkeypatch.setattr(eval_command, "evaluate", evaluate)
+    monkeypatch.setattr("llm_sra.evaluate", evaluate)
     named = [part for run in runs for part in ("--run", str(run.path))]
     out = tmp_path / "out"
     eval_command.main(

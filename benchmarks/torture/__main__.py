@@ -1,4 +1,4 @@
-"""Runs the campaign and prints its table; see the package. Ends with 1 if anything did not survive."""
+"""Runs the campaign and prints its table; ends with 1 if anything did not survive, or was not tried in time."""
 
 import argparse
 import logging
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(shown, *failures(tallies), sep="\n")
     if args.page:
         args.page.write_text(f"{PAGE}\n{shown}", encoding="utf-8")
-    if all(tally.survived == tally.tried for tally in tallies):
+    if all(tally.held for tally in tallies):
         shutil.rmtree(folder)
         return 0
     print(f"logs: {folder}")
@@ -108,7 +108,7 @@ def _at_a_time(
         if path.is_file():
             yield from pickle.loads(path.read_bytes())
         else:
-            yield Tally(name, "all", "the part comes to its end", 1, 0, [f"see {folder / name}.log"])
+            yield Tally(name, "all", "the part comes to its end", 1, 1, 0, [f"see {folder / name}.log"])
 
 
 def _counting(part: Part, limit: Limit, path: Path, began: float) -> Work:

@@ -119,7 +119,7 @@ def _bytes(folder: Path, names: Sequence[str] = ()) -> dict[str, bytes]:
 def _fill(job: Job, folder: Path, rng: random.Random, limit: Limit) -> Tally:
     """Try one command on disks of random sizes."""
     kind = "a full disk" if can_mount() else "files that may not grow"
-    tally = Tally(kind, job.name, PROMISE)
+    tally = Tally(kind, job.name, PROMISE, limit.count)
     disk = folder / "disk"
     disk.mkdir(parents=True)
     whole = run(job.work(disk, False), folder / "whole.log")

@@ -3,15 +3,18 @@
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.torture.children import Child, command, run
 from benchmarks.torture.kills import PARTNERS, ROSTER, busy
 from benchmarks.torture.tally import Limit, Tally
+from llm_sra.evaluation.runner import STORE
+from llm_sra.files import read_json_lines
 
 NUMBERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-PROMISE = "run again, it says the same, byte for byte, and plays only what was missing"
+PROMISE = "run again, it says the same, byte for byte, and keeps no episode twice"
 WRITTEN = ("results.json", "episodes.jsonl", "table.md")
 
 
@@ -31,7 +34,7 @@ def kill_evaluations(folder: Path, model: Path, seed: int, limit: Limit) -> Iter
     folder.mkdir(parents=True)
     (folder / "partners.py").write_text(PARTNERS)
     (folder / "roster.yaml").write_text(ROSTER)
-    tally = Tally("evaluation killed", "scripted and perturbed partners, both decodings", PROMISE)
+    tally = Tally("evaluation killed", "scripted and perturbed partners, both decodings", PROMISE, limit.count)
     made = run(lambda: make_agents(folder / "q" / "run", model), folder / "run.log")
     began = time.monotonic()
     whole = run(_evaluation(folder, "whole"), folder / "whole.log")
@@ -78,7 +81,12 @@ def _evaluation(folder: Path, name: str):  # type: ignore[no-untyped-def]
 
 def _differences(folder: Path, name: str, files: Sequence[str]) -> str | None:
     wrong = [file for file in files if (folder / name / file).read_bytes() != (folder / "whole" / file).read_bytes()]
-    return f"differs from the undisturbed evaluation: {', '.join(wrong)}" if wrong else None
+    if wrong:
+        return f"differs from the undisturbed evaluation: {', '.join(wrong)}"
+    stored = (line for path in (folder / name / STORE).glob("process-*.jsonl") for _, line in read_json_lines(path))
+    times = Counter(line["key"] for line in stored if line is not None)  # a kill may tear a line
+    twice = sum(count > 1 for count in times.values())
+    return f"{twice} of {len(times)} episodes are kept more than once" if twice or not times else None
 
 
 def make_agents(path: Path, model: Path) -> int:

@@ -21,7 +21,7 @@ from benchmarks.torture.children import Ended, Work, command, run, training
 from benchmarks.torture.evaluations import make_agents
 from benchmarks.torture.tally import Limit, Tally
 
-PROMISE = "read, or refused in one line, within 2 s more than a whole one; nothing of it runs"
+PROMISE = "read, or refused in one line, in 2 s of a processor more than a whole one; nothing of it runs"
 SECONDS = 2.0
 HANGS = 120.0  # seconds after which a command is taken to hang
 MARK = "ran"  # what the files try to write
@@ -138,7 +138,7 @@ class _Sender:
 
     def all(self, limit: Limit) -> Tally:
         """Send them."""
-        tally = Tally("hostile files", self._kind.name, PROMISE)
+        tally = Tally("hostile files", self._kind.name, PROMISE, limit.count)
         whole = self._read(None)
         if whole.code:
             tally.add(f"a whole one is not read: {whole.log[-500:]}")

@@ -41,7 +41,7 @@ def _in_store(folder: Path, rng: random.Random, limit: Limit) -> Tally:
     from llm_sra.evaluation.store import Store
     from llm_sra.task import Reward
 
-    tally = Tally("a bit flipped", "in the store of episodes", PROMISE)
+    tally = Tally("a bit flipped", "in the store of episodes", PROMISE, limit.count)
     turns = (TurnRecord("first", 0, "1+2=3\u2028é", "stop", 5, -0.25), TurnRecord("second", 1, "pass"))
     rewards = {"first": (Reward(cost=0.1), Reward()), "second": (Reward(), Reward(team=1.0))}
     episode = EpisodeRecord("1+2", {"first": "a", "second": "b"}, True, {"first": 2.0}, {"wrong": 0.1}, turns, rewards)
@@ -68,7 +68,7 @@ def _in_checkpoint(folder: Path, model: Path, rng: random.Random, limit: Limit) 
 
     from llm_sra.trainer.manifest import damage
 
-    tally = Tally("a bit flipped", "in a checkpoint of PPO", PROMISE)
+    tally = Tally("a bit flipped", "in a checkpoint of PPO", PROMISE, limit.count)
     flags = {**FLAGS, "max_steps": 1, "save_strategy": "steps", "save_steps": 1, "algorithm": "ppo"}
     flags |= {"model_name_or_path": model, "output_dir": folder / "run"}
     words = [str(part) for key, value in flags.items() for part in (f"--{key}", value)]

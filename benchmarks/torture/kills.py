@@ -98,7 +98,7 @@ class _Kills:
 
     def all(self, limit: Limit) -> Tally:
         """Train once undisturbed, then again and again with kills."""
-        tally = Tally("training killed", self._configuration.name, PROMISE)
+        tally = Tally("training killed", self._configuration.name, PROMISE, limit.count)
         began = time.monotonic()
         whole = self._folder / "whole"
         ends = self._end(self._start(whole, resume=False), 900)

@@ -15,6 +15,7 @@ class Tally:
         part: Of the campaign.
         what: Was tried.
         promise: What has to hold each time.
+        wanted: How often it was to be tried.
         tried: How often.
         survived: How often the promise held.
         failures: What went wrong, one line each.
@@ -23,6 +24,7 @@ class Tally:
     part: str
     what: str
     promise: str
+    wanted: int
     tried: int = 0
     survived: int = 0
     failures: list[str] = field(default_factory=list)
@@ -39,6 +41,11 @@ class Tally:
             self.survived += times
         else:
             self.failures.append(" ".join(wrong.split())[:600])
+
+    @property
+    def held(self) -> bool:
+        """Whether it was tried as often as wanted, and the promise held each time."""
+        return not self.failures and self.survived == self.tried >= self.wanted
 
 
 @dataclass(frozen=True)
@@ -65,14 +72,25 @@ class Limit:
 def table(tallies: Sequence[Tally]) -> str:
     """The counts as Markdown."""
     rows = [("what was tried", "what has to hold", "tried", "survived")]
-    rows += [(f"{t.part}: {t.what}", t.promise, f"{t.tried:,}", f"{t.survived:,}") for t in tallies]
+    rows += [(f"{t.part}: {t.what}", t.promise, _tried(t), f"{t.survived:,}") for t in tallies]
     lines = [_line(row) for row in rows]
     return "\n".join([lines[0], "|---|---|---:|---:|", *lines[1:]])
 
 
 def failures(tallies: Iterable[Tally]) -> list[str]:
-    """The first failures of each kind."""
-    return [f"{t.part}, {t.what}: {each}" for t in tallies for each in t.failures[:SHOWN]]
+    """The first failures of each kind, and the kinds of which too little was tried."""
+    lines = []
+    for tally in tallies:
+        said = tally.failures[:SHOWN]
+        if tally.tried < tally.wanted and not said:
+            said = [f"only {tally.tried:,} of {tally.wanted:,} were tried"]
+        lines += [f"{tally.part}, {tally.what}: {each}" for each in said]
+    return lines
+
+
+def _tried(tally: Tally) -> str:
+    short = tally.tried < tally.wanted
+    return f"{tally.tried:,} of {tally.wanted:,}" if short else f"{tally.tried:,}"
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -47,6 +47,8 @@ FAMILIES = (
     ("phi3", "llama legacy"), ("mistral-v0.3", "llama legacy"), ("gpt-oss", "bytes"),
 )  # fmt: skip
 BATCH = 50  # texts on a page
+COLUMN = 28  # characters of a terminal's line that name who speaks
+TURN_LINES = [["left", "(y)"], ["right", "(x)"]]
 Check = Callable[[str], str | None]
 
 
@@ -81,7 +83,7 @@ def try_texts(seed: int, limit: Limit) -> Iterator[Tally]:
         ("names and replies in the page", "no tag or attribute more; read back as data", page(), BATCH),
     ]
     for what, promise, check, batch in places:
-        tally = Tally("hostile texts", what, promise)
+        tally = Tally("hostile texts", what, promise, limit.count)
         texts = hostile_texts(seed)
         while not limit.reached(tally.tried):
             taken = [next(texts) for _ in range(min(batch, limit.count - tally.tried))]
@@ -164,10 +166,10 @@ def terminal() -> Check:
         for shown in (played, watched):
             if bad := [c for c in shown if not c.isprintable() and c != "\n"]:
                 return f"{text!r} prints {bad[0]!r}"
-        column = [line[:28] for line in played.splitlines()]
-        turns_of_right = sum("right (x)" in each for each in column)
-        names = text.count("right (x)")  # a name may well hold it; a reply in its column may not
-        return None if 1 <= turns_of_right <= 1 + names * (names > 0) else f"{text!r} forges a turn"
+        # A name may well be that of another seat; a reply stays in its column, and makes no turn.
+        said = printed(turn_line("left", "y", text, "", "red"), turn_line("right", "x", text, "", "red"))
+        begins = [line[:COLUMN] for line in said.splitlines() if line[:COLUMN].strip()]
+        return None if [each.split() for each in begins] == TURN_LINES else f"{text!r} forges a turn"
 
     return check
 
