@@ -252,7 +252,7 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
 
 def test_only_the_first_of_several_processes_shows_and_writes(tmp_path, monkeypatch, capsys):
     run = run_folder(tmp_path / "q" / "ippo", "ippo")
-    monkeypatch.setattr(eval_command, "evaluate", lambda *args, **options: [])
+    monkeypatch.setattr("llm_sra.evaluate", lambda *args, **options: [])
     monkeypatch.setenv("RANK", "1")
     eval_command.main(["--run", str(run.path), "--roster", "worksheet_dev", "--out", str(tmp_path / "out")])
     assert capsys.readouterr().out == "" and not (tmp_path / "out").exists()

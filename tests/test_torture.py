@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.torture import __main__ as campaign
 from benchmarks.torture import evaluations, kills, texts
-from benchmarks.torture.children import Ended
+from benchmarks.torture.children import Child, Ended
 from benchmarks.torture.flips import flip_bits
 from benchmarks.torture.tally import Limit, Tally, failures, table
 from llm_sra.files import json_lines
@@ -117,3 +117,19 @@ def test_a_part_that_dies_is_a_failure_of_the_campaign(tmp_path):
 
     [tally] = campaign._at_a_time({"texts": dies}, {"texts": Limit(1)}, tmp_path, 1, time.monotonic())
     assert not tally.held and "texts.log" in failures([tally])[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_campaign_in_the_background_still_kills_by_every_signal(tmp_path, number):
+    def work() -> int:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+        time.sleep(30)
+        return 0
+
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        child = Child(work, tmp_path / "log")
+    finally:
+        signal.signal(number, before)
+    child.kill(number)
+    assert child.end(20).code == {signal.SIGINT: 1, signal.SIGHUP: -signal.SIGHUP}[number]  # a traceback, or the signal

@@ -127,6 +127,8 @@ def _run(work: Work, log: Path, environment: Mapping[str, str]) -> None:
         os.dup2(file, 1)
         os.dup2(file, 2)
         os.environ.update(environment)
+        for number in SIGNALS:  # in the background, and by nohup, some would be ignored
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         status = work()
         sys.stdout.flush()
         sys.stderr.flush()
