@@ -12,7 +12,7 @@ VLLM ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),yes,no)
 VLLM_INSTALLED = $(if $(filter yes,$(VLLM)),.venv-vllm/.installed)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow lint format docs bench house study real lock clean
+.PHONY: help install quickstart test test-slow lint format docs bench house torture study real lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -53,6 +53,10 @@ bench: $(INSTALLED) $(VLLM_INSTALLED)  ## measure a training step and rollouts, 
 
 house: $(INSTALLED)  ## print entries per folder, import circles, the widest function, long files, type errors
 	.venv/bin/python -m benchmarks.house
+
+# What is not tried within the hour counts as not survived: leave the machine to it.
+torture: $(INSTALLED)  ## kill, fill, flip and forge what the promises on faults are about (an hour at most); writes benchmarks/torture.md
+	HF_HUB_OFFLINE=1 .venv/bin/python -m benchmarks.torture --minutes 60 --page benchmarks/torture.md
 
 study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped); TASK=kitchen, tag or hanabi: that task's arms
 	.venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK))

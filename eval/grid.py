@@ -1,17 +1,13 @@
 """A table as text: what the terminal, the Markdown files and the report all draw from. Its Markdown is written here.
 
-Names and replies of partners are never read as markup: `escaped` is the one place that takes care of it.
+Names and replies of partners are never read as markup: `as_markdown` takes care of it.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from llm_sra.untrusted import one_line
-
-_MARKS = re.compile(r"[\\|*_<>`~&]|(?<=\])\(|^[#+-](?=\s)")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+from llm_sra.untrusted import as_markdown
 
 
 @dataclass(frozen=True)
@@ -38,18 +34,13 @@ def grid_markdown(grid: Grid, numbers: bool = True) -> str:
         grid: The table.
         numbers: Whether all columns but the first hold numbers, which are aligned to the right.
     """
-    head = [escaped(text) for text in grid.header]
+    head = [as_markdown(text) for text in grid.header]
     right = "---:" if numbers else ":---"
-    lines = [f"**{escaped(grid.title)}**", "", _line(head), _line([":---"] + [right] * (len(head) - 1))]
+    lines = [f"**{as_markdown(grid.title)}**", "", _line(head), _line([":---"] + [right] * (len(head) - 1))]
     for before, section in pairwise(((), *grid.sections)):
         lines += [_line([""] * len(head))] * bool(before)
-        lines += [_line([escaped(cell) for cell in row]) for row in section]
-    return "\n".join([*lines, "", *(f"{escaped(note)}  " for note in grid.notes)]).rstrip()
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
-    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), one_line(text))
+        lines += [_line([as_markdown(cell) for cell in row]) for row in section]
+    return "\n".join([*lines, "", *(f"{as_markdown(note)}  " for note in grid.notes)]).rstrip()
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -18,10 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from eval.labels import as_label
 from eval.stats import mean_interval
 from eval.table import name_of
 from llm_sra.evaluation.results import Results, ResultsError
-from llm_sra.files import write_whole
+from llm_sra.files import write_whole, writing
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import Run, read_metrics
 
@@ -82,7 +83,7 @@ def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path
     curves = [effort_curves(run) for run in runs]
     for run, panel, by_seat, colour in zip(runs, left, curves, COLOURS, strict=False):
         _draw_effort(panel, by_seat, colour)
-        panel.set_title(_effort_title(run, name_of(results, run.name)), loc="left", fontsize=11)
+        panel.set_title(_effort_title(run, as_label(name_of(results, run.name))), loc="left", fontsize=11)
     _align(left)
     _draw_partners(right, results, [run.name for run in runs], decoding)
     has_dev = any(curve.dev_steps for by_seat in curves for curve in by_seat.values())
@@ -115,9 +116,15 @@ def study_figure(
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
     _draw_arms(panels[0], results, arms, decoding, np.mean)
     _draw_arms(panels[1], results, arms, decoding, np.min)
-    panels[0].set_title(f"{results.measure.capitalize()} ({decoding}), mean over the seats", loc="left", fontsize=11)
-    panels[1].set_title(f"{results.measure.capitalize()} ({decoding}), each run's worse seat", loc="left", fontsize=11)
-    named = [f"{arm}: {len(seeds)} seed{'s' * (len(seeds) > 1)}" for arm, seeds in arms.items()]
+    panels[0].set_title(
+        f"{as_label(results.measure.capitalize())} ({as_label(decoding)}), mean over the seats", loc="left", fontsize=11
+    )
+    panels[1].set_title(
+        f"{as_label(results.measure.capitalize())} ({as_label(decoding)}), each run's worse seat",
+        loc="left",
+        fontsize=11,
+    )
+    named = [f"{as_label(arm)}: {len(seeds)} seed{'s' * (len(seeds) > 1)}" for arm, seeds in arms.items()]
     handles = [_patch(colour, label) for colour, label in zip(COLOURS, named, strict=False)]
     handles += [
         Line2D([], [], color=GREY, marker="o", markersize=5, alpha=0.6, linestyle="", label="one seed"),
@@ -166,10 +173,10 @@ def _draw_effort(panel: Axes, curves: Mapping[str, Curve], colour: str) -> None:
         panel.text(0.5, 0.5, "no effort in metrics.jsonl", ha="center", va="center", transform=panel.transAxes)
 
 
-def _effort_title(run: Run, label: str) -> str:
+def _effort_title(run: Run, name: str) -> str:
     lines = read_metrics(run.path / "metrics.jsonl")
     adversary = any("/adversary-of-" in key for line in lines for key in line)
-    return f"{label}: effort in training, with the {'adversary' if adversary else 'live partner'}"
+    return f"{name}: effort in training, with the {'adversary' if adversary else 'live partner'}"
 
 
 def _align(panels: Sequence[Axes]) -> None:
@@ -203,13 +210,15 @@ def _draw_partners(panel: Axes, results: Results, runs: Sequence[str], decoding:
     _rows(panel, [name for name, _ in rows])
     counts = sorted({record.n for record in results.records if record.decoding == decoding})
     problems = " or ".join(map(str, counts))
-    panel.set_title(f"{results.measure.capitalize()}, each seat with each partner", loc="left", fontsize=11)
-    panel.set_xlabel(f"{decoding}, {problems} problems with each; lines: 95 % interval ({results.interval_name})")
+    panel.set_title(f"{as_label(results.measure.capitalize())}, each seat with each partner", loc="left", fontsize=11)
+    panel.set_xlabel(
+        f"{as_label(decoding)}, {problems} problems with each; lines: 95 % interval ({results.interval_name})"
+    )
 
 
 def _rows(panel: Axes, rows: Sequence[str]) -> None:
     """Partners from top to bottom, every second one shaded, self-play and the mean set off by a line."""
-    panel.set_yticks(range(len(rows)), rows)
+    panel.set_yticks(range(len(rows)), [as_label(name) for name in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.set_xlim(-0.02, 1.02)
     for row in range(0, len(rows), 2):
@@ -225,10 +234,12 @@ def _rows(panel: Axes, rows: Sequence[str]) -> None:
 
 
 def _legend(results: Results, runs: Sequence[Run], has_dev: bool) -> list[Line2D]:
-    handles = [_patch(colour, name_of(results, run.name)) for run, colour in zip(runs, COLOURS, strict=False)]
+    handles = [_patch(colour, as_label(name_of(results, run.name))) for run, colour in zip(runs, COLOURS, strict=False)]
     for index, seat in enumerate(results.seats):
         marker, style = _seat_style(index)
-        handles.append(Line2D([], [], color=GREY, linestyle=style, marker=marker, markersize=6, label=f"seat: {seat}"))
+        handles.append(
+            Line2D([], [], color=GREY, linestyle=style, marker=marker, markersize=6, label=f"seat: {as_label(seat)}")
+        )
     if has_dev:
         handles.append(
             Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor="white", markeredgecolor="black",
@@ -254,10 +265,10 @@ def _draw_arms(
             beside = middle - 0.05 + np.linspace(-0.05, 0.05, len(rates))
             panel.plot(beside, rates, "o", color=colour, markersize=4.5, alpha=0.6, clip_on=False, markeredgewidth=0)
             _draw_mean(panel, middle + 0.07, rates, colour)
-    panel.set_xticks(range(len(columns)), ["\n".join(wrap(name, 12)) for name, _ in columns])
+    panel.set_xticks(range(len(columns)), ["\n".join(wrap(as_label(name), 12)) for name, _ in columns])
     panel.set_xlim(-0.5, len(columns) - 0.5)
     panel.set_ylim(-0.03, 1.03)
-    panel.set_ylabel(results.measure)
+    panel.set_ylabel(as_label(results.measure))
     for column in range(0, len(columns), 2):
         panel.axvspan(column - 0.5, column + 0.5, color="#F3F3F3", zorder=0)
     for edge in {0.5, len(columns) - 1.5}:
@@ -285,8 +296,8 @@ def _seat_style(index: int) -> tuple[str, Literal["-", "--", ":", "-."]]:
     return MARKERS[index % len(MARKERS)], LINES[index % len(LINES)]
 
 
-def _patch(colour: str, label: str) -> Line2D:
-    return Line2D([], [], color=colour, linewidth=6, solid_capstyle="butt", label=label)
+def _patch(colour: str, name: str) -> Line2D:
+    return Line2D([], [], color=colour, linewidth=6, solid_capstyle="butt", label=name)
 
 
 def _usual(results: Results) -> str:
@@ -295,9 +306,10 @@ def _usual(results: Results) -> str:
 
 def write_png(figure: Figure, path: Path) -> Path:
     """Write a picture whole or not at all; its folder is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_whole(path, buffer.getvalue())
+    with writing("the picture", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, buffer.getvalue())
     return path

@@ -16,7 +16,7 @@ from eval.groups import groups
 from eval.plots import COLOURS, quickstart_figure
 from eval.table import markdown, print_tables
 from llm_sra.evaluation.results import read_results
-from llm_sra.files import write_whole
+from llm_sra.files import write_whole, writing
 from llm_sra.runs import Run
 
 PLAIN_WIDTH = 100  # where the output is not a terminal
@@ -37,7 +37,8 @@ def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
     more = cross_play_grids(results, groups(runs)) if results.cross_play else []
     more += contribution_grids(results)
     print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=more)
-    write_whole(folder / "table.md", markdown(results, more=more))
+    with writing("the tables", folder / "table.md"):
+        write_whole(folder / "table.md", markdown(results, more=more))
     if len(runs) > len(COLOURS):
         print(f"no picture: it shows at most {len(COLOURS)} runs, not {len(runs)}")
         return None

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eval.grid import Grid, escaped, grid_markdown
+from eval.grid import Grid, grid_markdown
 from eval.stats import Estimate, RunDifference, Summary, compare_runs, summarise
 from llm_sra.evaluation.results import Results, labels
 from llm_sra.partners.rosters import SELF_PLAY
-from llm_sra.untrusted import one_line, printable
+from llm_sra.untrusted import as_markdown, one_line, printable
 
 WIDTH = 100  # of the widest table, if at least one run fits into it
 NOTHING = "-"
@@ -61,7 +61,7 @@ def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
         more: Further tables, after these.
     """
     parts = [grid_markdown(grid) for grid in (*grids(results, seed), *more)]
-    parts += ["\n".join(f"- {escaped(note)}" for note in _missing(results))] if results.missing else []
+    parts += ["\n".join(f"- {as_markdown(note)}" for note in _missing(results))] if results.missing else []
     return "\n\n".join(parts) + "\n"
 
 

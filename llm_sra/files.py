@@ -15,8 +15,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+LONGEST_LINE = 64 << 20  # bytes
 CHECKSUM = "crc32"  # key of a line's checksum, always its last
 _CHECKED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\s*')
 
@@ -36,6 +37,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
         partial.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
         sync_file(partial)
         partial.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -91,11 +94,33 @@ def parse_line(line: str | bytes) -> dict[str, Any] | None:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """The lines of a file that are not empty, with their numbers from 1; None stands for a damaged one."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, parse_line(line)
+    """The lines of a file that are not empty, with their numbers from 1; None stands for a damaged or endless one.
+
+    Raises:
+        OSError: If it cannot be read, or is a pipe or a device, which might never end.
+    """
+    regular_file(path)
+    with path.open("rb") as file:
+        for number, line in enumerate(_lines(file), 1):
+            if line is None or line.strip():
+                yield number, None if line is None else parse_line(line)
+
+
+def regular_file(path: Path) -> None:
+    """Raise OSError if a path is there and is neither a file nor a folder."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "a pipe or a device, expected a file", str(path))
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes | None]:
+    """Lines up to `LONGEST_LINE`; None for a longer one."""
+    while line := file.readline(LONGEST_LINE):
+        if len(line) < LONGEST_LINE or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
+            pass
+        yield None
 
 
 def _checked_line(record: Mapping[str, Any]) -> bytes:
@@ -199,6 +224,8 @@ def _write_failure(error: Exception) -> str | None:
         return error.strerror or str(error)
     text = " ".join(str(error).split())
     if type(error).__name__ == "SafetensorError" and "I/O error" in text:
+        return text
+    if "(os error 28)" in text:  # tokenizers raises plain exceptions
         return text
     # torch's writer of zip files says nothing of the disk; its message tells positions in the file.
     if isinstance(error, RuntimeError) and any(mark in text for mark in ("inline_container", "PytorchStreamWriter")):

@@ -22,6 +22,8 @@ LONGEST_PATTERN = 1000  # characters, of a regular expression and of what takes 
 SECONDS = 1.5  # for all that the patterns of one entry or adapter do, the start of a process included
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
+_MARKS = re.compile(r"[\\|*_<>`~&]|(?<=\])\(|^[#+-](?=\s)|^\[(?=[^\]]*\]:)")
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # Letters and marks that Python calls printable but that nobody sees; a variation selector is part of many emoji.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\U000e0100-\U000e01ef]")
 
@@ -42,6 +44,11 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     """The same in one line."""
     return printable(" ".join(str(text).split()))
+
+
+def as_markdown(text: object) -> str:
+    """Text in one line that Markdown shows as it is, in a table as elsewhere; not for what stands in backticks."""
+    return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), one_line(text))
 
 
 def shown(value: object, longest: int = 200) -> str:
@@ -217,10 +224,26 @@ def _in_a_child(what: str, rules: list[Any], texts: list[str]) -> list[str]:
 
 
 def _text(path: Path) -> str:
+    return read_text(path, LARGEST)
+
+
+def read_text(path: Path, largest: int) -> str:
+    """A file's text.
+
+    Args:
+        path: The file.
+        largest: Bytes that are taken.
+
+    Raises:
+        UntrustedError: If it is larger, a pipe or a device, or no text.
+        OSError: If it cannot be read.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UntrustedError("it is a pipe or a device, expected a file")
     with path.open("rb") as file:
-        content = file.read(LARGEST + 1)
-    if len(content) > LARGEST:
-        raise UntrustedError(f"it is larger than {LARGEST >> 20} MiB")
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise UntrustedError(f"it is larger than {largest >> 20} MiB")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -41,9 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if name == "train" and argv is None:
         stopping.install(["llm-sra"])  # before the imports below: they take seconds
-    from recipes.terminal import run_command
+    try:
+        from recipes.terminal import run_command
 
-    return run_command(import_module(f"recipes.commands.{name}").main, arguments)
+        return run_command(lambda: import_module(f"recipes.commands.{name}").main(arguments))
+    except KeyboardInterrupt:  # while it was still importing
+        print("llm-sra: interrupted", file=sys.stderr)
+        return 130
 
 
 def usage() -> str:

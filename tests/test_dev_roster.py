@@ -9,7 +9,7 @@ import training_support
 from training_support import Trained, steps_of, train_tiny, trained, vectors
 
 from llm_sra.evaluation.development import DevEvaluation
-from llm_sra.runs import read_metrics
+from llm_sra.runs import Run, read_metrics
 
 HEROES = ("left", "right")
 ADVERSARIES = ("adversary-of-left", "adversary-of-right")
@@ -104,6 +104,34 @@ def test_an_evaluation_that_was_best_but_not_saved_does_no_harm(
     )
     assert [path.name for path in (run.path / "checkpoints").iterdir()] == ["checkpoint-2"]
     assert set(vectors(run.adapters)) == {*HEROES, *ADVERSARIES}
+
+
+FAILS_ONCE = """
+class Apple:
+    asked = 0
+
+    def reply(self, messages, rng):
+        type(self).asked += 1
+        if type(self).asked == 1:
+            raise ConnectionError("\\x1b[2J gone")
+        return "apple"
+"""
+
+
+def test_a_partner_that_fails_is_warned_of_and_asked_again_and_its_step_is_never_best(
+    roster: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (roster.parent / "partner.py").write_text(FAILS_ONCE)
+    saving = {"save_strategy": "steps", "save_steps": 1, "load_best_model_at_end": True}
+    dev = {"dev_roster": roster, "eval_strategy": "steps", "eval_steps": 1, "dev_problems": 2}
+    run = train_tiny(tmp_path / "run", arm="ippo", **dev, **saving)
+    first, second = (line for line in read_metrics(run.path / "metrics.jsonl") if "eval_self_play" in line)
+    assert first["eval_worst_partner"] is None and "eval_apple/left" not in first
+    assert second["eval_worst_partner"] == min(second["eval_apple/left"], second["eval_apple/right"])
+    [warning] = [record.getMessage() for record in caplog.records if "development roster" in record.getMessage()]
+    assert "partner apple failed, and the training goes on without it this time" in warning
+    assert "gone" in warning and "\x1b" not in warning
+    assert Run.open(f"{run.path}@best").checkpoint == "checkpoint-2"
 
 
 def test_evaluations_without_a_roster_are_refused(tmp_path: Path) -> None:

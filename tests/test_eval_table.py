@@ -218,7 +218,7 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
         asked.update(options, runs=[run.name for run in opened], roster=roster)
         write(Path(out), *evaluation({run.name: run.config["arm"] for run in opened}), {})
 
-    monkeypatch.setattr(eval_command, "evaluate", evaluate)
+    monkeypatch.setattr("llm_sra.evaluate", evaluate)
     named = [part for run in runs for part in ("--run", str(run.path))]
     out = tmp_path / "out"
     eval_command.main(
@@ -252,7 +252,7 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
 
 def test_only_the_first_of_several_processes_shows_and_writes(tmp_path, monkeypatch, capsys):
     run = run_folder(tmp_path / "q" / "ippo", "ippo")
-    monkeypatch.setattr(eval_command, "evaluate", lambda *args, **options: [])
+    monkeypatch.setattr("llm_sra.evaluate", lambda *args, **options: [])
     monkeypatch.setenv("RANK", "1")
     eval_command.main(["--run", str(run.path), "--roster", "worksheet_dev", "--out", str(tmp_path / "out")])
     assert capsys.readouterr().out == "" and not (tmp_path / "out").exists()

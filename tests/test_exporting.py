@@ -158,7 +158,7 @@ def test_names_in_a_card_stay_in_their_cells_and_missing_partners_are_named(tmp_
     records = [{**RECORDS[0], "partner": "a|b\n# `c`"}]
     folder = evaluated(tmp_path / "eval", records, missing=[{"partner": "hosted", "reason": "no network"}])
     path = export(run, "first", tmp_path / "out", evaluation=folder) / "README.md"
-    assert "| first | a\\|b # 'c' | greedy |" in path.read_text()
+    assert "| first | a\\|b # \\`c\\` | greedy |" in path.read_text()
     assert "these could not be played: hosted." in path.read_text()
     assert ModelCard.load(path).data.eval_results[0].metric_args["partner"] == "a|b\n# `c`"
 

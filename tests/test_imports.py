@@ -43,7 +43,9 @@ MAY_IMPORT = {
         "task", "registry", "runs", "models", "engines", "policies", "partners", "trainer", "evaluation",
         "protocol",
     ),
-    "llm_sra.exporting": ("task", "errors", "registry", "engines", "models", "runs", "untrusted", "evaluation"),
+    "llm_sra.exporting": (
+        "task", "errors", "files", "registry", "engines", "models", "runs", "untrusted", "evaluation",
+    ),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports
 }  # fmt: skip
 MAY_IMPORT = {room: tuple(f"llm_sra.{other}" for other in others) for room, others in MAY_IMPORT.items()}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from report_support import CHROMIUM, HOSTILE, Tags, evaluated, four_runs, report, run_folder
 
-from eval.grid import escaped
 from eval.report import gather
 from eval.report.episodes import sample, script_json
 from llm_sra.runs import Run
+from llm_sra.untrusted import as_markdown
 from recipes.commands.report import main
 
 
@@ -43,7 +43,7 @@ def test_hostile_text_never_becomes_markup(tmp_path):
 
 
 def test_markdown_shows_names_as_they_are():
-    assert escaped("a|b\n_c_ [x](y) <b>&") == r"a\|b \_c\_ [x]\(y) &lt;b&gt;&amp;"
+    assert as_markdown("a|b\n_c_ [x](y) <b>&") == r"a\|b \_c\_ [x]\(y) &lt;b&gt;&amp;"
 
 
 def test_the_sample_is_alike_in_all_runs_and_says_how_many_of_how_many(runs):

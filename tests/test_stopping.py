@@ -32,7 +32,9 @@ def test_a_signal_at_any_moment_is_one_line_with_the_command_that_goes_on(tmp_pa
     words = [str(part) for key, value in flags.items() for part in (f"--{key}", value)]
     command = [sys.executable, "-m", "recipes.train", "--model_name_or_path", str(qwen2_folder()), *words]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    before = signal.signal(number, signal.SIG_DFL)  # tests in the background ignore ctrl-C, and so would the training
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    signal.signal(number, before)
     time.sleep(1)
     deadline = time.monotonic() + 120
     while not reached(run) and time.monotonic() < deadline:

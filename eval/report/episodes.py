@@ -12,13 +12,14 @@ from eval.report.gather import Gathered
 from llm_sra.episodes import EpisodeRecord, TurnRecord, read_training_episodes
 from llm_sra.evaluation.results import labels, read_episodes
 from llm_sra.runs import Run
+from llm_sra.untrusted import one_line, printable
 
 PER_CELL = 400
 BYTES = 12_000_000  # of all episodes in the page, which may have 20 MB: figures and tables need the rest
 LONGEST_REPLY = 4000  # characters
 TRAINING = "training"
 STEPS = 6  # files of training episodes that are read: the first, the last, and some between
-_UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff\x7f]")
+_MARKUP = re.compile("[<>&]")
 
 Cell = tuple[str, str, str, str]  # run, seat, partner, decoding
 
@@ -61,18 +62,21 @@ def sample(gathered: Gathered, per_cell: int = PER_CELL, limit: int = BYTES) -> 
                 ranked.append((rank, cell, script_json(_row(episodes[index], cell, seats))))
     kept = _fitting(ranked, limit)
     chosen = [(cell, text) for rank, cell, text in ranked if rank < kept]
-    head = {"seats": seats, "labels": labels([run.name for run in gathered.runs])}
+    named = labels([run.name for run in gathered.runs])
+    head = {"seats": [one_line(seat) for seat in seats], "labels": {run: one_line(name) for run, name in named.items()}}
     rows = ",\n".join(text for _, text in chosen)
     return EpisodeSample(f'{{"head":{script_json(head)},"rows":[\n{rows}\n]}}', len(chosen), found, kept, tokens)
 
 
 def script_json(value: Any) -> str:
-    r"""JSON in which `<`, `>`, `&`, line separators and lone surrogates are `\uXXXX`; it reads back unchanged.
+    r"""JSON in which `<`, `>`, `&` and what is not printable are `\uXXXX`; it reads back unchanged.
 
-    Numbers that JSON does not have (nan, infinities) become null.
+    Two surrogates side by side are read as the character of both, as in any JSON. Numbers that JSON does not
+    have (nan, infinities) become null.
     """
     text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _evaluated(gathered: Gathered) -> dict[Cell, list[EpisodeRecord]]:
@@ -106,16 +110,16 @@ def _order(cell: Cell, count: int) -> list[int]:
 def _row(episode: EpisodeRecord, cell: Cell, seats: Sequence[str]) -> dict[str, Any]:
     """An episode as the page reads it, with short keys because there are thousands."""
     run, seat, partner, decoding = cell
-    returns = episode.returns if decoding == TRAINING else {seat: episode.total(seat)}
+    paid = episode.returns if decoding == TRAINING else {seat: episode.total(seat)}
     return {
         "r": run,
-        "s": seat,
-        "p": partner,
+        "s": one_line(seat),
+        "p": one_line(partner),
         "d": decoding,
-        "q": episode.problem,
+        "q": one_line(episode.problem),
         "ok": int(episode.solved),
-        "ret": {name: round(float(value), 3) for name, value in returns.items()},
-        "eff": {name: episode.effort[name] for name in seats if name in episode.effort},
+        "ret": {one_line(name): round(float(value), 3) for name, value in paid.items()},
+        "eff": {one_line(name): episode.effort[name] for name in seats if name in episode.effort},
         "t": [_turn(turn, episode) for turn in episode.turns],
         **({} if episode.step is None else {"step": episode.step}),
     }
@@ -128,9 +132,19 @@ def _turn(turn: TurnRecord, episode: EpisodeRecord) -> list[Any]:
     """
     rewards = episode.rewards.get(turn.seat, ())[turn.step : turn.step + 1]
     paid: list[list[float] | None] = [[reward.team, reward.own, reward.cost] for reward in rewards]
+    seat = one_line(turn.seat)
     if turn.widths and len(turn.text) <= LONGEST_REPLY:
-        return [turn.seat, turn.text, *(paid or [None]), turn.logprobs, turn.widths]
-    return [turn.seat, _cut(turn.text), *paid]
+        return [seat, printable(turn.text), *(paid or [None]), turn.logprobs, _shown_widths(turn)]
+    return [seat, printable(_cut(turn.text)), *paid]
+
+
+def _shown_widths(turn: TurnRecord) -> list[int]:
+    """How many characters of each token are shown, where some are shown by several."""
+    shown, at = [], 0
+    for width in turn.widths or ():
+        shown.append(len(printable(turn.text[at : at + width])))
+        at += width
+    return shown
 
 
 def _cut(text: str) -> str:

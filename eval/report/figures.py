@@ -13,18 +13,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from eval.groups import Group
+from eval.labels import as_label
 from eval.plots import COLOURS, LINES, running_mean
 from eval.report.gather import Gathered
 from eval.report.robustness import Distance, Series
 from eval.table import name_of
 from llm_sra.partners.rosters import SELF_PLAY
-from llm_sra.untrusted import one_line
 
 DPI = 130
 MOST_ROWS = 48  # of the heat map, else one row per group and seat
 MOST_POINTS = 300  # of a curve
 SMALL = (4.6, 2.9)  # inches; two stand side by side on a desk, one above the other on a phone
-LONGEST_NAME = 28  # characters
+SHORT = 28  # characters of a name where there is little room
 OVER = {"probability": "probability that a reply is changed", "temperature": "temperature that replies are drawn at"}
 NATS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # where an axis of nats, even up to 1, is labelled
 
@@ -92,10 +92,10 @@ def heat_map(gathered: Gathered, decoding: str) -> Picture:
             shade = "black" if rate > 0.55 else "white"
             panel.text(column, row, f"{rate:.2f}", ha="center", va="center", fontsize=8, color=shade)
     panel.set_xticks(
-        range(len(columns)), [_plain(name) for name in columns], rotation=35, ha="left", rotation_mode="anchor"
+        range(len(columns)), [as_label(name, SHORT) for name in columns], rotation=35, ha="left", rotation_mode="anchor"
     )
     panel.xaxis.tick_top()
-    panel.set_yticks(range(len(rows)), [_plain(name, 44) for name, _, _ in rows])
+    panel.set_yticks(range(len(rows)), [as_label(name) for name, _, _ in rows])
     panel.tick_params(length=0, labelsize=9)
     for edge in {1, len(partners)} - {len(columns)}:
         panel.axvline(edge - 0.5, color="white", linewidth=3)
@@ -132,14 +132,14 @@ def ranking(gathered: Gathered, decoding: str, partners: Sequence[str]) -> Pictu
             panel.plot([np.mean(rates)] * 2, [height - 0.16, height + 0.16], color=shade, linewidth=3, clip_on=False)
     for row in range(0, len(partners), 2):
         panel.axhspan(row - 0.5, row + 0.5, color="#F3F3F3", zorder=0)
-    panel.set_yticks(range(len(partners)), [_plain(name) for name in partners])
+    panel.set_yticks(range(len(partners)), [as_label(name, SHORT) for name in partners])
     panel.set_ylim(len(partners) - 0.5, -0.5)
     panel.set_xlim(-0.02, 1.02)
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="x", color="#DDDDDD", linewidth=0.7)
     panel.set_axisbelow(True)
     panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.set_xlabel(f"{gathered.results.measure} (dot: a run's agent in one seat; bar: mean)")
+    panel.set_xlabel(f"{as_label(gathered.results.measure)} (dot: a run's agent in one seat; bar: mean)")
     _legend(figure, known, gathered.groups)
     return _kept(figure, "partners", f"Partners from hard to easy, {decoding}.", wide=True)
 
@@ -168,7 +168,7 @@ def curves(
         _draw_lines(panel, drawn)
         panel.set_xlim(0, last)
         panel.set_ylim(low - pad, high + pad)
-        _finish(panel, f"{title}: {_plain(shown)}", "training step", unit)
+        _finish(panel, f"{title}: {as_label(shown, SHORT)}", "training step", unit)
         present = [groups[i] for i in sorted({line.group for line in drawn})]
         _legend(figure, present, groups)
         made.append(_kept(figure, f"{name}-{index + 1}", f"{title} ({unit}), {shown}."))
@@ -192,9 +192,14 @@ def robustness(gathered: Gathered, number: int, curve: Series, decoding: str) ->
     panel.set_ylim(-0.02, 1.02)
     room = 0.02 * (max(x) - min(x))
     panel.set_xlim(min(x) - room, max(x) + room)
-    _finish(panel, f"{_plain(curve.partner)}: {_plain(curve.how)}", OVER[curve.over], gathered.results.measure)
+    _finish(
+        panel,
+        f"{as_label(curve.partner, SHORT)}: {as_label(curve.how, SHORT)}",
+        OVER[curve.over],
+        as_label(gathered.results.measure),
+    )
     styles = [
-        Line2D([], [], color="#555555", linestyle=LINES[i % len(LINES)], label=f"seat {_plain(seat)}")
+        Line2D([], [], color="#555555", linestyle=LINES[i % len(LINES)], label=f"seat {as_label(seat, SHORT)}")
         for i, seat in enumerate(gathered.results.seats)
     ]
     _legend(figure, known, gathered.groups, styles)
@@ -221,7 +226,7 @@ def distance(gathered: Gathered, found: Sequence[Distance]) -> Picture:
     panel.set_xscale("symlog", linthresh=1.0)
     panel.set_xlim(0.0, 1.05 * max(1.0, *(one.nats for one in found)))
     how_far = "KL from the usual partner, nats per episode"
-    _finish(panel, "Partners by distance from the usual one", how_far, gathered.results.measure)
+    _finish(panel, "Partners by distance from the usual one", how_far, as_label(gathered.results.measure))
     shown = [nats for nats in NATS if nats <= panel.get_xlim()[1]]
     panel.set_xticks(shown, [str(nats) for nats in shown])
     panel.set_xticks([], minor=True)
@@ -265,7 +270,7 @@ def _finish(panel: Axes, title: str, x: str, y: str) -> None:
 
 def _legend(figure: Figure, shown: Sequence[Group], groups: Sequence[Group], more: Sequence[Line2D] = ()) -> None:
     handles = [
-        Line2D([], [], color=colour(groups.index(group)), linewidth=4, label=_plain(group.label, 44)) for group in shown
+        Line2D([], [], color=colour(groups.index(group)), linewidth=4, label=as_label(group.label)) for group in shown
     ]
     longest = max((len(str(handle.get_label())) for handle in (*handles, *more)), default=1)
     figure.legend(
@@ -275,12 +280,6 @@ def _legend(figure: Figure, shown: Sequence[Group], groups: Sequence[Group], mor
         frameon=False,
         fontsize=9,
     )
-
-
-def _plain(text: str, longest: int = LONGEST_NAME) -> str:
-    """A name for matplotlib: without mathematics, in one line, not too long."""
-    line = one_line(text).replace("$", r"\$")
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def _kept(figure: Figure, name: str, caption: str, wide: bool = False) -> Picture:

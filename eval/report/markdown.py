@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from eval.grid import escaped, grid_markdown
+from eval.grid import grid_markdown
 from eval.report.sections import Section
+from llm_sra.untrusted import as_markdown
 
 
 def markdown(title: str, sections: Sequence[Section], pictures: str = "figures") -> str:
@@ -14,13 +15,13 @@ def markdown(title: str, sections: Sequence[Section], pictures: str = "figures")
         sections: In order; those without data become a line at the end.
         pictures: Folder of the PNG files, as seen from the Markdown's.
     """
-    parts = [f"# {escaped(title)}"]
+    parts = [f"# {as_markdown(title)}"]
     for section in sections:
         if section.missing is None:
-            parts.append(f"## {escaped(section.title)}")
-            parts += [escaped(text) for text in section.sentences]
+            parts.append(f"## {as_markdown(section.title)}")
+            parts += [as_markdown(text) for text in section.sentences]
             parts += [grid_markdown(grid, numbers=False) for grid in section.tables]
-            parts += [f"![{escaped(p.caption)}]({pictures}/{p.name}.png)" for p in section.pictures]
+            parts += [f"![{as_markdown(p.caption)}]({pictures}/{p.name}.png)" for p in section.pictures]
     parts += left_out(sections)
     return "\n\n".join(parts) + "\n"
 
@@ -28,5 +29,7 @@ def markdown(title: str, sections: Sequence[Section], pictures: str = "figures")
 def left_out(sections: Sequence[Section]) -> list[str]:
     """A line for each section without data."""
     return [
-        f"Not shown: {escaped(s.title)}. It needs: {escaped(s.missing)}." for s in sections if s.missing is not None
+        f"Not shown: {as_markdown(s.title)}. It needs: {as_markdown(s.missing)}."
+        for s in sections
+        if s.missing is not None
     ]

@@ -7,7 +7,7 @@ from eval.report.gather import Gathered, ReportError
 from eval.report.markdown import markdown
 from eval.report.page import page
 from eval.report.sections import sections
-from llm_sra.files import write_whole
+from llm_sra.files import write_whole, writing
 
 PICTURES = "figures"
 
@@ -25,6 +25,7 @@ def write_report(gathered: Gathered, out: str | Path, title: str | None = None) 
 
     Raises:
         ReportError: If `out` is a file.
+        WriteError: If the disk does not take it.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -33,9 +34,10 @@ def write_report(gathered: Gathered, out: str | Path, title: str | None = None) 
     parts, store = sections(gathered), sample(gathered)
     html, text = page(title, parts, store), markdown(title, parts, PICTURES)
     text += f"\nEpisodes: {store.shown:,} of {store.found:,} can be read in report.html.\n"
-    (out / PICTURES).mkdir(parents=True, exist_ok=True)
-    for picture in (picture for part in parts for picture in part.pictures):
-        write_whole(out / PICTURES / f"{picture.name}.png", picture.png)
-    write_whole(out / "report.md", text)
-    write_whole(out / "report.html", html)
+    with writing("the report", out):
+        (out / PICTURES).mkdir(parents=True, exist_ok=True)
+        for picture in (picture for part in parts for picture in part.pictures):
+            write_whole(out / PICTURES / f"{picture.name}.png", picture.png)
+        write_whole(out / "report.md", text)
+        write_whole(out / "report.html", html)
     return [out / "report.html", out / "report.md", out / PICTURES]

@@ -119,10 +119,15 @@ def make_plan(
 
 def why_unavailable(partner: str, error: Exception) -> str:
     """The reason for which a partner is left out, in one line; it may hold what a server said. Logs a warning."""
-    ours = isinstance(error, (*UNAVAILABLE, PolicyError))
-    reason = one_line(error if ours else f"{type(error).__name__}: {error}")[:LONGEST_REASON]
+    reason = reason_of(error)
     logger.warning("partner %r is missing, the others are played: %s", partner, reason)
     return reason
+
+
+def reason_of(error: Exception) -> str:
+    """Why a partner failed, in one line."""
+    ours = isinstance(error, (*UNAVAILABLE, PolicyError))
+    return one_line(error if ours else f"{type(error).__name__}: {error}")[:LONGEST_REASON]
 
 
 def _idle(loader: PolicyLoader) -> Policy | None:

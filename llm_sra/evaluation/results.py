@@ -3,7 +3,6 @@
 If a task names a headline metric, a share in [0, 1], `Results` has it in place of the share solved.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, Summary, TeamRecord
-from llm_sra.files import json_lines, read_json_lines, to_json, write_whole
+from llm_sra.files import json_lines, read_json_lines, to_json, write_whole, writing
 from llm_sra.partners.rosters import SELF_PLAY
-from llm_sra.untrusted import checked
+from llm_sra.untrusted import checked, parse_json, read_text
 
 RESULTS, EPISODES = "results.json", "episodes.jsonl"
+LARGEST = 256 << 20  # bytes of `results.json`
 
 
 class ResultsError(ValueError):
@@ -165,7 +165,6 @@ def write_results(out: Path, summary: Summary, episodes: Iterable[EvaluatedEpiso
         ValueError: If a number is not finite; says where. Nothing is written then.
         OSError: If the disk does not take them.
     """
-    out.mkdir(parents=True, exist_ok=True)
     results = {
         "records": [asdict(record) for record in summary.records],
         "missing": [{"partner": partner, "reason": reason} for partner, reason in summary.missing.items()],
@@ -177,8 +176,10 @@ def write_results(out: Path, summary: Summary, episodes: Iterable[EvaluatedEpiso
         to_json(results, indent=1, ensure_ascii=True) + "\n",
         json_lines(episode.line() for episode in episodes),
     )
-    write_whole(out / RESULTS, summary_text)
-    write_whole(out / EPISODES, lines)
+    with writing("the results of the evaluation", out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / RESULTS, summary_text)
+        write_whole(out / EPISODES, lines)
 
 
 def read_summary(folder: str | Path) -> Summary:
@@ -189,7 +190,7 @@ def read_summary(folder: str | Path) -> Summary:
     """
     path = _existing(Path(folder) / RESULTS)
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = parse_json(read_text(path, LARGEST))
         return Summary(
             records=tuple(Record.read(item) for item in loaded["records"]),
             settings=checked("settings", loaded.get("settings", {}), Mapping),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_sra.episodes import EpisodeRecord
-from llm_sra.files import JsonLinesFile, read_json_lines, write_whole
+from llm_sra.files import JsonLinesFile, WriteError, read_json_lines, write_whole, writing
 from llm_sra.partners.identity import digest
 from llm_sra.task import Problem
 
@@ -55,7 +55,8 @@ class Store:
         self._folder = folder
         _check_about(folder, {"format": FORMAT, "task": task})
         self._path = folder / f"process-{process}.jsonl"
-        self._file = JsonLinesFile(self._path)
+        with writing("the store of episodes", self._path):
+            self._file = JsonLinesFile(self._path)
         try:
             # Some network file systems have no locks: without one, two evaluations at a time are the user's to avoid.
             with suppress(OSError):
@@ -99,10 +100,10 @@ class Store:
         try:
             self._file.append(({"key": key, **one.line()} for key, one in played.items()), sync=True)
         except OSError as error:
-            raise OSError(
-                error.errno, f"{error.strerror}; every whole line is kept, and the same command goes on from there",
-                str(self._path),
-            ) from error  # fmt: skip
+            kept = "every whole line is kept, and the same command goes on from there"
+            raise WriteError(
+                error.errno, f"cannot write episodes: {error.strerror}; {kept}", str(self._path)
+            ) from error
 
 
 def _lock(file: int, path: Path) -> None:
@@ -118,8 +119,9 @@ def _check_about(folder: Path, about: Mapping[str, Any]) -> None:
     """Check that a folder belongs to this task, and make it if it is new."""
     path = folder / "about.json"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(about) + "\n")
+        with writing("the store of episodes", path):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(about) + "\n")
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ huggingface_hub's `ModelCard` writes the header, so that the hub can read it. Th
 """
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from llm_sra.exporting.choices import Choices
 from llm_sra.exporting.generation import Generation
 from llm_sra.registry import find_model
 from llm_sra.runs import Run, RunError, read_environment
-from llm_sra.untrusted import one_line
+from llm_sra.untrusted import as_markdown, one_line, printable
 
 OBJECTIVE = (
     "arm", "algorithm", "sharing", "entropy_coef", "entropy_reduction", "loss_type", "scale_rewards",
@@ -159,7 +160,7 @@ def model_card(exported: Exported) -> ModelCard:
     )
     arm = exported.run.config["arm"]
     parts = [
-        f"# {_cell(exported.policy)}, trained on {_cell(exported.task)} by {_cell(arm)}",
+        f"# {as_markdown(exported.policy)}, trained on {as_markdown(exported.task)} by {as_markdown(arm)}",
         "An agent for a task that it shares with a partner, fine-tuned by llm-sra (SRPO, arXiv 2602.21515).",
         _table(_about(exported)),
         f"## Results\n\n{_results(exported)}",
@@ -228,11 +229,11 @@ def _results(exported: Exported) -> str:
     shown = [key for key in ("roster", "split", "seed", "task_args") if key in settings]
     played = ", ".join(f"{key} `{_cell(settings[key])}`" for key in shown)
     headline = settings.get("headline")
-    head = (*HEAD, _cell(headline)) if headline else HEAD
+    head = (*HEAD, as_markdown(headline)) if headline else HEAD
     lines = [_line(head), "|---" * len(head) + "|", *(_row(record, headline) for record in exported.records)]
     notes = [f"`self-play` is the partner that it was trained with; the others are the roster's ({played})."]
     if evaluation.missing:
-        notes.append(f"Of the roster, these could not be played: {', '.join(map(_cell, evaluation.missing))}.")
+        notes.append(f"Of the roster, these could not be played: {', '.join(map(as_markdown, evaluation.missing))}.")
     return "\n".join(lines) + "\n\n" + " ".join(notes)
 
 
@@ -240,7 +241,7 @@ def _row(record: Record, headline: str | None) -> str:
     """A record's line; last the mean of what its task compares agents by, where that is not the solve rate."""
     low, high = record.solve_rate_ci95
     cells = [
-        *(_cell(value) for value in (record.seat, record.partner, record.decoding)),
+        *(as_markdown(value) for value in (record.seat, record.partner, record.decoding)),
         f"{record.solve_rate:.2f} [{low:.2f}, {high:.2f}]",
         f"{record.own_return:.2f}",
         f"{record.effort_own:.2f}",
@@ -277,23 +278,24 @@ def _eval_results(exported: Exported) -> list[EvalResult]:
 
 def _use(exported: Exported) -> str:
     """How the export is loaded by transformers or PEFT, and served by vLLM."""
-    where, name, base = exported.where, exported.policy, exported.base_shown
-    tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{where}")'
+    name, base = _word(exported.policy), _word(exported.base_shown)
+    tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({_literal(exported.where)})"
+    where = _word(exported.where)
     if exported.merged:
         return (
             "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f'model = AutoModelForCausalLM.from_pretrained("{where}")\n{tokenizer}\n```\n\n'
+            f"model = AutoModelForCausalLM.from_pretrained({_literal(exported.where)})\n{tokenizer}\n```\n\n"
             f"```bash\nvllm serve {where} --served-model-name {name}\n```"
         )
     rank = next((room for room in RANKS if room >= exported.rank), exported.rank)
     return (
         "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{base}")\n'
-        f'model = PeftModel.from_pretrained(base, "{where}")\n{tokenizer}\n```\n\n'
-        f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={where} "
-        f"--generation-config {where}\n```\n\n"
-        f"vLLM's server then answers requests for the model `{name}`. Other agents on the same base are further "
-        "`name=folder` behind `--lora-modules`."
+        f"base = AutoModelForCausalLM.from_pretrained({_literal(exported.base_shown)})\n"
+        f"model = PeftModel.from_pretrained(base, {_literal(exported.where)})\n{tokenizer}\n```\n\n"
+        f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules "
+        f"{_word(f'{exported.policy}={exported.where}')} --generation-config {where}\n```\n\n"
+        f"vLLM's server then answers requests for the model `{_cell(exported.policy)}`. Other agents on the same base "
+        "are further `name=folder` behind `--lora-modules`."
     )
 
 
@@ -301,7 +303,7 @@ def _asked(exported: Exported) -> str:
     """How the agent is asked, where that is not as its base is."""
     if not exported.asked:
         return ""
-    notes = "; ".join(_cell(note) for note in exported.asked)
+    notes = "; ".join(as_markdown(note) for note in exported.asked)
     return (
         f"The chat template in this folder asks as the training did. It differs from the base model's own: {notes}. "
         "vLLM takes it with `--chat-template chat_template.jinja`."
@@ -317,6 +319,16 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _literal(text: str) -> str:
+    """A string of Python in one line."""
+    return printable(json.dumps(text, ensure_ascii=False))
+
+
+def _word(text: str) -> str:
+    """A word of a command line, in one line."""
+    return shlex.quote(one_line(text))
+
+
 def _cell(value: Any) -> str:
-    """A value that cannot break out of its cell: names come from rosters and from tasks."""
+    """A value in backticks that cannot break out of them or of its cell: names come from rosters and from tasks."""
     return one_line(value).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

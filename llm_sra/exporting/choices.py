@@ -14,6 +14,7 @@ import torch
 
 from llm_sra.models.renderer import Renderer
 from llm_sra.task import Message, Task
+from llm_sra.untrusted import one_line, printable
 
 PROBLEMS = 16  # prompts that are measured
 STEPS = 100  # of an episode, to come to the seat's turn
@@ -39,8 +40,8 @@ class Choices:
 
     def section(self) -> str:
         """What the card says."""
-        shown = ", ".join(f"`{word}`" for word in self.words)
-        messages = json.dumps([{"role": m.role, "content": m.content} for m in self.example], ensure_ascii=False)
+        shown = ", ".join(f"`{one_line(word).replace('`', chr(39))}`" for word in self.words)
+        messages = printable(json.dumps([m.as_dict() for m in self.example], ensure_ascii=False))
         allowed = list(self.ids)
         return (
             f"## Asking it\n\nIts reply is one token, one of the words {shown}; in training and evaluation no other "
@@ -49,7 +50,7 @@ class Choices:
             f"```python\nmessages = {messages}\n"
             'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", '
             "return_dict=True)\n"
-            f"allowed = {allowed}  # {', '.join(self.words)}\n"
+            f"allowed = {allowed}  # {one_line(', '.join(self.words))}\n"
             "output = model.generate(**inputs, max_new_tokens=1, do_sample=True, top_k=0, "
             "prefix_allowed_tokens_fn=lambda batch, ids: allowed)\n"
             "print(tokenizer.decode(output[0, -1]))\n```\n\n"

@@ -1,8 +1,10 @@
 """Exports a trained policy: a PEFT adapter that plain `PeftModel.from_pretrained` loads, or a merged model."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from peft import PeftModel
 
@@ -11,6 +13,7 @@ from llm_sra.exporting import hub
 from llm_sra.exporting.cards import Exported, find_evaluation, model_card
 from llm_sra.exporting.choices import measure
 from llm_sra.exporting.generation import Generation
+from llm_sra.files import WriteError, writing
 from llm_sra.models.adapters import CARD, read_adapter_config
 from llm_sra.models.loading import load_model, quantization_of
 from llm_sra.models.renderer import Renderer
@@ -53,6 +56,7 @@ def export(
         UnknownNameError: If the run has no such policy.
         AdapterError: If the policy is not a LoRA adapter in safetensors.
         TemplateError: If the model cannot be asked as the run's configuration says.
+        WriteError: If the disk does not take it.
         HubError: If the upload fails; the folder is there then.
     """
     if push_to_hub is not None:
@@ -99,20 +103,29 @@ def export(
             "the card says how to restrict them"
         )
     card = model_card(replace(exported, choices=choices, generation=generation))
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     saved = model.merge_and_unload() if merge else model
     base.generation_config = generation.config
-    saved.save_pretrained(str(partial))
-    generation.config.save_pretrained(str(partial))
-    tokenizer.save_pretrained(str(partial))
-    if not merge:
-        shutil.copy(run.adapters / policy / CARD, partial / CARD)
-    card.save(partial / "README.md")
-    if out.exists():
-        out.rmdir()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial.replace(out)
+    _write(out, (saved, generation.config, tokenizer), card, None if merge else run.adapters / policy / CARD)
     if push_to_hub is not None:
         hub.push(out, push_to_hub, private)
     return out
+
+
+def _write(out: Path, parts: Sequence[Any], card: Any, config: Path | None) -> None:
+    """Write all files to a folder beside, which then gets its name; a disk that is full is left as it was."""
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with writing("the export", partial):
+            for part in parts:
+                part.save_pretrained(str(partial))
+            if config:
+                shutil.copy(config, partial / config.name)
+            card.save(partial / "README.md")
+            if out.exists():
+                out.rmdir()
+            out.parent.mkdir(parents=True, exist_ok=True)
+            partial.replace(out)
+    except WriteError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

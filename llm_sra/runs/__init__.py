@@ -205,7 +205,9 @@ def _best_checkpoint(path: Path, config: Mapping[str, Any]) -> str:
     """Name of the saved checkpoint at whose step `metric_for_best_model` was best; the earliest of several."""
     metric = f"eval_{str(config['metric_for_best_model']).removeprefix('eval_')}"
     sign = 1 if config.get("greater_is_better", True) else -1
-    scores = {line["step"]: line[metric] for line in read_metrics(path / "metrics.jsonl") if metric in line}
+    lines = read_metrics(path / "metrics.jsonl")
+    # A step whose roster lost a partner has no such number.
+    scores = {line["step"]: line[metric] for line in lines if isinstance(line.get(metric), int | float)}
     saved = {step: score for step, score in scores.items() if (path / "checkpoints" / f"checkpoint-{step}").is_dir()}
     if not saved:
         raise RunError(

@@ -10,6 +10,7 @@ from transformers import ProgressCallback, TrainerControl, TrainerState, Trainin
 from transformers.integrations import TensorBoardCallback
 
 from llm_sra.files import writing
+from llm_sra.untrusted import one_line
 
 
 class Progress(ProgressCallback):  # type: ignore[misc]
@@ -87,7 +88,7 @@ def _silence_writer_threads() -> None:
 def summary(logs: Mapping[str, Any]) -> str:
     """A step in a few words: solve rate, and the effort of the hero in each seat."""
     efforts = [f"{key.split('/')[1]} {value:.1f}" for key, value in logs.items() if _is_own_effort(key)]
-    return f"solved {logs['solve_rate']:.2f}, effort {', '.join(efforts)}"
+    return one_line(f"solved {logs['solve_rate']:.2f}, effort {', '.join(efforts)}")
 
 
 def _is_own_effort(key: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from llm_sra.errors import unknown
@@ -13,7 +14,7 @@ from llm_sra.policies import EnginePolicy, Match, Policy
 from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run
 from llm_sra.task import Message, Task, Turn
-from llm_sra.untrusted import printable
+from llm_sra.untrusted import one_line, printable
 from recipes.terminal import COLOURS, trust_flags
 
 if TYPE_CHECKING:
@@ -93,16 +94,33 @@ def _show(
     """Play one episode and print it turn by turn."""
     from llm_sra.playing import play
 
-    console.rule(Text(printable(f"problem {spec.problem.id}")))
+    console.rule(Text(one_line(f"problem {spec.problem.id}")))
     colours = dict(zip(task.seats, COLOURS * len(task.seats), strict=False))
 
     def on_turn(turn: Turn) -> None:
-        name = printable(f"{turn.seat} ({turn.policy})")
         cut = "" if turn.reply.finish == "stop" else f"  [{turn.reply.finish}]"
-        # Text, not markup: what a partner says is shown, never interpreted.
-        console.print(Text.assemble((f"{name:>28}  ", colours[turn.seat]), printable(turn.reply.text), (cut, "red")))
+        console.print(turn_line(turn.seat, turn.policy, turn.reply.text, cut, colours[turn.seat]))
 
     [episode] = play(task, [spec], loader.engines, seed=seed, max_reply_tokens=limit, on_turn=on_turn)
     verdict = ("solved", "bold green") if episode.outcome.solved else ("not solved", "bold red")
     returns = ", ".join(f"{printable(seat)} {episode.total(seat):+.2f}" for seat in task.seats)
     console.print(Text.assemble(verdict, f"   returns: {returns}"))
+
+
+def turn_line(seat: str, policy: str, text: str, cut: str, colour: str) -> Table:
+    """A turn: on the left who speaks, on the right what is said, however many lines that has.
+
+    It is text, never markup; and none of its lines looks like somebody else's turn.
+
+    Args:
+        seat: Whose turn it is.
+        policy: Name of who has the seat.
+        text: The reply.
+        cut: What is said of its end.
+        colour: Of the seat.
+    """
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(width=28, justify="right", overflow="fold")
+    line.add_column(overflow="fold")
+    line.add_row(Text(one_line(f"{seat} ({policy})"), colour), Text.assemble(printable(text), (cut, "red")))
+    return line

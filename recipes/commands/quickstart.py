@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from llm_sra.errors import UserError
 from llm_sra.runs import Run, read_metrics
+from llm_sra.untrusted import one_line
 
 ARMS = ("ippo", "srpo")
 ROSTER = "worksheet_test"
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] = ()) -> None:
         for policy in sorted(set(run.heroes.values())):
             export(run, policy, exported / run.path.name / policy, evaluation=args.out / "eval")
     write_report(gathered, page.parent, "Quickstart: IPPO and SRPO")
-    print("Result:", *headline_section(gathered).sentences, sep="\n\n")
+    print("Result:", *map(one_line, headline_section(gathered).sentences), sep="\n\n")
     print(
         f"\nDone in {(time.perf_counter() - start) / 60:.1f} minutes.\n{_places(args.out)}\n"
         f"Next: take a seat yourself:  llm-sra play --run {args.out / 'srpo'} --partner human"
@@ -114,7 +115,7 @@ def train_arms(out: Path, max_steps: int | None) -> list[Run]:
 def _watch(out: Path, processes: dict[str, subprocess.Popen[bytes]]) -> None:
     """Show a bar per training until all have ended."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[numbers]}")) as progress:
+    with Progress(*columns, TextColumn("{task.fields[numbers]}", markup=False)) as progress:
         bars: dict[str, TaskID] = {arm: progress.add_task(arm, total=None, numbers="") for arm in processes}
         while any(process.poll() is None for process in processes.values()):
             time.sleep(1)

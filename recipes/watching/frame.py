@@ -12,7 +12,7 @@ from rich.text import Text
 
 from llm_sra.episodes import EpisodeRecord
 from llm_sra.runs import Run
-from llm_sra.untrusted import is_number, printable
+from llm_sra.untrusted import is_number, one_line, printable
 from recipes.terminal import BLOCKS, COLOURS, PLAIN_BLOCKS, duration, sparkline
 
 RECENT = 20  # steps whose time predicts the end
@@ -133,7 +133,7 @@ class Frame:
         most = TURNS if whole else min(max(console.height - len(rows) - AROUND, 1), TURNS)
         if self.episode is None:
             return Group(head, curves)
-        return Group(head, curves, *_episode(self.episode, self.run.heroes, most, console.width // 3))
+        return Group(head, curves, *episode_lines(self.episode, self.run.heroes, most, console.width // 3))
 
 
 def _state(run: Run, history: History, age: float | None) -> str:
@@ -168,13 +168,20 @@ def _curves(rows: Sequence[tuple[str, Sequence[Point]]], console: Console) -> Ta
         line = sparkline(values, width, PLAIN_BLOCKS if console.options.ascii_only else BLOCKS)
         span = "" if narrow else f"{min(values):.3g} to {max(values):.3g}"
         table.add_row(
-            Text(printable(title)), Text(line, "cyan"), Text(f"{values[-1]:.3g}", "bold"), Text(span, style="dim")
+            Text(one_line(title)), Text(line, "cyan"), Text(f"{values[-1]:.3g}", "bold"), Text(span, style="dim")
         )
     return table
 
 
-def _episode(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room: int) -> list[RenderableType]:
-    """Who said what, with rewards. It is text, never markup: what a partner says is shown and not interpreted."""
+def episode_lines(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room: int) -> list[RenderableType]:
+    """Who said what, with rewards. It is text, never markup: what a partner says is shown and not interpreted.
+
+    Args:
+        episode: To show.
+        heroes: Adapter of each seat.
+        most: Turns, the last ones.
+        room: Columns for who says it.
+    """
     colours = dict(zip(heroes, COLOURS * len(heroes), strict=False))
     turns = episode.turns
     title = f"step {episode.step}, problem {episode.problem}, match {episode.match}"
@@ -190,8 +197,8 @@ def _episode(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, room:
         who = f"{turn.seat} ({episode.policies.get(turn.seat, '?')})"
         paid = f"{episode.rewards[turn.seat][turn.step].total:+.2f}" if turn.seat in episode.rewards else ""
         style = colours.get(turn.seat, "")
-        table.add_row(Text(printable(who), style=style), Text(said + cut), Text(paid))
+        table.add_row(Text(one_line(who), style=style), Text(said + cut), Text(paid))
     verdict = ("solved", "bold green") if episode.solved else ("not solved", "bold red")
-    returns = ", ".join(f"{printable(seat)} {value:+.2f}" for seat, value in episode.returns.items())
-    above = Text(" ".join(printable(title).split()), style="bold")
+    returns = ", ".join(f"{one_line(seat)} {value:+.2f}" for seat, value in episode.returns.items())
+    above = Text(one_line(title), style="bold")
     return [Text(), above, table, Text.assemble(verdict, f"   returns: {returns}")]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_sra.episodes import EpisodeRecord
-from llm_sra.files import parse_line
+from llm_sra.files import parse_line, regular_file
 
 BLOCK = 1 << 16  # bytes
 
@@ -27,6 +27,7 @@ class Tail:
         overwrites a run begins a new one: all lines are then given again.
         """
         try:
+            regular_file(self._path)
             file = self._path.open("rb")
         except FileNotFoundError:
             anew = self._offset > 0
@@ -81,6 +82,7 @@ def newest_episode(folder: Path, latest: int | None = None) -> EpisodeRecord | N
 def _last_line(path: Path) -> dict[str, Any] | None:
     """The last whole line of a file, read from its end."""
     try:
+        regular_file(path)
         with path.open("rb") as file:
             start = file.seek(0, 2)
             read = b""
