@@ -27,7 +27,9 @@ from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 from llm_sra.trainer import SRPOTrainer, build_arm
+from llm_sra.trainer.head import Head
 from llm_sra.trainer.parse import parse
+from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Rollout
 
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
@@ -150,6 +152,8 @@ def ours(job: dict[str, Any], watching: Callable[[], Steps] = watching_model) ->
     _, args = parse(None, overrides=overrides)
     steps = watching()
     steps.watch(type(bank.base), "forward", "generation")  # prompts are read before `generate`
+    for part, method in ((Reader, "states"), (Head, "statistics")):
+        steps.watch(part, method, "forward")
 
     class Counted(SRPOTrainer):
         def _play(self) -> Rollout:

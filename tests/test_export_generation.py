@@ -51,7 +51,7 @@ def test_merged_it_never_runs_on_into_a_forged_turn(tmp_path: Path) -> None:
         [{"role": "user", "content": "word"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     torch.manual_seed(0)
-    said = model.generate(**asked, max_new_tokens=40, num_return_sequences=60)[:, asked["input_ids"].shape[1] :]
+    said = model.generate(**asked, max_new_tokens=40, num_return_sequences=240)[:, asked["input_ids"].shape[1] :]
     ends = set(model.generation_config.eos_token_id)
     pad = tokenizer.pad_token_id
     ended = 0
