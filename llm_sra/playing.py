@@ -145,7 +145,7 @@ class _Table:
     def listen(self) -> list[int]:
         """Wait until an episode, or several, have all replies of their step; empty if none is in play."""
         ready: list[int] = []
-        while not ready and (answers := self.turns.answers()):
+        while answers := self.turns.answers():
             for waiting, turn in answers:
                 if waiting.place not in self.running:  # given up a moment ago
                     continue
@@ -156,7 +156,9 @@ class _Table:
                 spoken[waiting.seat] = turn
                 if len(spoken) == len(self.running[waiting.place].acting):
                     ready.append(waiting.place)
-        return sorted(place for place in ready if place in self.running)
+            if ready := sorted(place for place in ready if place in self.running):
+                break
+        return ready
 
     def _lose(self, failed: FailedError) -> None:
         """Give up the episodes of policies that do not answer."""

@@ -244,13 +244,10 @@ def _load_class(spec: str, kind: str) -> type:
     module = _load_file(Path(place)) if place.endswith(".py") else _import(place, kind)
     cls = getattr(module, name, None)
     if not inspect.isclass(cls):
-        own = {n: c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__}
-        raise unknown(f"{kind} class in {place}", name, [n for n, c in own.items() if _fits(kind, c)] or own)
+        own = {n: c for n, c in vars(module).items() if inspect.isclass(c) and c is not Task}
+        tasks = [n for n, c in own.items() if issubclass(c, Task)]
+        raise unknown(f"{kind} class in {place}", name, tasks if kind == "task" else own)
     return cls
-
-
-def _fits(kind: str, cls: type) -> bool:
-    return issubclass(cls, Task) if kind == "task" else callable(getattr(cls, "reply", None))
 
 
 def _class_missing(path: Path) -> UnknownNameError:

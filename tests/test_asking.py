@@ -24,6 +24,7 @@ from llm_sra.partners.rosters import Entry, RosterError, read_roster
 from llm_sra.policies import EnginePolicy
 from llm_sra.task import Message, Sampling
 from llm_sra.trainer.parse import ConfigError, parse
+from llm_sra.untrusted import as_markdown
 from tasks.worksheet import Worksheet
 
 SYSTEM, USER, OTHER = Message("system", "Add up."), Message("user", "1 + 2"), Message("user", "go on")
@@ -142,7 +143,7 @@ def test_an_exported_agent_is_asked_by_a_chat_api_as_it_was_trained(family: str,
         changed or family == "llama2"  # whose roles must alternate
     )
     for note in trained.template.notes:
-        assert note.replace("`", "'") in card
+        assert as_markdown(note) in card
     assert ("asks as the training did" in card) == bool(trained.template.notes)
 
 

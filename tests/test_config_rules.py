@@ -20,6 +20,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"entropy_coef": -1}, "entropy_coef must be 0 or more, got -1"),
     ({"adversary_entropy_coef": -1}, "adversary_entropy_coef must be 0 or more, got -1"),
     ({"choices_coef": -1}, "choices_coef must be 0 or more, got -1"),
+    ({"seeded_rollouts": True}, "seeded_rollouts has no effect with engine transformers"),
     ({"adversary_updates": 0}, "adversary_updates must be 1 or more, got 0"),
     ({"problems_per_step": 0}, "problems_per_step must be 1 or more, got 0"),
     ({"num_iterations": 0}, "num_iterations must be 1 or more, got 0"),

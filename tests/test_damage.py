@@ -163,7 +163,7 @@ FULL: dict[str, tuple[str, Callable[..., None], str]] = {
     "lock": ("os.ftruncate", full, r"the lock of the folder to .*/\.lock: No space"),
     "config": ("llm_sra.runs.write_whole", full, r"the configuration to .*config\.yaml: No space"),
     "metrics": ("llm_sra.trainer.metrics.MetricsFile._trim", full, r"the metrics to .*metrics\.jsonl: No space"),
-    "episodes": ("llm_sra.trainer.metrics.json_lines", full, r"the episodes of a step to .*step-000001\.jsonl: No"),
+    "episodes": ("llm_sra.episodes.json_lines", full, r"the episodes of a step to .*step-000001\.jsonl: No"),
     "adapters": ("peft.peft_model.safe_save_file", full_for_safetensors, r"the adapters to .*: .*No space left"),
     "optimizer": (
         "transformers.trainer.torch.save",

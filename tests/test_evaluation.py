@@ -1,5 +1,6 @@
 """Evaluation: who meets whom, on which problems, how it is counted, and what is left on disk."""
 
+import errno
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -226,7 +227,7 @@ def test_results_that_could_not_be_written_whole_leave_the_earlier_ones(
 
     def full_disk(self: Path, data: bytes) -> int:
         write(self, data[:100])
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="no space"):

@@ -181,6 +181,25 @@ def test_an_engine_of_whole_batches_waits_for_servers_so_that_its_batches_do_not
     assert batches == [["left", "right"], ["right", "right"], ["left"], ["right"]]
 
 
+class FailsOnPears:
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        if PEAR.data in messages[-1]["content"]:
+            raise LookupError("no pears")
+        return "hm"
+
+
+def test_an_episode_that_waits_for_its_engine_is_played_on_when_all_that_were_ready_are_given_up() -> None:
+    picky, other = Scripted("picky", FailsOnPears()), Scripted("other", Says(""))
+    given_up = Match("picky", {"left": picky, "right": other})
+    played = Match("engine", {"left": LEFT, "right": other})
+    asked = [EpisodeSpec(APPLE, given_up), EpisodeSpec(PEAR, given_up), EpisodeSpec(APPLE, played)]
+    lost: list[Any] = []
+    engines = {"policy": make_engine(qwen2_folder())}
+    episodes = play(Toy(), asked, engines, seed=0, on_lost=lambda policy, error: lost.append(policy))
+    assert lost == [picky]
+    assert [episode.match for episode in episodes] == ["engine"]
+
+
 class TestFailures:
     """One policy's failure is its own; an engine's is everybody's."""
 

@@ -70,7 +70,7 @@ def test_a_second_training_is_refused_and_learns_who_holds_the_folder(
 
 
 def test_a_fork_does_not_keep_the_lock_of_a_parent_that_died(tmp_path: Path) -> None:
-    orphan = "\nimport os, time\npid = os.fork()\nif not pid: time.sleep(60)\nprint(pid, flush=True)\nos._exit(0)"
+    orphan = "\nimport os, time\nif not os.fork(): print(os.getpid(), flush=True); time.sleep(60)\nos._exit(0)"
     parent = another_process(HOLD + orphan, tmp_path)
     assert parent.stdout
     child = int(parent.stdout.readline())

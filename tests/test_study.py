@@ -153,15 +153,15 @@ def test_every_cells_recipe_is_there() -> None:
 
 def test_a_finished_cell_is_neither_trained_nor_evaluated_again(evaluated: Path, monkeypatch) -> None:
     cell = Cell("ippo-seed1", "worksheet/ippo", {"seed": 1})
-    monkeypatch.setattr(study, "_run", lambda *args: (evaluated / "ippo-seed1" / "adapters").mkdir(parents=True))
+    monkeypatch.setattr(study, "run_logged", lambda *args: (evaluated / "ippo-seed1" / "adapters").mkdir(parents=True))
     study.train(cell, evaluated)
-    monkeypatch.setattr(study, "_run", lambda *args: pytest.fail("it was run again"))
+    monkeypatch.setattr(study, "run_logged", lambda *args: pytest.fail("it was run again"))
     study.train(cell, evaluated)
     study.evaluate(cell.name, "end", evaluated, problems=4)
 
 
 def test_a_cell_of_other_settings_does_not_pass_for_the_one_that_is_asked_for(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(study, "_run", lambda *args: (tmp_path / "ippo-seed1" / "adapters").mkdir(parents=True))
+    monkeypatch.setattr(study, "run_logged", lambda *args: (tmp_path / "ippo-seed1" / "adapters").mkdir(parents=True))
     study.train(Cell("ippo-seed1", "worksheet/ippo", {"seed": 1}), tmp_path)
     with pytest.raises(SystemExit, match=r"begun with other settings than worksheet/ippo\.yaml"):
         study.train(Cell("ippo-seed1", "worksheet/ippo", {"seed": 1, "tau": 3.0}), tmp_path)
