@@ -153,4 +153,4 @@ def test_a_merged_model_that_vllm_serves_by_the_cards_line_ends_its_turns(server
             *before, last = choice["token_ids"]
             assert not ends & set(before)
             ended += last in ends
-    assert ended > 10
+    assert ended > 10, ended

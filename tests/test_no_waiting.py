@@ -194,7 +194,7 @@ def test_an_episode_that_waits_for_its_engine_is_played_on_when_all_that_were_re
     played = Match("engine", {"left": LEFT, "right": other})
     asked = [EpisodeSpec(APPLE, given_up), EpisodeSpec(PEAR, given_up), EpisodeSpec(APPLE, played)]
     lost: list[Any] = []
-    engines = {"policy": make_engine(qwen2_folder())}
+    engines = {"main": make_engine(qwen2_folder())}
     episodes = play(Toy(), asked, engines, seed=0, on_lost=lambda policy, error: lost.append(policy))
     assert lost == [picky]
     assert [episode.match for episode in episodes] == ["engine"]
