@@ -128,6 +128,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the server did not answer in 400 s")
 
 
+@pytest.mark.slow  # two servers start for them
 @pytest.mark.vllm
 def test_an_adapter_that_vllm_serves_by_the_cards_line_says_its_words_as_the_card_asks(
     servers: dict[str, Served],
@@ -141,6 +142,7 @@ def test_an_adapter_that_vllm_serves_by_the_cards_line_says_its_words_as_the_car
     assert {choice["message"]["content"] for choice in said} <= set(words) and len(said) == 8
 
 
+@pytest.mark.slow  # two servers start for them
 @pytest.mark.vllm
 def test_a_merged_model_that_vllm_serves_by_the_cards_line_ends_its_turns(servers: dict[str, Served]) -> None:
     served = servers["merged"]

@@ -144,7 +144,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     path = folder / "recipe.yaml"
     path.write_text(
-        f"model_name_or_path: {qwen2_folder()}\ntask: worksheet\narm: ippo\nmax_steps: 5\nproblems_per_step: 1\n"
+        f"model_name_or_path: {qwen2_folder()}\ntask: worksheet\ntask_args: {{explain: false}}\narm: ippo\n"
+        "max_steps: 5\nproblems_per_step: 1\n"
         f"num_generations: 2\nmax_completion_length: 24\nlora_r: 2\noutput_dir: {folder}/run\nreport_to: none\n"
         "save_strategy: 'no'\nuse_cpu: true\nbf16: false\ngradient_checkpointing: false\ndisable_tqdm: true\n"
     )
