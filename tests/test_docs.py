@@ -116,8 +116,7 @@ def test_own_keys_of_the_objective_are_all_in_the_tables() -> None:
     elsewhere = {  # on the run, the task, the engine; not on the objective
         "task", "task_args", "engine", "engine_adapter_dir", "rollout_batch_size", "dev_roster", "dev_problems",
         "log_episodes", "overwrite_output_dir", "allow_untested_backend", "max_completion_length", "output_dir",
-        "logging_steps", "logging_nan_inf_filter", "template_date",
-            "seeded_rollouts",
+        "logging_steps", "logging_nan_inf_filter", "template_date", "seeded_rollouts",
         "metric_for_best_model", "greater_is_better", "vllm_server_host",
     }  # fmt: skip
     assert ours - elsewhere - set(key_columns(DOCS / "objectives.md")) == set()
