@@ -175,15 +175,29 @@ def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:
         UnknownNameError: If there is no such task or class.
         ValueError: If the options do not fit.
     """
-    cls = _load_class(spec, "task") if ":" in spec else _shipped_task(spec)
-    if not issubclass(cls, Task):
-        raise ValueError(f"{spec} is no task: expected a subclass of llm_sra.Task")
-    _check_seats(getattr(cls, "seats", ()))
+    cls = task_class(spec)
     try:
         return cls(**(options or {}))
     except TypeError as error:
         known = ", ".join(inspect.signature(cls).parameters) or "none"
         raise ValueError(f"task {spec}: {error}; for task_args, its options are: {known}") from error
+
+
+def task_class(spec: str) -> type[Task]:
+    """The class of a task.
+
+    Args:
+        spec: As for `load_task`.
+
+    Raises:
+        UnknownNameError: If there is no such task or class.
+        ValueError: If the class is no task.
+    """
+    cls = _load_class(spec, "task") if ":" in spec else _shipped_task(spec)
+    if not issubclass(cls, Task):
+        raise ValueError(f"{spec} is no task: expected a subclass of llm_sra.Task")
+    _check_seats(getattr(cls, "seats", ()))
+    return cls
 
 
 def load_partner(spec: str, task: Task) -> ScriptedPartner:

@@ -39,13 +39,13 @@ class Streaming(Protocol):
 
 def failures(bring: Callable[[str | None], None], requests: Sequence[Request]) -> dict[str | None, AdapterError]:
     """Bring the adapters that requests name; why those cannot be used that cannot, by their name."""
-    failed: dict[str | None, AdapterError] = {}
+    broken: dict[str | None, AdapterError] = {}
     for adapter in dict.fromkeys(request.adapter for request in requests):
         try:
             bring(adapter)
         except AdapterError as error:
-            failed[adapter] = error
-    return failed
+            broken[adapter] = error
+    return broken
 
 
 def failed(error: Exception) -> Future[Completion]:

@@ -54,7 +54,7 @@ def load_model(
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
     how = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left", **options)
+        tokenizer = _tokenizer(name, **options)
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype or "auto", use_safetensors=True, attn_implementation=attn_implementation, **options, **how
         )
@@ -91,12 +91,14 @@ def load_tokenizer(
     """
     name = _located(name)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            name, padding_side="left", revision=revision, trust_remote_code=trust_remote_code
-        )
+        return _tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:  # each library has its own for a damaged file
         reason = why_unreadable(Path(name), error)
         raise ModelError(f"cannot load the tokenizer of {name!r}{model_hint(name)}: {reason}") from error
+
+
+def _tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, padding_side="left", **options)
     return tokenizer
 
 

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from llm_sra.registry import find_model, is_shipped, load_task, model_name
+from llm_sra.registry import find_model, is_shipped, model_name, task_class
 
 TOLD: Mapping[str, bool] = {"explain": True, "strict": False}
 
@@ -27,12 +27,11 @@ def options_for(
 
     Raises:
         UnknownNameError: If there is no such task.
-        ValueError: If the options do not fit.
     """
     given = None if options is None else dict(options)
     if not is_shipped(task) or is_made_for(model, task):
         return given
-    known = inspect.signature(type(load_task(task, options))).parameters
+    known = inspect.signature(task_class(task)).parameters
     if "explain" not in known:
         return given
     begun = TOLD if before is None else before.get("task_args") or {}

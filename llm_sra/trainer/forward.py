@@ -10,9 +10,7 @@ from typing import Any
 import torch
 
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.objectives import exact_tether
-from llm_sra.trainer.head import Head, TokenStatistics
-from llm_sra.trainer.loss import missing_probability, token_statistics
+from llm_sra.trainer.head import Head, TokenStatistics, statistics_of
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Sample
 from llm_sra.trainer.rows import joined
@@ -71,15 +69,11 @@ class Forward:
         with self._autocast():
             output = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=width + 1)
         logits: torch.Tensor = output.logits[:, :-1] / self._temperature
-        chosen = logits if self._choices is None else logits[..., self._choices]
-        missing = None if self._choices is None else missing_probability(logits, chosen)
-        logprobs, entropies = token_statistics(chosen, input_ids[:, -width:], self._choices)
-        divergences = None
+        theirs = None
         if self._partner is not None:
             with torch.no_grad():
                 theirs = self._head.logits(self._partner.flatten(0, 1)).view(logits.shape)
-            divergences = exact_tether(theirs if self._choices is None else theirs[..., self._choices], chosen)
-        return TokenStatistics(logprobs, entropies, missing, divergences)
+        return statistics_of(logits, input_ids[:, -width:], self._choices, theirs)
 
     @torch.no_grad()
     def partner_states(self, batch: Sequence[Sample], inputs: dict[str, torch.Tensor]) -> torch.Tensor:

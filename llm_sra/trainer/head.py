@@ -40,6 +40,26 @@ class TokenStatistics:
     divergences: torch.Tensor | None = None
 
 
+def statistics_of(
+    logits: torch.Tensor, ids: torch.Tensor, choices: torch.Tensor | None, theirs: torch.Tensor | None
+) -> TokenStatistics:
+    """Statistics of tokens from all logits that they were drawn by.
+
+    Args:
+        logits: (..., V), divided by the temperature.
+        ids: (...), the tokens.
+        choices: (C,) token ids, if replies are chosen from some; None: the whole vocabulary.
+        theirs: (..., V), logits of a partner on the same tokens, to measure the divergence from it; None: it is not.
+    """
+    chosen = logits if choices is None else logits[..., choices]
+    missing = None if choices is None else missing_probability(logits, chosen)
+    logprobs, entropies = token_statistics(chosen, ids, choices)
+    divergences = None
+    if theirs is not None:
+        divergences = exact_tether(theirs if choices is None else theirs[..., choices], chosen)
+    return TokenStatistics(logprobs, entropies, missing, divergences)
+
+
 class Head:
     """Applies a model's head, which has no adapters.
 
@@ -127,17 +147,12 @@ class Head:
 
     def _whole(self, *piece: Any) -> tuple[torch.Tensor | None, ...]:
         hidden, labels, partner = piece
-        logits, missing, divergences = self.logits(hidden), None, None
-        chosen = logits if self._choices is None else logits[:, self._choices]
-        if self._choices is not None:
-            missing = missing_probability(logits, chosen)
-        logprobs, entropies = token_statistics(chosen, labels, self._choices)
+        logits, theirs = self.logits(hidden), None
         if partner is not None:
             with torch.no_grad():
                 theirs = self.logits(partner)
-                theirs = theirs if self._choices is None else theirs[:, self._choices]
-            divergences = exact_tether(theirs, chosen)
-        return logprobs, entropies, missing, divergences
+        found = statistics_of(logits, labels, self._choices, theirs)
+        return found.logprobs, found.entropies, found.missing, found.divergences
 
     @contextmanager
     def _given(self, hidden: torch.Tensor) -> Iterator[None]:

@@ -56,7 +56,7 @@ def micro_batches(samples: Sequence[Sample], size: int, share: Share) -> list[li
     TRL gathers what it reports, so every process must run the same number of micro-batches with the same number of
     rows. A process that has fewer is filled up with rows without loss.
     """
-    batches = [list(samples[start : start + size]) for start in range(0, len(samples), size)]
+    batches = [list(batch) for batch in chunks(samples, size)]
     if share.processes == 1:
         return batches
     empty = Sample(Row(0, "", (0,)), "", None)

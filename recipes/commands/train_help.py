@@ -42,24 +42,23 @@ FOOT = "--help-all lists every field; docs/recipes.md explains them."
 
 def short_help() -> str:
     """The method's fields, and those that are commonly set."""
-    from dataclasses import fields
-
-    from llm_sra.trainer.objective import ObjectiveArguments
-
-    method = [field.name for field in fields(ObjectiveArguments)]
-    return _help({"The method": method, **COMMON}, FOOT)
+    return _help(_listed(), FOOT)
 
 
 def full_help() -> str:
     """All fields: first those of the short help, then the rest."""
+    listed = _listed()
+    named = {name for names in listed.values() for name in names}
+    return _help({**listed, "All other fields": [name for name in _fields() if name not in named]}, None)
+
+
+def _listed() -> dict[str, Iterable[str]]:
+    """The fields of the short help by their heading."""
     from dataclasses import fields
 
     from llm_sra.trainer.objective import ObjectiveArguments
 
-    method = [field.name for field in fields(ObjectiveArguments)]
-    listed = {"The method": method, **COMMON}
-    named = {name for names in listed.values() for name in names}
-    return _help({**listed, "All other fields": [name for name in _fields() if name not in named]}, None)
+    return {"The method": [field.name for field in fields(ObjectiveArguments)], **COMMON}
 
 
 def _fields() -> dict[str, argparse.Action]:
