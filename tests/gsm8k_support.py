@@ -5,6 +5,8 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from support import play_replies
+
 from llm_sra.task import Outcome, Problem, Reward, Task
 
 RNG = random.Random(0)
@@ -32,12 +34,4 @@ def write_data(folder: Path, train_rows: Sequence[object], test_rows: Sequence[o
 
 def play(task: Task, replies: Sequence[str]) -> tuple[Outcome, dict[str, list[Reward]]]:
     """Play the pens with these replies, all of which must be asked for; the outcome and each seat's rewards."""
-    state = task.start(PENS, RNG)
-    rewards: dict[str, list[Reward]] = {seat: [] for seat in task.seats}
-    for reply in replies:
-        (seat,) = task.actors(state)
-        state, paid = task.step(state, {seat: reply}, RNG)
-        for name in task.seats:
-            rewards[name].append(paid[name])
-    assert task.actors(state) == ()
-    return task.outcome(state), rewards
+    return play_replies(task, PENS, replies, RNG)

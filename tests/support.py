@@ -281,3 +281,18 @@ class Says:
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
         return self.text
+
+
+def play_replies(
+    task: Task, problem: Problem, replies: Sequence[str], rng: random.Random
+) -> tuple[Outcome, dict[str, list[Reward]]]:
+    """Play a problem with these replies, all of which must be asked for; outcome, and each seat's rewards by step."""
+    state = task.start(problem, rng)
+    rewards: dict[str, list[Reward]] = {seat: [] for seat in task.seats}
+    for reply in replies:
+        (seat,) = task.actors(state)
+        state, paid = task.step(state, {seat: reply}, rng)
+        for name in task.seats:
+            rewards[name].append(paid[name])
+    assert task.actors(state) == ()
+    return task.outcome(state), rewards

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from llm_sra.models.renderer import Renderer, TemplateError
+from llm_sra.playing.turns import clean_text
 from llm_sra.task import Message
-from llm_sra.turns import clean_text
 
 QUESTION = Message("user", "Q: 3+2+5")
 BENIGN = {

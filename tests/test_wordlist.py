@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import SPLITS
+from support import SPLITS, play_replies
 
 from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import find_roster
@@ -21,16 +21,7 @@ RNG = random.Random(0)
 
 def play(replies: Sequence[str], task: WordList | None = None) -> tuple[Outcome, dict[str, list[Reward]]]:
     """Play a list of animals with these replies; the outcome and what each seat got at each step."""
-    task = task or WordList()
-    state = task.start(ANIMALS, RNG)
-    rewards: dict[str, list[Reward]] = {seat: [] for seat in task.seats}
-    for reply in replies:
-        (seat,) = task.actors(state)
-        state, paid = task.step(state, {seat: reply}, RNG)
-        for name in task.seats:
-            rewards[name].append(paid[name])
-    assert task.actors(state) == ()
-    return task.outcome(state), rewards
+    return play_replies(task or WordList(), ANIMALS, replies, RNG)
 
 
 def say(partner: str, *replies: str, seat: str = "first", task: WordList | None = None, seed: int = 0) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import SPLITS
+from support import SPLITS, play_replies
 
 from llm_sra.task import Message, Outcome, Problem, Reward
 from tasks.worksheet import Worksheet
@@ -19,16 +19,7 @@ RNG = random.Random(0)
 
 def play(lines: Sequence[str], task: Worksheet | None = None) -> tuple[Outcome, dict[str, list[Reward]]]:
     """Play 3+2+5 with these replies; the outcome and what each seat got at each step."""
-    task = task or Worksheet()
-    sheet = task.start(EXAMPLE, RNG)
-    rewards: dict[str, list[Reward]] = {seat: [] for seat in task.seats}
-    for line in lines:
-        (seat,) = task.actors(sheet)
-        sheet, paid = task.step(sheet, {seat: line}, RNG)
-        for name in task.seats:
-            rewards[name].append(paid.get(name, Reward()))
-    assert task.actors(sheet) == ()
-    return task.outcome(sheet), rewards
+    return play_replies(task or Worksheet(), EXAMPLE, lines, RNG)
 
 
 def say(partner: str, *lines: str, seat: str = "first", rng: random.Random = RNG) -> str:

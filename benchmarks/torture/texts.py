@@ -97,8 +97,8 @@ def prompts() -> Check:
     from real_templates import tokenizer_of
 
     from llm_sra.models.renderer import Renderer
+    from llm_sra.playing.turns import clean_text
     from llm_sra.task import Message
-    from llm_sra.turns import clean_text
 
     renderers = [Renderer(tokenizer_of(*family)) for family in FAMILIES]
     number = iter(range(1 << 60))
@@ -126,7 +126,7 @@ def replies() -> Check:
     """Cleans a reply, keeps it as a line of the store, and reads that."""
     from llm_sra.episodes import EpisodeRecord, TurnRecord
     from llm_sra.files import parse_line, to_json
-    from llm_sra.turns import clean_text
+    from llm_sra.playing.turns import clean_text
 
     def check(text: str) -> str | None:
         said = clean_text(text, 200)

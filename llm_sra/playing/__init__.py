@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_sra.engines.base import Engine
+from llm_sra.playing.turns import ContextError, Pending, Turns, heard
 from llm_sra.policies.base import EnginePolicy, Match, Policy
 from llm_sra.policies.failures import FailedError
 from llm_sra.protocol.rules import Rules, at
 from llm_sra.task import Episode, Problem, Reply, Reward, Task, Turn
-from llm_sra.turns import ContextError, Pending, Turns, heard
 
 __all__ = ["ContextError", "EpisodeSpec", "play", "reply_seed"]
 
