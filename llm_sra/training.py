@@ -1,12 +1,13 @@
 """`train`: from a configuration to a finished run folder."""
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import ProgressCallback, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from trl import get_peft_config
@@ -32,7 +33,7 @@ from llm_sra.trainer.arms import Partners, Roles, assign_roles
 from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 from llm_sra.trainer.critic import critic_of
 from llm_sra.trainer.explain import options_for
-from llm_sra.trainer.launcher import Launcher
+from llm_sra.trainer.launcher import Launcher, check_peers
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.progress import Progress, TensorBoard
@@ -72,14 +73,34 @@ def run_training(model_args: ModelArguments, args: SRPOConfig, callbacks: Sequen
     resume = wants_resume(args.resume_from_checkpoint)
     with ExitStack() as stack:
         writer = None
-        if args.process_index == 0:
-            writer = stack.enter_context(RunWriter(args.run_dir, args.overwrite_output_dir, resume))
+        with _refused_together(args):
+            if args.process_index == 0:
+                writer = stack.enter_context(RunWriter(args.run_dir, args.overwrite_output_dir, resume))
         try:
             _train(model_args, args, [*callbacks, _Steps(writer, launcher)], writer)
         except RuntimeError as error:
             launcher.check(error)  # the other processes of a launcher that died are gone too
+            if launched > 1:
+                check_peers(error)
             raise
     return Run.open(args.run_dir)
+
+
+@contextmanager
+def _refused_together(args: SRPOConfig) -> Iterator[None]:
+    """If the block fails in the first process, which says why, the others end with exit code 2."""
+    refused: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        refused = error
+        raise
+    finally:
+        if args.world_size > 1 and (refused is None or isinstance(refused, Exception)):
+            told = [refused is None]
+            torch.distributed.broadcast_object_list(told, device=args.device)
+            if not told[0] and args.process_index > 0:
+                raise SystemExit(2)
 
 
 class _Steps(TrainerCallback):  # type: ignore[misc]
@@ -175,8 +196,11 @@ def _checkpoint(model_args: ModelArguments, args: SRPOConfig, main: bool) -> str
     if not wants_resume(args.resume_from_checkpoint):
         return None
     checkpoint = resolve_resume(args.resume_from_checkpoint, args.run_dir / "checkpoints", main)
-    if checkpoint and main and (args.run_dir / "config.yaml").is_file():
-        check_options(Run.open(args.run_dir).config, {**vars(model_args), **args.to_dict()})
+    if checkpoint and main:
+        of_checkpoint = Path(checkpoint).resolve().parent.parent  # it may be another run's
+        for run in dict.fromkeys((of_checkpoint, args.run_dir.resolve())):
+            if (run / "config.yaml").is_file():
+                check_options(Run.open(run).config, {**vars(model_args), **args.to_dict()})
     return checkpoint
 
 

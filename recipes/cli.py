@@ -1,12 +1,13 @@
 """The command line `llm-sra`: names to the commands of `recipes.commands`."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from llm_sra import __version__
 from llm_sra.errors import did_you_mean
-from recipes.stopping import stopping
+from recipes.stopping import interrupt, stopping
 
 # Each is a module of `recipes.commands` with a function `main(argv)`.
 COMMANDS = {
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if name == "train" and argv is None:
         stopping.install(["llm-sra"])  # before the imports below: they take seconds
+    elif argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         from recipes.terminal import run_command
 

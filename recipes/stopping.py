@@ -12,17 +12,32 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
 GRACE = 3.0  # seconds
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SAID = "LLM_SRA_SAID"  # names the file by which a process tells its launcher that it has said how to go on
 _ANSWERED = ("--resume_from_checkpoint", "--overwrite_output_dir")
 
 
 class Stopped(KeyboardInterrupt):
     """A signal asked the training to end."""
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """What ctrl-C does to a command other than a training: it raises, but not within an import.
+
+    There a library may catch it, and half a module then fails in other words: the process ends at once.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"llm-sra: interrupted\n")
+            _kill_children()
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 class Stopping:
@@ -87,6 +102,7 @@ class Stopping:
         if self._ending.acquire(blocking=False):
             if os.environ.get("RANK", "0") == "0":
                 os.write(2, f"{self.line()}\n".encode())  # a print may be what was interrupted
+                _tell_launcher()
             _kill_children()
             os._exit(130 if self.number == signal.SIGINT else 143)
         while True:  # another thread is about to end the process
@@ -96,10 +112,18 @@ class Stopping:
         """What is said at the end."""
         assert self.number is not None
         name = "ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
+        return f"llm-sra: stopped by {name}; {self._how_to_go_on()}"
+
+    def ended(self, rank: int, number: signal.Signals) -> str:
+        """What a launcher says of a process that a signal ended, which nobody had sent to the launcher."""
+        why = " (the system does so when memory runs out)" if number.name == "SIGKILL" else ""
+        return f"process {rank} of the training was ended by {number.name}{why}; {self._how_to_go_on()}"
+
+    def _how_to_go_on(self) -> str:
         words = self._command
         if self.resumable:
             words = [*_without(words, _ANSWERED), "--resume_from_checkpoint", "true"]
-        return f"llm-sra: stopped by {name}; {'resume' if self.resumable else 'start again'} with: {shlex.join(words)}"
+        return f"{'resume' if self.resumable else 'start again'} with: {shlex.join(words)}"
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         first = self.number is None
@@ -146,6 +170,12 @@ def _without(words: Sequence[str], flags: Sequence[str]) -> list[str]:
             continue
         kept.append(word)
     return kept
+
+
+def _tell_launcher() -> None:
+    if os.environ.get(SAID):
+        with suppress(OSError), open(os.environ[SAID], "w") as said:
+            said.write("1")
 
 
 def _kill_children() -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from support import llama_folder
 from training_support import train_tiny, vectors
 
 from llm_sra import files
 from llm_sra.files import WriteError
+from llm_sra.models.adapter_files import AdapterError
 from llm_sra.runs import read_metrics
 from llm_sra.trainer import checkpoints, metrics
 from llm_sra.trainer.manifest import MANIFEST, damage, write_manifest
-from llm_sra.trainer.resuming import ResumeError, check_options
+from llm_sra.trainer.resuming import ResumeError, check_options, load_with_present_options
 
 SAVING: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1}
 
@@ -124,6 +126,45 @@ def test_a_run_that_went_back_goes_on_with_its_new_line(saved: Path, tmp_path: P
     assert yaml.safe_load((run / "config.yaml").read_text())["arguments"]["learning_rate"] == 0.001
     before, after = (vectors(path / "adapters") for path in (saved, run))
     assert not torch.equal(before["left"], after["left"])
+
+
+def test_another_runs_checkpoint_is_gone_on_from_and_stays_as_it_was(saved: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+    checkpoint = str(saved / "checkpoints" / "checkpoint-2")
+    run = train_tiny(tmp_path / "run", **SAVING, max_steps=3, resume_from_checkpoint=checkpoint)
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"checkpoint-2", "checkpoint-3"}
+    assert [line["step"] for line in read_metrics(run.path / "metrics.jsonl") if "loss" in line] == [3]
+    one, other = vectors(saved / "adapters"), vectors(run.adapters)
+    assert all(torch.equal(one[name], other[name]) for name in one)  # the same seed and options
+    assert {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"arm": "ippo"}, "arm was srpo and is now ippo"),
+        ({"optim": "sgd"}, "optim was adamw_torch_fused and is now sgd"),
+        ({"algorithm": "ppo"}, "critic-of-left holds no adapter"),
+        ({"model_name_or_path": llama_folder}, "was trained on .* whose weights then differ"),
+    ],
+    ids=["arm", "optimizer", "algorithm", "base"],
+)
+def test_another_runs_checkpoint_that_does_not_fit_is_refused_and_leaves_no_run(
+    saved: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    change = {name: value() if callable(value) else value for name, value in change.items()}
+    checkpoint = str(saved / "checkpoints" / "checkpoint-2")
+    with pytest.raises((ResumeError, AdapterError), match=said):
+        train_tiny(tmp_path / "run", **SAVING, max_steps=3, resume_from_checkpoint=checkpoint, **change)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_optimizers_state_of_another_training_is_refused_in_words() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    of_two = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    with pytest.raises(ResumeError, match=r"does not fit what is trained now: .*different number of parameter groups"):
+        load_with_present_options(optimizer, scheduler, lambda: optimizer.load_state_dict(of_two.state_dict()))
 
 
 @pytest.mark.parametrize(

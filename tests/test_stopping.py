@@ -13,7 +13,7 @@ from support import ROOT, qwen2_folder
 from training_support import FLAGS
 
 from llm_sra.trainer.launcher import Launcher, LauncherGoneError
-from recipes.stopping import Stopping
+from recipes.stopping import Stopping, interrupt
 
 Moment = Callable[[Path], bool]
 MOMENTS: dict[str, tuple[int, int, Moment]] = {
@@ -69,3 +69,41 @@ def test_a_process_whose_launcher_is_gone_stops() -> None:
     Launcher(None).check()
     with pytest.raises(LauncherGoneError, match=r"the launcher \(process 4194305\) is gone"):
         Launcher(2**22 + 1).check()
+
+
+SWALLOWS = """import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    while True:
+        pass
+except BaseException as error:
+    raise ImportError("half a module") from error
+"""
+
+
+def test_ctrl_c_within_an_import_ends_a_command_whatever_the_imported_module_does_with_it(tmp_path: Path) -> None:
+    (tmp_path / "swallows.py").write_text(SWALLOWS)
+    program = "import signal, recipes.stopping as s; signal.signal(signal.SIGINT, s.interrupt); import swallows"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "llm-sra: interrupted\n")
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.7, pytest.param(1.5, marks=pytest.mark.slow)])
+def test_ctrl_c_while_a_command_begins_is_one_line(tmp_path: Path, seconds: float) -> None:
+    program = "import sys, recipes.cli; print('begun', flush=True); sys.exit(recipes.cli.main())"
+    flags = ["eval", "--run", str(tmp_path), "--roster", "worksheet_test", "--out", str(tmp_path / "out")]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *flags], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
+    assert process.stdout and process.stdout.readline() == "begun\n"
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    # On a machine that does little else it may have come to its end: the folder is no run.
+    assert (process.returncode, errors) == (130, "llm-sra: interrupted\n") or process.returncode == 2

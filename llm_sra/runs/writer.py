@@ -6,7 +6,7 @@ checkpoint replaces is kept in `checkpoints/earlier-1/`, `earlier-2/` and so on.
 
 import logging
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -175,6 +175,8 @@ class RunWriter:
         for path, content in self._files.items():
             write_whole(path, content)
         shutil.rmtree(self.path / OVERWRITTEN, ignore_errors=True)
+        with suppress(OSError):  # made for another run's checkpoint
+            (self.path / CHECKPOINTS).rmdir()
 
     def _remove_empty_folders(self) -> None:
         for folder in reversed(self._made):

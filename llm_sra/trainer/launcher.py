@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from llm_sra.errors import UserError
 
 _MARKS = ("accelerate", "torchrun", "torch.distributed", "recipes.launch")
@@ -47,6 +49,24 @@ class Launcher:
                 f"the launcher (process {self.pid}) is gone, so this training stops; resume with the same command and "
                 "--resume_from_checkpoint true"
             ) from error
+
+
+class PeerGoneError(UserError):
+    """Another process of this training has ended."""
+
+
+def check_peers(error: RuntimeError) -> None:
+    """Check that an error of one of several processes is not that another one has gone.
+
+    Raises:
+        PeerGoneError: If it is.
+    """
+    words = str(error).lower()
+    if isinstance(error, torch.distributed.DistError) or any(word in words for word in ("gloo", "closed by peer")):
+        raise PeerGoneError(
+            "another process of this training has ended, and this one stops, too: if it does not say why above or "
+            "below, the system may have ended it. Resume with the same command and --resume_from_checkpoint true"
+        ) from error
 
 
 def command_of(pid: int) -> list[str] | None:

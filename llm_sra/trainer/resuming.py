@@ -51,10 +51,16 @@ def load_with_present_options(optimizer: Any, scheduler: Any, load: Callable[[],
         load: Loads both states.
 
     Raises:
-        ResumeError: If a rate has changed that the scheduler cannot take up.
+        ResumeError: If a rate has changed that the scheduler cannot take up, or the states are of another training.
     """
     present = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    load()
+    try:
+        load()
+    except ValueError as error:
+        raise ResumeError(
+            f"the optimizer's state in the checkpoint does not fit what is trained now: {error}. Resume with the "
+            "options of the training that wrote it"
+        ) from error
     scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
     for index, (group, options) in enumerate(zip(optimizer.param_groups, present, strict=True)):
         rate, saved = options.get("initial_lr", options["lr"]), group.get("initial_lr", group["lr"])
