@@ -1,19 +1,24 @@
 """Nothing of a stranger's run is executed unasked, what strangers wrote is shown as text, and reading it ends soon."""
 
+import argparse
+import importlib
 import json
 import time
 from pathlib import Path
 
 import pytest
 import yaml
-from support import make_run
+from support import ROOT, Toy, make_run
 
+from llm_sra.engines import EngineOptions
 from llm_sra.models.adapter_files import AdapterError, read_adapter_config, without_patterns
+from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import RosterError, read_roster
 from llm_sra.runs import Run, RunError
 from llm_sra.runs.trust import may_run_code, task_of_run
 from llm_sra.untrusted import printable
 from recipes.cli import main
+from recipes.terminal import trust_flags
 
 TASK = "from pathlib import Path\nfrom tasks.worksheet import WorksheetTask\n\nclass Mine(WorksheetTask):\n    pass\n"
 
@@ -113,6 +118,77 @@ def test_commands_refuse_a_strangers_model_in_one_line(
     assert main([command, "--run", str(run.path), *more[command]]) == 2
     said = capsys.readouterr().err.strip()
     assert "\n" not in said and "--trust_remote_code" in said and not (model / "ran").exists()
+
+
+def test_a_run_does_not_say_where_an_evaluation_connects_or_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(
+        tmp_path / "run", engine="server", vllm_server_base_url="http://evil.example", vllm_server_host="evil.example",
+        vllm_server_port=1, engine_adapter_dir="/evil", push_to_hub=True, hub_model_id="evil/evil", hub_token="x",
+        report_to=["wandb"], output_dir="/evil", rollout_batch_size=3,
+    )  # fmt: skip
+    seen: list[EngineOptions] = []
+
+    def stands_in(*args: object, engine: EngineOptions, **kwargs: object) -> None:
+        seen.append(engine)
+        raise RunError("enough")
+
+    monkeypatch.setattr("llm_sra.evaluate", stands_in)
+    words = ["eval", "--run", str(run.path), "--roster", "worksheet_test", "--out", str(tmp_path / "out")]
+    assert main(words) == main([*words, "--engine", "server"]) == 2
+    given = ["--server", "http://mine:1", "--engine_adapter_dir", "/mine"]
+    assert main([*words, "--engine", "server", *given]) == 2
+    plain, served, mine = seen
+    assert (plain.kind, plain.batch_size) == ("transformers", 3)
+    assert (served.kind, served.servers, served.adapter_dir) == ("server", ("http://127.0.0.1:8000",), None)
+    assert (mine.servers, mine.adapter_dir) == (("http://mine:1",), Path("/mine"))
+
+
+SCRIPT = """from pathlib import Path
+Path(__file__).with_name("ran").touch()
+
+class Stranger:
+    def reply(self, messages, rng):
+        return "pass"
+"""
+
+
+def test_a_rosters_scripts_run_when_they_are_to_play_and_not_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "roster.yaml").write_text("partners: [{name: s, kind: scripted, policy: 'script.py:Stranger'}]")
+    [entry] = read_roster(tmp_path / "roster.yaml")
+    assert not (tmp_path / "ran").exists()
+    with PolicyLoader(Toy()) as loader:
+        loader.partner(entry)
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_python_of_a_rosters_model_runs_where_the_roster_says_so(tmp_path: Path, trusted: bool) -> None:
+    model = model_with_code(tmp_path / "model", "config.json", "evil")
+    config = json.loads((model / "config.json").read_text())
+    config["auto_map"]["AutoConfig"] = "evil.Config"
+    (model / "config.json").write_text(json.dumps(config))
+    says = ", trust_remote_code: true" if trusted else ""
+    (tmp_path / "roster.yaml").write_text(f"partners: [{{name: m, kind: model, policy: '{model}'{says}}}]")
+    [entry] = read_roster(tmp_path / "roster.yaml")
+    with PolicyLoader(Toy(), trust_remote_code=True) as loader, pytest.raises(Exception):  # noqa: B017  it is no model
+        loader.partner(entry)
+    assert (model / "ran").exists() == trusted  # the flag of the command is for runs, not for a roster's models
+
+
+def test_the_page_on_trust_names_each_flag_of_the_commands() -> None:
+    page = (ROOT / "docs" / "evaluate.md").read_text()
+    section = page.split("## Runs and rosters of others")[1].split("\n## ")[0]
+    flags = argparse.ArgumentParser(add_help=False)
+    trust_flags(flags)
+    assert all(f"`{action.option_strings[0]}`" in section for action in flags._actions)
+    for command in ("eval", "play", "export", "oracle"):
+        assert f"`{command}`" in section
+        known = importlib.import_module(f"recipes.commands.{command}").parser()._option_string_actions
+        assert {"--trust_task", "--trust_remote_code"} <= set(known)
+        assert not any(known[flag].default for flag in ("--trust_task", "--trust_remote_code"))
 
 
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 8)}]\n" for i in range(1, 12))

@@ -12,6 +12,14 @@ from llm_sra.engines.base import Engine, EngineError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.renderer import Renderer
 
+# What an evaluation takes of a run's configuration: sizes alone. Where to connect and where to write is the caller's.
+SIZES = (
+    "rollout_batch_size",
+    "vllm_gpu_memory_utilization",
+    "vllm_tensor_parallel_size",
+    "vllm_enable_sleep_mode",
+    "vllm_server_timeout",
+)
 EngineKind = Literal["transformers", "vllm", "server"]
 ENGINES: tuple[str, ...] = get_args(EngineKind)
 
@@ -46,7 +54,7 @@ class EngineOptions:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "EngineOptions":
-        """From a run's configuration; fields that it lacks have the defaults above."""
+        """From the configuration of one's own training; fields that it lacks have the defaults above."""
         keys = {
             "engine": "kind",
             "rollout_batch_size": "batch_size",
@@ -62,6 +70,16 @@ class EngineOptions:
         host, port = config.get("vllm_server_host") or "127.0.0.1", config.get("vllm_server_port") or 8000
         urls = str(config.get("vllm_server_base_url") or f"http://{host}:{port}")
         return cls(**said, servers=tuple(url.strip() for url in urls.split(",") if url.strip()))
+
+    @classmethod
+    def of_run(cls, config: Mapping[str, Any], given: Mapping[str, Any]) -> "EngineOptions":
+        """For playing a run that somebody else may have made.
+
+        Args:
+            config: The run's configuration, of which sizes are taken: never a host, an address or a folder.
+            given: Fields that the caller gives, with the names of a configuration.
+        """
+        return cls.of({**{key: config[key] for key in SIZES if key in config}, **given})
 
 
 def make_engine(options: EngineOptions, bank: AdapterBank, renderer: Renderer) -> Engine:

@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "engine": args.engine,
         "vllm_server_base_url": args.server,
         "vllm_max_model_length": args.max_model_length,
+        "engine_adapter_dir": args.engine_adapter_dir,
     }
     evaluate(
         runs,
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         split=args.split,
         decodings=decodings,
         seed=args.seed,
-        engine=EngineOptions.of({**runs[0].config, **engine}),
+        engine=EngineOptions.of_run(runs[0].config, engine),
         cross_play=args.cross_play,
         contributions=args.contributions,
         divergence=args.divergence,
@@ -101,6 +102,10 @@ def parser() -> argparse.ArgumentParser:
         help="transformers, vllm or server: plays the runs' agents (default %(default)s)",
     )
     parser.add_argument("--server", metavar="URL[,URL]", help="servers of the engine `server`; see llm-sra serve")
+    parser.add_argument(
+        "--engine_adapter_dir", metavar="FOLDER",
+        help="where those servers find adapters, if they run on other machines (default: memory of this one)",
+    )  # fmt: skip
     parser.add_argument(
         "--max_model_length", type=int, help="tokens of prompt and reply in vLLM (default: the model's)"
     )
