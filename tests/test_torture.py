@@ -1,13 +1,15 @@
 """A small part of `make torture`, which tries all of it; and that the campaign notices what does not hold."""
 
+import random
 import signal
 import time
 
 import pytest
+from support import qwen2_folder
 
 from benchmarks.torture import __main__ as campaign
-from benchmarks.torture import evaluations, kills, texts
-from benchmarks.torture.children import Child, Ended
+from benchmarks.torture import evaluations, files, kills, texts
+from benchmarks.torture.children import Child, Ended, run, training, within_step
 from benchmarks.torture.flips import flip_bits
 from benchmarks.torture.tally import Limit, Tally, failures, table
 from llm_sra.files import json_lines
@@ -35,6 +37,18 @@ def test_the_terminals_check_finds_a_forged_turn(monkeypatch):
     assert check(forged) is None
     monkeypatch.setattr(play, "turn_line", lambda seat, name, text, cut, _: Text(f"{f'{seat} ({name})':>28}  {text}"))
     assert "forges a turn" in str(texts.terminal()(forged))
+
+
+def test_the_terminals_check_finds_a_name_that_makes_a_line(monkeypatch):
+    from rich.table import Table
+
+    name = "x" * 21 + "right (x)"  # folded at 28 columns, it would stand below as another's turn
+    assert texts.terminal()(name) is None
+    whole = Table.add_column
+    monkeypatch.setattr(
+        Table, "add_column", lambda table, **how: whole(table, **{**how, "no_wrap": False, "overflow": "fold"})
+    )
+    assert "as a name makes a line" in str(texts.terminal()(name))
 
 
 def test_the_pages_check_reads_two_surrogates_as_a_script_does():
@@ -65,9 +79,10 @@ def test_what_was_not_tried_or_failed_without_a_count_has_not_survived():
     lost.add("differs", 0)
     assert [tally.held for tally in (held, short, lost)] == [True, False, False]
     assert failures([held, short, lost]) == ["part, short: only 1 of 2 were tried", "part, lost: differs"]
+    held.note, held.minutes = "1 within a step", 0.25
     assert table([held, short]).splitlines()[2:] == [
-        "| part: held | promise | 2 | 2 |",
-        "| part: short | promise | 1 of 2 | 1 |",
+        "| part: held | promise | 2 | 2 | 0.2 | 1 within a step |",
+        "| part: short | promise | 1 of 2 | 1 | 0.0 |  |",
     ]
 
 
@@ -107,8 +122,37 @@ def test_an_evaluation_that_keeps_an_episode_twice_or_says_otherwise_has_not_sur
     assert evaluations._differences(tmp_path, "again", evaluations.WRITTEN) is None
     store.write_text(json_lines([{"key": "a"}, {"key": "b"}, {"key": "a"}]))
     assert evaluations._differences(tmp_path, "again", evaluations.WRITTEN) == "1 of 2 episodes are kept more than once"
+    played = tmp_path / "again.played"
+    played.write_text("1")  # of two that are kept now one was there before
+    store.write_text(json_lines([{"key": "a"}, {"key": "b"}]))
+    assert evaluations._too_much(tmp_path / "again", 1, played) is None
+    played.write_text("2")
+    assert evaluations._too_much(tmp_path / "again", 1, played) == "1 were kept, 1 missing; it played 2"
     (tmp_path / "again" / "table.md").write_text("other")
     assert str(evaluations._differences(tmp_path, "again", evaluations.WRITTEN)).endswith("evaluation: table.md")
+
+
+@pytest.mark.parametrize(
+    ("code", "late", "wrong"), [(0, 1.9, None), (0, 2.1, "2.1 s besides"), (2, 2.1, "2.1 s besides")]
+)
+def test_a_hostile_file_has_two_seconds_besides_the_commands_own(tmp_path, code, late, wrong):
+    sender = files._Sender(files.Kind("k", "f", lambda folder: lambda: 0), tmp_path, tmp_path / "try", random.Random(0))
+    found = sender._wrong(Ended(code, "llm-sra: RosterError: x\n" * (code == 2), 60.0), late, "bomb")
+    assert found is None if wrong is None else wrong in str(found)
+
+
+def test_a_kill_is_counted_as_within_a_step_by_what_the_training_wrote(tmp_path):
+    from training_support import FLAGS
+
+    steps, flags = tmp_path / "steps", {**FLAGS, "max_steps": 1, "arm": "ippo", "output_dir": tmp_path / "run"}
+    words = [str(part) for key, value in flags.items() for part in (f"--{key}", value)]
+    words += ["--model_name_or_path", str(qwen2_folder())]
+    assert not within_step(steps)
+    ended = run(training(words, steps), tmp_path / "log")
+    assert ended.code == 0, ended.log
+    assert steps.read_bytes() == b"0" and not within_step(steps)
+    steps.write_bytes(b"1")
+    assert within_step(steps)
 
 
 def test_a_part_that_dies_is_a_failure_of_the_campaign(tmp_path):

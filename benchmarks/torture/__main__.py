@@ -25,7 +25,7 @@ from benchmarks.torture.texts import add_tests, try_texts
 from recipes.stopping import SIGNALS
 
 MARK = "> "  # of a line that tells how far a part is
-COUNTS = {"kills": 102, "evaluations": 20, "texts": 10_000, "files": 200, "flips": 3_000, "disks": 20}
+COUNTS = {"kills": 102, "evaluations": 20, "texts": 10_000, "files": 280, "flips": 3_000, "disks": 20}
 Part = Callable[[Limit], Iterator[Tally]]
 
 
@@ -116,12 +116,13 @@ def _counting(part: Part, limit: Limit, path: Path, began: float) -> Work:
 
     def work() -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        tallies = []
+        tallies, last = [], time.monotonic()
         for tally in part(limit):
+            now = time.monotonic()
+            tally.minutes, last = (now - last) / 60, now
             tallies.append(tally)
-            minutes = (time.monotonic() - began) / 60
             counts = f"{tally.part}, {tally.what}: {tally.survived} of {tally.tried}"
-            print(f"{MARK}{minutes:5.1f} min  {counts}", flush=True)
+            print(f"{MARK}{(now - began) / 60:5.1f} min  {counts} in {tally.minutes:.1f} min  {tally.note}", flush=True)
         path.write_bytes(pickle.dumps(tallies))
         return 0
 
@@ -143,8 +144,10 @@ command; change nothing here.
 
 def _facts(seed: int, minutes: float) -> str:
     disks = "small file systems in memory" if can_mount() else "limits on the size of files"
+    load = os.getloadavg()[2]
     return (
-        f"{date.today():%Y-%m-%d}, seed {seed}, {minutes:.0f} minutes on {os.cpu_count()} cores, "
+        f"{date.today():%Y-%m-%d}, seed {seed}, {minutes:.0f} minutes on {os.cpu_count()} cores (mean load of the last "
+        f"15 minutes {load:.1f}), "
         f"Python {platform.python_version()}; disks were {disks}."
     )
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recipes.stopping import SIGNALS
 
@@ -24,7 +25,7 @@ class Ended:
     Attributes:
         code: Its exit code; minus the signal that ended it.
         log: What it wrote.
-        seconds: That it and its own children had a processor: other work on the machine does not count.
+        seconds: From its start to its end, on the clock.
     """
 
     code: int
@@ -53,6 +54,7 @@ class Child:
         sys.stdout.flush()
         sys.stderr.flush()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self._began = time.monotonic()
         self.pid = os.fork()
         if not self.pid:
             _run(work, log, environment or {})
@@ -62,9 +64,9 @@ class Child:
         """How it ended; None if it has not within so many seconds."""
         deadline = time.monotonic() + seconds
         while self._ended is None:
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                took = usage.ru_utime + usage.ru_stime
+                took = time.monotonic() - self._began
                 self._ended = Ended(os.waitstatus_to_exitcode(status), self.log.read_text(errors="replace"), took)
             elif time.monotonic() > deadline:
                 return None
@@ -92,20 +94,50 @@ def run(work: Work, log: Path, seconds: float = 900.0) -> Ended:
     return Child(work, log).end(seconds)
 
 
-def training(flags: Sequence[str]) -> Work:
-    """`llm-sra train` with these flags."""
+def training(flags: Sequence[str], steps: Path | None = None) -> Work:
+    """`llm-sra train` with these flags.
+
+    Args:
+        flags: Of the command.
+        steps: File that says whether the training is within a step; see `within_step`.
+    """
 
     def work() -> int:
         from recipes.commands.train import main
         from recipes.stopping import stopping
         from recipes.terminal import run_command
 
+        if steps is not None:
+            _mark_steps(steps)
         sys.argv = ["llm-sra", "train", *flags]
         stopping.install(["llm-sra"])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return run_command(main, list(flags))
 
     return work
+
+
+def within_step(steps: Path) -> bool:
+    """Whether a training that marked its steps ended within one."""
+    return steps.is_file() and steps.read_bytes() == b"1"
+
+
+def _mark_steps(path: Path) -> None:
+    """Let the trainings of this process write `1` to a file as a step begins, and `0` as it ends."""
+    from transformers import TrainerCallback
+
+    from llm_sra import training
+
+    class Marks(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            path.write_bytes(b"1")
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            path.write_bytes(b"0")
+
+    run_training = training.run_training
+    path.unlink(missing_ok=True)
+    training.run_training = lambda model, args, callbacks: run_training(model, args, [*callbacks, Marks()])  # type: ignore[misc,assignment]
 
 
 def command(name: str, flags: Sequence[object]) -> Work:

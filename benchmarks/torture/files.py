@@ -1,7 +1,8 @@
 """Files that a stranger could send: rosters, run folders, adapters, results and checkpoints, broken or made to harm.
 
 Each is read by the command that would read it, in a process of its own. It has to be read, or refused in one line,
-within two seconds of a processor more than a whole one takes; nothing of it may run.
+within two seconds on the clock; nothing of it may run. What the same command takes anyhow does not count: to its end
+with a sound file if the hostile one is read, to its refusal of a file that is missing if that is refused.
 """
 
 import json
@@ -13,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -21,9 +23,10 @@ from benchmarks.torture.children import Ended, Work, command, run, training
 from benchmarks.torture.evaluations import make_agents
 from benchmarks.torture.tally import Limit, Tally
 
-PROMISE = "read, or refused in one line, in 2 s of a processor more than a whole one; nothing of it runs"
+PROMISE = "read, or refused in one line, within 2 s on the clock besides the command's own time; nothing of it runs"
 SECONDS = 2.0
-HANGS = 120.0  # seconds after which a command is taken to hang
+HANGS = 30.0  # seconds besides those of a sound file after which a command is taken to hang
+CALIBRATIONS = 3  # of a command's own time; the median counts
 MARK = "ran"  # what the files try to write
 ROSTER = {
     "partners": [
@@ -83,6 +86,7 @@ def _make(sent: Path, model: Path, folder: Path) -> None:
     trained = run(training(_training(model, sent / "trained", 2)), folder / "train.log")
     if evaluated.code or trained.code:
         raise RuntimeError(f"nothing to send: {evaluated.log[-500:]} {trained.log[-500:]}")
+    (sent / "trained" / ".lock").write_text('{"host": "elsewhere", "pid": 1, "since": "2026-01-01 00:00:00"}')
     metrics = sent / "trained" / "metrics.jsonl"
     shutil.copy(metrics, sent / "q" / "run" / "metrics.jsonl")
 
@@ -100,17 +104,27 @@ def _kinds(model: Path) -> list[Kind]:
     def watch(folder: Path) -> Work:
         return command("watch", [folder / "trained", "--once"])
 
+    def again(folder: Path) -> Work:
+        return _evaluation(folder, folder / "q" / "run" / "report")
+
+    def on(folder: Path) -> Work:
+        return training([*_training(model, folder / "trained", 3), "--resume_from_checkpoint", "true"])
+
     def resume(folder: Path) -> Work:
         return training([*_training(model, folder / "new", 2), "--resume_from_checkpoint", str(folder / checkpoint)])
 
     return [
         Kind("roster", "roster.yaml", evaluation),
+        Kind("recorded replies", "replies.jsonl", evaluation),
         Kind("a run's configuration", "q/run/config.yaml", evaluation),
         Kind("an adapter's configuration", f"{agent}/adapter_config.json", evaluation),
         Kind("an adapter's weights", f"{agent}/adapter_model.safetensors", evaluation, text=False),
         Kind("results", "q/run/report/results.json", report),
         Kind("episodes of an evaluation", "q/run/report/episodes.jsonl", report),
+        Kind("the store of an evaluation", "q/run/report/store/process-0.jsonl", again),
         Kind("metrics", "trained/metrics.jsonl", watch),
+        Kind("a run's lock", "trained/.lock", on),
+        Kind("a checkpoint's state", f"{checkpoint}/trainer_state.json", resume),
         Kind("a checkpoint's manifest", f"{checkpoint}/manifest.json", resume),
         Kind("a checkpoint's optimizer", f"{checkpoint}/optimizer.pt", resume, text=False),
         Kind("a checkpoint's random numbers", f"{checkpoint}/rng_state.pth", resume, text=False),
@@ -135,6 +149,7 @@ class _Sender:
 
     def __init__(self, kind: Kind, sent: Path, place: Path, rng: random.Random) -> None:
         self._kind, self._sent, self._place, self._rng = kind, sent, place, rng
+        self._hangs = 900.0
 
     def all(self, limit: Limit) -> Tally:
         """Send them."""
@@ -143,24 +158,40 @@ class _Sender:
         if whole.code:
             tally.add(f"a whole one is not read: {whole.log[-500:]}")
             return tally
+        own = self._own_times()
+        self._hangs, slowest = HANGS + own[0], 0.0
         harms = [*_HARMS, *(_TEXT if self._kind.text else _BINARY)]
         while not limit.reached(tally.tried):
             # Each harm once, then at random: the dice are for what changes from time to time.
             harm = harms[tally.tried] if tally.tried < len(harms) else self._rng.choice(harms)
             ended = self._read(harm)
             name = harm.__name__.strip("_")
-            tally.add(self._wrong(ended, whole, name))
+            late = ended.seconds - own[min(ended.code, 1)]
+            slowest = max(slowest, late)
+            tally.add(self._wrong(ended, late, name))
         shutil.rmtree(self._place, ignore_errors=True)
+        tally.note = f"slowest {slowest:.1f} s besides {own[0]:.1f} s (read) or {own[1]:.1f} s (refused)"
         return tally
+
+    def _own_times(self) -> tuple[float, float]:
+        """Seconds that the command takes with a sound file, and where the file is missing, which it notices at once.
+
+        A command that does not miss the file comes to its end without it: then both are of that.
+        """
+        sound, without = (
+            median(self._read(harm).seconds for _ in range(CALIBRATIONS))
+            for harm in (None, lambda path, _: path.unlink())
+        )
+        return sound, min(sound, without)
 
     def _read(self, harm: "Harm | None") -> Ended:
         shutil.rmtree(self._place, ignore_errors=True)
         shutil.copytree(self._sent, self._place)
         if harm:
             harm(self._place / self._kind.file, self._rng)
-        return run(self._kind.read(self._place), self._place.with_suffix(".log"), HANGS)
+        return run(self._kind.read(self._place), self._place.with_suffix(".log"), self._hangs)
 
-    def _wrong(self, ended: Ended, whole: Ended, name: str) -> str | None:
+    def _wrong(self, ended: Ended, late: float, name: str) -> str | None:
         if (self._place / MARK).exists() or list(self._place.rglob(MARK)):
             return f"{name}: it was run"
         if ended.code not in (0, 2) or "Traceback" in ended.log:
@@ -169,8 +200,7 @@ class _Sender:
             return f"{name}: not one line: {ended.log[-500:]}"
         if bad := [c for c in (ended.one_line or "") if not c.isprintable()]:
             return f"{name}: the line holds {bad[0]!r}"
-        late = ended.seconds - whole.seconds
-        return f"{name}: {late:.1f} s later than a whole one" if late > SECONDS else None
+        return f"{name}: {late:.1f} s besides the command's own time" if late > SECONDS else None
 
 
 # -- what is done to a file --------------------------------------------------------------------------------------------

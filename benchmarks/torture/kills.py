@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.torture.children import Child, Ended, training
+from benchmarks.torture.children import Child, Ended, training, within_step
 from benchmarks.torture.tally import Limit, Tally
 
 STEPS = 6
 SOON = 5.0  # seconds within which a signal ends a training
-PROMISE = "resumed, it ends with the same adapters, metrics and episodes, byte for byte"
+PROMISE = (
+    "a signal ends it in one line within 5 s; resumed, it ends with the same adapters, metrics and episodes, byte for "
+    "byte"
+)
+HANGS = 60.0  # seconds after which a training that was told to end is killed
 NUMBERS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 PARTNERS = """
 class Apple:
@@ -94,6 +98,7 @@ class _Kills:
     def __init__(self, folder: Path, configuration: Configuration, model: Path, rng: random.Random) -> None:
         self._folder, self._configuration, self._rng = folder, configuration, rng
         self._model, self._seconds = model, 0.0
+        self._within, self._latest = 0, 0.0  # kills within a step; seconds that a signal took at most
         folder.mkdir()
 
     def all(self, limit: Limit) -> Tally:
@@ -110,6 +115,7 @@ class _Kills:
         while not limit.reached(tally.tried):
             number += 1
             self._one(self._folder / f"killed-{number}", expected, tally, limit)
+        tally.note = f"{self._within} within a step; ended after {self._latest:.1f} s at most"
         return tally
 
     def _one(self, run: Path, expected: Mapping[str, Any], tally: Tally, limit: Limit) -> None:
@@ -123,6 +129,7 @@ class _Kills:
             if ended is None:
                 break  # it was faster
             kills += 1
+            self._within += within_step(_steps(run))
             wrong = wrong or _wrong(ended, number)
             if limit.reached(tally.tried + kills):
                 break
@@ -138,9 +145,9 @@ class _Kills:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         count = self._configuration.processes
-        work = training(self._flags(run, resume))
         children = []
         for rank in range(count):
+            work = training(self._flags(run, resume), None if rank else _steps(run))
             several = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port} if count > 1 else {}
             environment = {key: str(value) for key, value in several.items()}
             environment |= {"MASTER_ADDR": "127.0.0.1"} if several else {}
@@ -166,12 +173,14 @@ class _Kills:
             if child is not first:
                 child.kill(signal.SIGTERM if number == signal.SIGKILL else number)
         began = time.monotonic()
-        ended = first.end(20 * busy())
-        others = self._end([child for child in children if child is not first], 20 * busy())
+        ended = first.end(HANGS)
+        others = self._end([child for child in children if child is not first], HANGS)
         if ended.code == 0:
             return None
         late = time.monotonic() - began
-        if number != signal.SIGKILL and late > SOON * busy():
+        if number != signal.SIGKILL:
+            self._latest = max(self._latest, late)
+        if number != signal.SIGKILL and late > SOON:
             return Ended(ended.code, f"{ended.log}\nTraceback: ended only after {late:.1f} s", ended.seconds)
         return ended if all(other.code for other in others) else None
 
@@ -189,6 +198,11 @@ def _wrong(ended: Ended, number: int) -> str | None:
         return f"{name} ended it with {ended.code}, not {code}: {ended.log[-500:]}"
     said = ended.one_line
     return None if said and " with: " in said else f"{name} was not one line: {ended.log[-500:]}"
+
+
+def _steps(run: Path) -> Path:
+    """The file in which the first process of a training says whether it is within a step."""
+    return run.with_name(f"{run.name}.step")
 
 
 def content(run: Path) -> dict[str, Any]:
@@ -211,11 +225,6 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str | 
 
 def _timeless(line: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if "time" not in key and "per_second" not in key}
-
-
-def busy() -> float:
-    """How many times longer everything takes, as other work wants the processors, too; at least 1."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def preload() -> None:

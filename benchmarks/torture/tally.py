@@ -19,6 +19,8 @@ class Tally:
         tried: How often.
         survived: How often the promise held.
         failures: What went wrong, one line each.
+        note: What else was counted.
+        minutes: That it took.
     """
 
     part: str
@@ -28,6 +30,8 @@ class Tally:
     tried: int = 0
     survived: int = 0
     failures: list[str] = field(default_factory=list)
+    note: str = ""
+    minutes: float = 0.0
 
     def add(self, wrong: str | None, times: int = 1) -> None:
         """Count something that was tried.
@@ -71,10 +75,12 @@ class Limit:
 
 def table(tallies: Sequence[Tally]) -> str:
     """The counts as Markdown."""
-    rows = [("what was tried", "what has to hold", "tried", "survived")]
-    rows += [(f"{t.part}: {t.what}", t.promise, _tried(t), f"{t.survived:,}") for t in tallies]
+    rows = [("what was tried", "what has to hold", "tried", "survived", "minutes", "counted besides")]
+    rows += [
+        (f"{t.part}: {t.what}", t.promise, _tried(t), f"{t.survived:,}", f"{t.minutes:.1f}", t.note) for t in tallies
+    ]
     lines = [_line(row) for row in rows]
-    return "\n".join([lines[0], "|---|---|---:|---:|", *lines[1:]])
+    return "\n".join([lines[0], "|---|---|---:|---:|---:|---|", *lines[1:]])
 
 
 def failures(tallies: Iterable[Tally]) -> list[str]:

@@ -77,7 +77,12 @@ def try_texts(seed: int, limit: Limit) -> Iterator[Tally]:
     places = [
         ("prompts of seven families", "no control token, no turn more", prompts(), 1),
         ("replies and what is kept of them", "read back as they were said", replies(), 1),
-        ("names and replies in the terminal", "one turn in its column, nothing that controls or hides", terminal(), 1),
+        (
+            "names and replies in the terminal",
+            "one line for a name, one column for a reply, nothing that controls or hides",
+            terminal(),
+            1,
+        ),
         ("names in Markdown", "one cell, no tag, no control character", markdown(), 1),
         ("names in pictures", "no mathematics, one line", labels(), 1),
         ("names and replies in the page", "no tag or attribute more; read back as data", page(), BATCH),
@@ -145,16 +150,17 @@ def replies() -> Check:
 
 def terminal() -> Check:
     """Shows a turn with a name and a reply as `llm-sra play` and `llm-sra watch` do."""
-    from rich.console import Console
+    from rich.console import Console, Group
 
     from llm_sra.episodes import EpisodeRecord, TurnRecord
     from recipes.commands.play import turn_line
     from recipes.watching.frame import episode_lines
 
+    words = (TurnRecord("left", 0, "pass"), TurnRecord("right", 1, "pass"))
+
     def printed(*parts: Any) -> str:
         console = Console(file=io.StringIO(), width=100, highlight=False, color_system=None)
-        for part in parts:
-            console.print(part)
+        console.print(Group(*parts))
         text: str = console.file.getvalue()  # type: ignore[attr-defined]
         return text
 
@@ -166,10 +172,16 @@ def terminal() -> Check:
         for shown in (played, watched):
             if bad := [c for c in shown if not c.isprintable() and c != "\n"]:
                 return f"{text!r} prints {bad[0]!r}"
-        # A name may well be that of another seat; a reply stays in its column, and makes no turn.
+        # A name may well be that of another seat, but makes no line; a reply stays in its column, and makes no turn.
         said = printed(turn_line("left", "y", text, "", "red"), turn_line("right", "x", text, "", "red"))
         begins = [line[:COLUMN] for line in said.splitlines() if line[:COLUMN].strip()]
-        return None if [each.split() for each in begins] == TURN_LINES else f"{text!r} forges a turn"
+        if [each.split() for each in begins] != TURN_LINES:
+            return f"{text!r} forges a turn"
+        named = EpisodeRecord(text, {"left": text, "right": "x"}, False, {text: 1.0}, {}, words, {}, match=text, step=1)
+        watched = printed(*episode_lines(named, {"left": "a"}, 5, 30))
+        played = printed(turn_line("left", text, "pass", "", "red"))
+        made = watched.rstrip().count("\n"), played.rstrip().count("\n")  # a title, two turns and a verdict; one turn
+        return None if made == (4, 0) else f"{text!r} as a name makes a line"
 
     return check
 

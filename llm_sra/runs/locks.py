@@ -22,6 +22,7 @@ except ImportError:  # not on Windows
 
 LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _held: set[int] = set()  # descriptors of this process
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class FolderLock:
         self._path = folder / LOCK
         while True:
             with writing("the lock of the folder", self._path):
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+                # A link could name any file of this user's, which would then be emptied.
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o644)
             try:
                 self._take()
             except BaseException:

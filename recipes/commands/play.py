@@ -120,7 +120,7 @@ def turn_line(seat: str, policy: str, text: str, cut: str, colour: str) -> Table
         colour: Of the seat.
     """
     line = Table.grid(padding=(0, 2, 0, 0))
-    line.add_column(width=28, justify="right", overflow="fold")
+    line.add_column(width=28, justify="right", no_wrap=True, overflow="ellipsis")  # a name makes no second line
     line.add_column(overflow="fold")
     line.add_row(Text(one_line(f"{seat} ({policy})"), colour), Text.assemble(printable(text), (cut, "red")))
     return line

@@ -186,7 +186,7 @@ def episode_lines(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, 
     turns = episode.turns
     title = f"step {episode.step}, problem {episode.problem}, match {episode.match}"
     table = Table.grid(padding=(0, 1))
-    table.add_column(overflow="fold", max_width=max(room, LEAST))
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(room, LEAST))  # a name makes no second line
     table.add_column(overflow="fold", ratio=1)
     table.add_column(justify="right", no_wrap=True)
     if len(turns) > most:
@@ -200,5 +200,6 @@ def episode_lines(episode: EpisodeRecord, heroes: Mapping[str, str], most: int, 
         table.add_row(Text(one_line(who), style=style), Text(said + cut), Text(paid))
     verdict = ("solved", "bold green") if episode.solved else ("not solved", "bold red")
     returns = ", ".join(f"{one_line(seat)} {value:+.2f}" for seat, value in episode.returns.items())
-    above = Text(one_line(title), style="bold")
-    return [Text(), above, table, Text.assemble(verdict, f"   returns: {returns}")]
+    above = Text(one_line(title), style="bold", no_wrap=True, overflow="ellipsis")
+    below = Text.assemble(verdict, f"   returns: {returns}", no_wrap=True, overflow="ellipsis")
+    return [Text(), above, table, below]
