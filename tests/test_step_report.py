@@ -111,6 +111,17 @@ def test_a_policy_that_learns_no_more_is_warned_of_once_that_lasts(caplog: pytes
     assert len(warned([{**silent, "policy/left/dead_groups": 1.0}] * 10, caplog)) == 2  # both, each with its help
 
 
+def test_a_policy_that_has_decided_while_rewards_still_vary_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    # The quickstart's free rider: its entropy falls from 0.34 to 0.01 by step 60, while rewards vary in most groups.
+    falling = [
+        {"policy/left/entropy": 0.34 * 0.01 ** (step / 80), "policy/left/dead_groups": 0.1} for step in range(80)
+    ]
+    assert falling[60]["policy/left/entropy"] < 0.02 < falling[45]["policy/left/entropy"]
+    assert warned(falling, caplog) == []
+    [message] = warned([{**numbers, "policy/left/dead_groups": 0.9} for numbers in falling], caplog)
+    assert message.startswith("step 60: the entropy of left has been below") and "earn the same" in message
+
+
 def test_a_task_that_pays_nothing_is_no_matter_of_entropy_and_not_of_the_first_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,7 +148,9 @@ def test_a_policy_with_varied_rewards_is_not_warned_of(tmp_path: Path, caplog: p
 def test_a_policy_without_entropy_is_not_one_without_variance() -> None:
     numbers = {
         "policy/a/entropy": 0.01,
-        "policy/a/dead_groups": 0.0,
+        "policy/a/dead_groups": 0.6,
+        "policy/decided/entropy": 0.01,
+        "policy/decided/dead_groups": 0.4,
         "policy/b/entropy": 1.0,
         "policy/b/dead_groups": 1.0,
         "policy/c/entropy": 0.5,

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from llm_sra.engines import EngineOptions
 from llm_sra.models.adapter_files import AdapterError, read_adapter_config, without_patterns
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import RosterError, read_roster
+from llm_sra.policies.base import UnavailableError
+from llm_sra.policies.recorded import Recorded
 from llm_sra.runs import Run, RunError
+from llm_sra.runs.locks import FolderLock
 from llm_sra.runs.trust import may_run_code, task_of_run
 from llm_sra.untrusted import printable
 from recipes.cli import main
@@ -143,6 +147,23 @@ def test_a_run_does_not_say_where_an_evaluation_connects_or_writes(
     assert (plain.kind, plain.batch_size) == ("transformers", 3)
     assert (served.kind, served.servers, served.adapter_dir) == ("server", ("http://127.0.0.1:8000",), None)
     assert (mine.servers, mine.adapter_dir) == (("http://mine:1",), Path("/mine"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_recorded_replies_that_are_no_file_are_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "replies.jsonl"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(UnavailableError, match="it is a pipe or a device"):
+        Recorded("r", path, field="reply")
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match=r"\.lock"):
+        FolderLock(tmp_path / "run")
+    assert (tmp_path / "mine").read_text() == "mine"
 
 
 SCRIPT = """from pathlib import Path

@@ -54,7 +54,7 @@ def kill_evaluations(folder: Path, model: Path, seed: int, limit: Limit) -> Iter
 def _one(folder: Path, name: str, rng: random.Random, seconds: float, tally: Tally, limit: Limit) -> None:
     """Kill one evaluation until it comes to its end, or often enough; then let it come there."""
     kills, within, wrong = 0, 0, None
-    for _ in range(6):
+    for _ in range(rng.randrange(1, 4)):
         child = Child(_evaluation(folder, name), folder / f"{name}.log")
         time.sleep(rng.random() * seconds)
         number = rng.choice(NUMBERS)
@@ -77,8 +77,10 @@ def _one(folder: Path, name: str, rng: random.Random, seconds: float, tally: Tal
     else:
         wrong = wrong or _differences(folder, name, WRITTEN) or _too_much(folder / name, kept, played)
     if kills:
-        before = f"{tally.note}, then " if tally.note else ""
-        tally.note = f"{before}{within} of {kills} in play: {kept} kept, {_number(played)} played"
+        counts = (within, kept, _number(played))
+        before = [int(word) for word in tally.note.split() if word.isdigit()] or [0, 0, 0]
+        sums = [old + new for old, new in zip(before, counts, strict=True)]
+        tally.note = f"{sums[0]} in play; when run again {sums[1]} episodes were kept and {sums[2]} played"
     tally.add(wrong and f"{name} after {kills} kills: {wrong}", kills)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from llm_sra.policies.base import UnavailableError
 from llm_sra.task import Message
-from llm_sra.untrusted import UntrustedError, replaced
+from llm_sra.untrusted import UntrustedError, read_text, replaced
+
+LARGEST = 1 << 28  # bytes of a file of replies
 
 
 class Recorded:
@@ -72,8 +74,8 @@ class Recorded:
 def _rows(path: Path, name: str) -> list[tuple[str, Mapping[str, Any]]]:
     """Every line's object, and where it stands."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, LARGEST)
+    except (OSError, UntrustedError) as error:
         raise UnavailableError(
             f"partner {name!r}: cannot read the recorded replies in {path.absolute()}: {error}"
         ) from error

@@ -20,6 +20,7 @@ from llm_sra.trainer.rollout import Rollout
 
 COLLAPSED_ENTROPY = 0.02  # nats per token
 COLLAPSED_GROUPS = 0.98  # share of groups without variance
+EQUAL_GROUPS = 0.5  # share of groups without variance above which little entropy is a loss
 LASTING = 10  # steps in a row after which a policy is said to learn no more
 EXPLODING_ENTROPY = 3.0  # times that of the first step
 PARTS = ("generate", "score", "train", "sync")
@@ -153,10 +154,12 @@ def entropy_gaps(numbers: Mapping[str, float], adversary: str, partner: str) -> 
 
 
 def without_entropy(numbers: Mapping[str, float]) -> list[str]:
-    """Adapters that nearly always say the most probable: almost no entropy."""
-    return sorted(
-        name.split("/")[1] for name, value in numbers.items() if _is_entropy(name) and value < COLLAPSED_ENTROPY
-    )
+    """Adapters that nearly always say the most probable, and learn nothing from it: most of their groups earn the same.
+
+    Where rewards still vary within groups, a policy of little entropy has decided, and goes on learning.
+    """
+    low = [name.split("/")[1] for name, value in numbers.items() if _is_entropy(name) and value < COLLAPSED_ENTROPY]
+    return sorted(name for name in low if numbers.get(f"policy/{name}/dead_groups", 1.0) > EQUAL_GROUPS)
 
 
 def without_variance(numbers: Mapping[str, float]) -> list[str]:

@@ -63,8 +63,9 @@ class StepReport:
         if lasting := self._entropy.begun(metrics.without_entropy(numbers)):
             logger.warning(
                 "step %d: the entropy of %s has been below %g nats a token for %d steps: it says nearly always the "
-                "same, so it no longer explores. If its task is not solved, go back to an earlier checkpoint with a "
-                "higher entropy_coef (adversary_entropy_coef for an adversary) or a lower learning_rate",
+                "same, and most of its groups earn the same, so it no longer explores. If its task is not solved, go "
+                "back to an earlier checkpoint with a higher entropy_coef (adversary_entropy_coef for an adversary) or "
+                "a lower learning_rate",
                 step,
                 ", ".join(lasting),
                 metrics.COLLAPSED_ENTROPY,
