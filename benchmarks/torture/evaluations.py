@@ -92,7 +92,7 @@ def _evaluation(folder: Path, name: str, played: Path | None = None) -> Work:
     def counted() -> int:
         from llm_sra.evaluation import play_missing
 
-        play, count = play_missing.play, 0
+        play, count = play_missing.play, 0  # type: ignore[attr-defined]
 
         def counting(task: Any, specs: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal count
