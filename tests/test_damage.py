@@ -1,6 +1,7 @@
 """Checkpoints that are damaged, runs that go back to an earlier one, and full disks."""
 
 import errno
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,29 @@ def test_another_runs_checkpoint_is_gone_on_from_and_stays_as_it_was(saved: Path
     one, other = vectors(saved / "adapters"), vectors(run.adapters)
     assert all(torch.equal(one[name], other[name]) for name in one)  # the same seed and options
     assert {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"a": 1}, "holds 'a', which is no part of a training's state"),
+        ({"global_step": "3"}, "holds '3' as global_step"),
+        ({"total_flos": []}, r"holds \[\] as total_flos"),
+        ({"log_history": [1]}, r"holds \[1\] as log_history"),
+        ({"stateful_callbacks": "x"}, "holds 'x' as stateful_callbacks"),
+    ],
+)
+def test_a_strangers_state_with_the_right_hash_is_refused_by_its_values(
+    saved: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    checkpoint = tmp_path / "checkpoint-2"
+    shutil.copytree(saved / "checkpoints" / "checkpoint-2", checkpoint)
+    assert damage(checkpoint) is None
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    (checkpoint / "trainer_state.json").write_text(json.dumps({**state, **change}))
+    write_manifest(checkpoint, True)
+    with pytest.raises(FileNotFoundError, match=said):
+        checkpoints.resolve_resume(str(checkpoint), tmp_path)
 
 
 @pytest.mark.parametrize(

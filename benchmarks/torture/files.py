@@ -195,6 +195,8 @@ class _Sender:
         shutil.copytree(self._sent, self._place)
         if harm:
             harm(self._place / self._kind.file, self._rng)
+            if self._rng.random() < 0.5:
+                _list_again(self._place / self._kind.file)
         return run(self._kind.read(self._place), self._place.with_suffix(".log"), self._hangs)
 
     def _wrong(self, ended: Ended, late: float, name: str) -> str | None:

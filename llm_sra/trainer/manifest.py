@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 
 import torch
+from transformers import TrainerState
 
 from llm_sra.files import parse_line, sync_tree, write_whole, writing
+from llm_sra.untrusted import UntrustedError, is_number, parse_json, read_text, shown
 
 MANIFEST = "manifest.json"
 STATE = "trainer_state.json"
 OBJECTIVE = "objective.pt"  # the state of the objective
+_LARGEST_STATE = 1 << 28  # bytes
 MARK = "manifest"  # in the objective's state: the checkpoint was saved with a manifest
 
 
@@ -61,14 +64,46 @@ def damage(checkpoint: Path) -> str | None:
             return f"{name} is not what was saved: its SHA-256 differs from the one in {MANIFEST}"
     if not manifest.get("resumable"):
         return "it was saved with save_only_model, so the optimizer's state is missing"
+    return _state_damage(checkpoint / STATE)
+
+
+def _state_damage(path: Path) -> str | None:
+    """What is wrong with the values of a trainer's state, which has the right hash but may be a stranger's."""
+    try:
+        state = parse_json(read_text(path, _LARGEST_STATE))
+    except UntrustedError as error:
+        return f"{STATE} cannot be read: {error}"
+    if not isinstance(state, dict):
+        return f"{STATE} cannot be read: expected an object"
+    known = vars(TrainerState())
+    for name, value in state.items():
+        if name not in known:
+            return f"{STATE} holds {shown(name)}, which is no part of a training's state"
+        if not _fits(name, value):
+            return f"{STATE} holds {shown(value)} as {name}"
     return None
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a value can be that of a field of a trainer's state."""
+    if name in ("global_step", "max_steps", "train_batch_size", "num_input_tokens_seen", "best_global_step"):
+        return value is None or (type(value) is int and -1 <= value < 1 << 53)
+    if name.startswith("is_"):
+        return isinstance(value, bool)
+    if name == "log_history":
+        return isinstance(value, list) and all(isinstance(line, dict) for line in value)
+    if name in ("stateful_callbacks", "trial_params"):
+        return value is None or isinstance(value, dict)
+    if name in ("best_model_checkpoint", "trial_name"):
+        return value is None or isinstance(value, str)
+    return value is None or is_number(value)
 
 
 def _damage_without_manifest(checkpoint: Path) -> str | None:
     if not (checkpoint / STATE).is_file():
         return f"{STATE} is missing"
-    if parse_line((checkpoint / STATE).read_bytes()) is None:
-        return f"{STATE} cannot be read"
+    if wrong := _state_damage(checkpoint / STATE):
+        return wrong
     for path in sorted(checkpoint.rglob("*")):
         if path.is_file() and not path.stat().st_size:
             return f"{path.relative_to(checkpoint)} is empty"
