@@ -183,6 +183,26 @@ def test_another_runs_checkpoint_that_does_not_fit_is_refused_and_leaves_no_run(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("optimizer.pt", "the optimizer's state in"),
+        ("rng_state.pth", "the state of random numbers in"),
+        ("objective.pt", "the objective's state in"),
+    ],
+)
+def test_a_strangers_file_with_the_right_hash_is_refused_in_words(
+    saved: Path, tmp_path: Path, name: str, said: str
+) -> None:
+    checkpoint = tmp_path / "checkpoint-2"
+    shutil.copytree(saved / "checkpoints" / "checkpoint-2", checkpoint)
+    (checkpoint / name).write_bytes(b"")
+    write_manifest(checkpoint, True)
+    with pytest.raises(ResumeError, match=said):
+        train_tiny(tmp_path / "run", **SAVING, max_steps=3, resume_from_checkpoint=str(checkpoint))
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_optimizers_state_of_another_training_is_refused_in_words() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     of_two = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], lr=0.1)

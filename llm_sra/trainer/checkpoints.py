@@ -21,6 +21,7 @@ from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.manifest import MANIFEST, MARK, OBJECTIVE, STATE, damage, has_manifest, write_manifest
+from llm_sra.trainer.resuming import reading_state
 
 FOLDER = "checkpoints"  # of a run
 STAGING = ".saving"
@@ -75,10 +76,11 @@ class Checkpoints:
         if self._critics:
             self._critics.load(folder)
         if (folder / OBJECTIVE).is_file():  # older checkpoints have none
-            objective = torch.load(folder / OBJECTIVE, weights_only=True)
-            self._schedule.load_state_dict(objective["tau"])
-            for hero, weights in self._smoothed.items():
-                weights.load_state_dict(objective["risk"][hero])
+            with reading_state("the objective's state"):
+                objective = torch.load(folder / OBJECTIVE, weights_only=True)
+                self._schedule.load_state_dict(objective["tau"])
+                for hero, weights in self._smoothed.items():
+                    weights.load_state_dict(objective["risk"][hero])
 
     def newest(self) -> str:
         """What there is to resume from, in words."""

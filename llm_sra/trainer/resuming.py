@@ -5,15 +5,25 @@ earlier ones. Options that cannot take effect in a resumed training may not chan
 """
 
 import math
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from llm_sra.untrusted import one_line
+
 # Each has its mark in what a checkpoint holds.
 FIXED = ("optim", "arm", "sharing", "lora_r", "lora_alpha", "use_rslora", "use_dora")
 CONTROLLER = ("tau", "tau_schedule")  # fixed where a controller has moved τ on from its start
+
+
+# All that torch makes of bytes that are no state, and of a state of something else.
+_UNREADABLE = (
+    EOFError, pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError
+)  # fmt: skip
 
 
 class ResumeError(ValueError):
@@ -42,6 +52,24 @@ def check_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             )
 
 
+@contextmanager
+def reading_state(what: str) -> Iterator[None]:
+    """Name what of a checkpoint cannot be read, or is of another training, if the block fails.
+
+    Raises:
+        ResumeError: If it does.
+    """
+    try:
+        yield
+    except _UNREADABLE as error:
+        # torch's own words on a pickle advise to load it by other means, which would run it.
+        cause = one_line(error)[:300] if not isinstance(error, pickle.UnpicklingError) else "it holds more than tensors"
+        raise ResumeError(
+            f"{what} in the checkpoint does not fit what is trained now: {cause or type(error).__name__}. Resume with "
+            "the options of the training that wrote it, or from another checkpoint"
+        ) from error
+
+
 def load_with_present_options(optimizer: Any, scheduler: Any, load: Callable[[], None]) -> None:
     """Load the states of optimizer and scheduler, but keep this configuration's rates and other options.
 
@@ -54,13 +82,8 @@ def load_with_present_options(optimizer: Any, scheduler: Any, load: Callable[[],
         ResumeError: If a rate has changed that the scheduler cannot take up, or the states are of another training.
     """
     present = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    try:
+    with reading_state("the optimizer's state"):
         load()
-    except ValueError as error:
-        raise ResumeError(
-            f"the optimizer's state in the checkpoint does not fit what is trained now: {error}. Resume with the "
-            "options of the training that wrote it"
-        ) from error
     scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
     for index, (group, options) in enumerate(zip(optimizer.param_groups, present, strict=True)):
         rate, saved = options.get("initial_lr", options["lr"]), group.get("initial_lr", group["lr"])

@@ -45,7 +45,7 @@ from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.estimators import EstimatorOptions
 from llm_sra.trainer.forward import Forward, evaluation_mode
 from llm_sra.trainer.reading import Reader
-from llm_sra.trainer.resuming import load_with_present_options
+from llm_sra.trainer.resuming import load_with_present_options, reading_state
 from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
 from llm_sra.trainer.scorer import Scorer
 from llm_sra.trainer.step_report import StepReport
@@ -316,6 +316,11 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         load = super()._load_optimizer_and_scheduler
         load_with_present_options(self.optimizer, self.lr_scheduler, lambda: load(checkpoint))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Take the states of random numbers from a checkpoint."""
+        with reading_state("the state of random numbers"):
+            super()._load_rng_state(checkpoint)
 
     def _load_best_model(self) -> None:
         self.checkpoints.load(Path(self.state.best_model_checkpoint))
