@@ -55,4 +55,4 @@ def _said(line: Mapping[str, Any], run: Run, hero: str) -> float:
 
 def _number(line: Mapping[str, Any], key: str) -> float:
     value = line.get(key)
-    return float(value) if is_number(value) else 0.0
+    return float(value) if value is not None and is_number(value) else 0.0

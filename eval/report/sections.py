@@ -93,7 +93,7 @@ def headline_section(gathered: Gathered) -> Section:
     of_pair = [c for c in found if (c.first, c.later) == pair and c.difference.decoding == gathered.decoding]
     named = [w for w in works if w.label in (pair[0].label, pair[1].label)]
     story = rest_sentence(gathered, pair, named)
-    said = [story] * (story is not None) + [sentence(c) for c in of_pair] + [crossed] * (crossed is not None)
+    said = [text for text in (story, *map(sentence, of_pair), crossed) if text]
     if named and story is None:
         said.append(work_sentence(named, seats))
     said.append(arms_sentence([run for run in gathered.runs if run.name in gathered.results.runs]))
