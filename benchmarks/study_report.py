@@ -272,7 +272,7 @@ def seed_table(results: Results) -> str:
             own = [s.self_play for s in summaries if s.arm == arm]
             rows.append(
                 f"| **{arm}, mean** | {decoding} | {sum(own) / len(own):.2f} | | | "
-                f"worse seat {_estimate(mean_interval(worse))} | | | |"
+                f"worse seat {_estimate(mean_interval(worse).within(0, 1))} | | | |"
             )
     return "\n".join([_HEAD, *rows])
 

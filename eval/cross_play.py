@@ -21,7 +21,7 @@ def cross_play_grids(results: Results, groups: Sequence[Group]) -> list[Grid]:
     """
     grids = []
     for decoding in results.decodings:
-        grids += [_settings(results, groups, decoding), *_matrix(results, decoding)]
+        grids += [seeds_grid(results, groups, decoding), *_matrix(results, decoding)]
     return grids
 
 
@@ -36,7 +36,8 @@ def between_runs(results: Results, runs: Sequence[str], decoding: str) -> list[l
     ]
 
 
-def _settings(results: Results, groups: Sequence[Group], decoding: str) -> Grid:
+def seeds_grid(results: Results, groups: Sequence[Group], decoding: str) -> Grid:
+    """Self-play, cross-play among the seeds, and the difference of the two; a row for each setting."""
     rows = []
     for group in groups:
         runs = [run for run in group.runs.values() if run in results.runs]
@@ -59,7 +60,7 @@ def _row(label: str, found: CrossPlay) -> tuple[str, ...]:
         str(found.runs),
         with_interval(found.self_play, _share(found.self_play_interval)),
         with_interval(found.cross_play, _share(found.cross_play_interval)),
-        with_interval(found.gap, found.gap_interval, "+"),
+        with_interval(found.gap, found.gap_interval and found.gap_interval.within(-1, 1), "+"),
     )
 
 
@@ -88,5 +89,5 @@ def _rate(results: Results, run: str, seat: str, other: str, decoding: str) -> s
 
 
 def _share(ends: Estimate | None) -> Estimate | None:
-    """An interval of a share, cut to [0, 1]: Student's t knows no bounds."""
-    return ends and Estimate(ends.value, max(ends.low, 0.0), min(ends.high, 1.0))
+    """An interval of a share, cut to [0, 1]."""
+    return ends and ends.within(0, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from llm_sra.runs import Run
@@ -42,6 +43,13 @@ def value_of(run: Run, key: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def shown_value(run: Run, key: str) -> str:
+    """A setting as readers elsewhere can use it: of a path on this machine its last two parts."""
+    value = value_of(run, key)
+    path = PurePath(value)
+    return PurePath(*path.parts[-2:]).as_posix() if path.is_absolute() else value
+
+
 def groups(runs: Sequence[Run]) -> tuple[Group, ...]:
     """Runs by setting, in the order of their first run; runs with the same seed and setting are groups of their own."""
     keys = [key for key in differing(runs) if key != SEED]
@@ -77,7 +85,7 @@ def _named(runs: Sequence[Run]) -> dict[int, str]:
 
 def _label(run: Run, others: Sequence[Run], keys: Sequence[str], members: int) -> str:
     """The arm, the checkpoint, and the settings in which it differs from other groups of the arm."""
-    said = [f"{key} {value_of(run, key)}" for key in keys if len({_seen(other, key) for other in others}) > 1]
+    said = [f"{key} {shown_value(run, key)}" for key in keys if len({_seen(other, key) for other in others}) > 1]
     said += [run.checkpoint] if run.checkpoint and any(other.checkpoint != run.checkpoint for other in others) else []
     same = [o for o in others if o.checkpoint == run.checkpoint and all(_seen(o, k) == _seen(run, k) for k in keys)]
     said += [run.path.name] if members == 1 and len(same) > 1 else []

@@ -53,10 +53,7 @@ class Curve:
 
 
 def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path, decoding: str | None = None) -> Path:
-    """Draw a few runs: effort during training, and the solve rate with each partner.
-
-    Left, a panel per run: each hero's effort per training step, with its training partner (in `srpo` its adversary),
-    and in self-play where the run played a development roster. Right: the solve rate with each partner.
+    """Draw a few runs into a file; see `draw_runs`.
 
     Args:
         runs: At most `len(COLOURS)`, all in `results`.
@@ -66,6 +63,26 @@ def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path
 
     Returns:
         `out_png`.
+
+    Raises:
+        ResultsError: If there are too many runs, or a run is not in the results.
+    """
+    return write_png(draw_runs(runs, results, decoding), Path(out_png))
+
+
+def draw_runs(
+    runs: Sequence[Run], results: Results, decoding: str | None = None, colours: Sequence[str] = COLOURS
+) -> Figure:
+    """Draw a few runs: effort during training, and the solve rate with each partner.
+
+    Left, a panel per run: each hero's effort per training step, with its training partner (in `srpo` its adversary),
+    and in self-play where the run played a development roster. Right: the solve rate with each partner.
+
+    Args:
+        runs: At most `len(COLOURS)`, all in `results`.
+        results: Results of an evaluation.
+        decoding: Which; if None, `sampled` (as in training) where it was played.
+        colours: Of the runs.
 
     Raises:
         ResultsError: If there are too many runs, or a run is not in the results.
@@ -81,20 +98,20 @@ def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path
     right = figure.add_subplot(grid[:, 1])
     left = [figure.add_subplot(grid[row, 0]) for row in range(len(runs))]
     curves = [effort_curves(run) for run in runs]
-    for run, panel, by_seat, colour in zip(runs, left, curves, COLOURS, strict=False):
+    for run, panel, by_seat, colour in zip(runs, left, curves, colours, strict=False):
         _draw_effort(panel, by_seat, colour)
         panel.set_title(_effort_title(run, as_label(name_of(results, run.name))), loc="left", fontsize=11)
     _align(left)
-    _draw_partners(right, results, [run.name for run in runs], decoding)
+    _draw_partners(right, results, [run.name for run in runs], decoding, colours)
     has_dev = any(curve.dev_steps for by_seat in curves for curve in by_seat.values())
-    figure.legend(handles=_legend(results, runs, has_dev), loc="outside lower center", ncols=5, frameon=False)
-    return write_png(figure, Path(out_png))
+    figure.legend(handles=_legend(results, runs, has_dev, colours), loc="outside lower center", ncols=5, frameon=False)
+    return figure
 
 
 def study_figure(
     results: Results, arms: Mapping[str, Mapping[int, str]], out_png: str | Path, decoding: str | None = None
 ) -> Path:
-    """Draw arms of several seeds: every seed a dot, the arm's mean a bar with Student's t interval over the seeds.
+    """Draw arms of several seeds into a file; see `draw_arms`.
 
     Args:
         results: Results of all runs, joined by `merge` if there are several evaluations.
@@ -108,14 +125,34 @@ def study_figure(
     Raises:
         ResultsError: If there are too many arms, an arm without a run, or a run is not in the results.
     """
+    return write_png(draw_arms(results, arms, decoding), Path(out_png))
+
+
+def draw_arms(
+    results: Results,
+    arms: Mapping[str, Mapping[int, str]],
+    decoding: str | None = None,
+    colours: Sequence[str] = COLOURS,
+) -> Figure:
+    """Draw arms of several seeds: every seed a dot, the arm's mean a bar with Student's t interval over the seeds.
+
+    Args:
+        results: Results of all runs, joined by `merge` if there are several evaluations.
+        arms: By an arm's label, the name of the run of each seed; at most `len(COLOURS)` arms.
+        decoding: Which; if None, `sampled` (as in training) where it was played.
+        colours: Of the arms.
+
+    Raises:
+        ResultsError: If there are too many arms, an arm without a run, or a run is not in the results.
+    """
     if not 0 < len(arms) <= len(COLOURS) or not all(arms.values()):
         raise ResultsError(f"this picture shows 1 to {len(COLOURS)} arms of one run or more, got {dict(arms)}")
     decoding = decoding or _usual(results)
     wide = max(9.0, 2.5 + (len(results.partners) + 2) * max(0.9, 0.35 * len(arms)))
     figure = Figure(figsize=(wide, 7.5), dpi=DPI, layout="constrained")
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
-    _draw_arms(panels[0], results, arms, decoding, np.mean)
-    _draw_arms(panels[1], results, arms, decoding, np.min)
+    _draw_arms(panels[0], results, arms, decoding, np.mean, colours)
+    _draw_arms(panels[1], results, arms, decoding, np.min, colours)
     panels[0].set_title(
         f"{as_label(results.measure.capitalize())} ({as_label(decoding)}), mean over the seats", loc="left", fontsize=11
     )
@@ -125,13 +162,13 @@ def study_figure(
         fontsize=11,
     )
     named = [f"{as_label(arm)}: {len(seeds)} seed{'s' * (len(seeds) > 1)}" for arm, seeds in arms.items()]
-    handles = [_patch(colour, label) for colour, label in zip(COLOURS, named, strict=False)]
+    handles = [_patch(colour, label) for colour, label in zip(colours, named, strict=False)]
     handles += [
         Line2D([], [], color=GREY, marker="o", markersize=5, alpha=0.6, linestyle="", label="one seed"),
         Line2D([], [], color=GREY, linewidth=2.5, label="mean, 95 % interval over seeds (Student t, cut at 0 and 1)"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(arms) + 2, frameon=False)
-    return write_png(figure, Path(out_png))
+    return figure
 
 
 def effort_curves(run: Run) -> dict[str, Curve]:
@@ -192,12 +229,12 @@ def _align(panels: Sequence[Axes]) -> None:
     panels[-1].set_xlabel("training step (thin: every step; thick: running mean)")
 
 
-def _draw_partners(panel: Axes, results: Results, runs: Sequence[str], decoding: str) -> None:
+def _draw_partners(panel: Axes, results: Results, runs: Sequence[str], decoding: str, colours: Sequence[str]) -> None:
     rows = _groups(results)
     agents = [(run, seat) for run in runs for seat in results.seats]
     offsets = np.linspace(-0.3, 0.3, len(agents)) if len(agents) > 1 else np.zeros(1)
     for (run, seat), offset in zip(agents, offsets, strict=True):
-        colour = COLOURS[runs.index(run)]
+        colour = colours[runs.index(run)]
         marker, _ = _seat_style(results.seats.index(seat))
         for row, (_, partners) in enumerate(rows):
             rate, height = results.rate([run], [seat], partners, decoding), row + offset
@@ -233,8 +270,8 @@ def _rows(panel: Axes, rows: Sequence[str]) -> None:
     panel.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _legend(results: Results, runs: Sequence[Run], has_dev: bool) -> list[Line2D]:
-    handles = [_patch(colour, as_label(name_of(results, run.name))) for run, colour in zip(runs, COLOURS, strict=False)]
+def _legend(results: Results, runs: Sequence[Run], has_dev: bool, colours: Sequence[str]) -> list[Line2D]:
+    handles = [_patch(colour, as_label(name_of(results, run.name))) for run, colour in zip(runs, colours, strict=False)]
     for index, seat in enumerate(results.seats):
         marker, style = _seat_style(index)
         handles.append(
@@ -254,10 +291,11 @@ def _draw_arms(
     arms: Mapping[str, Mapping[int, str]],
     decoding: str,
     over_seats: Callable[[Sequence[float]], float],
+    colours: Sequence[str],
 ) -> None:
     columns = _groups(results)
     offsets = np.linspace(-0.28, 0.28, len(arms)) if len(arms) > 1 else np.zeros(1)
-    for (seeds, offset), colour in zip(zip(arms.values(), offsets, strict=True), COLOURS, strict=False):
+    for (seeds, offset), colour in zip(zip(arms.values(), offsets, strict=True), colours, strict=False):
         runs = [seeds[number] for number in sorted(seeds)]
         for column, (_, partners) in enumerate(columns):
             by_seat = [[results.rate([run], [seat], partners, decoding) for seat in results.seats] for run in runs]

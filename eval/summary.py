@@ -1,4 +1,4 @@
-"""What an evaluation shows by itself: its tables in the terminal and in `table.md`, and its picture `figure.png`.
+"""What an evaluation shows by itself: tables in the terminal and in `table.md`, flat ones, a picture `figure.png`.
 
 `llm_sra.evaluate` plays and writes `results.json`, `episodes.jsonl` and `store/`. The page on several runs is
 `eval.report`.
@@ -14,6 +14,7 @@ from eval.contributions import contribution_grids
 from eval.cross_play import cross_play_grids
 from eval.groups import groups
 from eval.plots import COLOURS, quickstart_figure
+from eval.rows import write_rows
 from eval.table import markdown, print_tables
 from llm_sra.evaluation.results import read_results
 from llm_sra.files import write_whole, writing
@@ -23,7 +24,7 @@ PLAIN_WIDTH = 100  # where the output is not a terminal
 
 
 def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
-    """Print an evaluation's tables, and write them to `table.md` and a picture to `figure.png`.
+    """Print an evaluation's tables, and write them to `table.md`, its records to `results.csv` and a picture.
 
     Args:
         runs: The runs that were evaluated, whose training curves are drawn.
@@ -37,6 +38,7 @@ def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
     more = cross_play_grids(results, groups(runs)) if results.cross_play else []
     more += contribution_grids(results)
     print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=more)
+    write_rows(results, folder)
     with writing("the tables", folder / "table.md"):
         write_whole(folder / "table.md", markdown(results, more=more))
     if len(runs) > len(COLOURS):

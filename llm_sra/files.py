@@ -22,6 +22,18 @@ CHECKSUM = "crc32"  # key of a line's checksum, always its last
 _CHECKED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\s*')
 
 
+def readable_as_others(folder: Path) -> None:
+    """Give weights below a folder the permissions that a new file has: safetensors makes files for their owner alone.
+
+    Raises:
+        OSError: If a file cannot be changed.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o666 & ~mask)
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that readers see the earlier one or the whole new one, never a part.
 

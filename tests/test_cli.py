@@ -18,10 +18,11 @@ import yaml
 from rich.console import Console
 from support import ROOT, make_run, qwen2, qwen2_folder, qwen2_tokenizer, save_model
 
+from llm_sra.registry import load_task
 from llm_sra.runs import Run
 from llm_sra.task import Message
 from recipes.cli import COMMANDS, main
-from recipes.commands.play import Human, printable
+from recipes.commands.play import Human, introduction, printable
 from recipes.terminal import run_command
 
 FEW_TOKENS = {"max_completion_length": 4}
@@ -119,6 +120,27 @@ def test_what_a_partner_says_is_shown_and_never_sent_to_the_terminal(
     shown = capsys.readouterr().out
     assert "\\x1b[2J\\x1b]0;owned\\x07[bold]NO[/bold]\\u202e" in shown.replace("\n", "")
     assert not [c for c in shown if not c.isprintable() and c != "\n"]
+
+
+def test_a_human_is_asked_again_for_an_empty_line_and_for_what_is_no_choice() -> None:
+    screen, typed = io.StringIO(), iter(["", "  ", "maybe", " work "])
+    human = Human(Console(file=screen), ask=lambda _: next(typed), choices=("rest", "work"))
+    assert human.reply([Message("user", "Your move")], random.Random(0)) == "work"
+    assert screen.getvalue().count("Type a reply, or /quit.") == 2
+    assert screen.getvalue().count("One of: rest, work; or /quit.") == 1
+
+
+def test_a_human_leaves_by_quit() -> None:
+    human = Human(Console(file=io.StringIO()), ask=lambda _: "/quit")
+    with pytest.raises(SystemExit) as left:
+        human.reply([Message("user", "Your move")], random.Random(0))
+    assert left.value.code == 0
+
+
+def test_a_human_is_told_the_task_and_what_can_be_said() -> None:
+    told = introduction(load_task("worksheet", None))
+    about, *rest = told.splitlines()
+    assert len(about) > 20 and rest[0].startswith("You can say: ") and told.endswith("/quit leaves.")
 
 
 def test_what_an_agent_says_is_not_sent_to_the_humans_terminal_either() -> None:

@@ -205,6 +205,13 @@ def test_an_export_tells_its_base_from_others(run: Run, tmp_path: Path) -> None:
     assert facts["policy"] == "first" and len(facts["base_fingerprint"]) == 16
 
 
+def test_weights_have_the_permissions_of_other_files(run: Run, tmp_path: Path) -> None:
+    """Safetensors writes files that only their owner can read."""
+    for folder in (run.adapters / "first", export(run, "first", tmp_path / "out")):
+        (mode,) = {path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()}
+        assert mode & 0o400
+
+
 def test_an_empty_folder_may_be_given_and_a_missing_one_is_made(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for out in (tmp_path / "empty", tmp_path / "a" / "b" / "c"):

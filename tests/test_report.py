@@ -112,11 +112,11 @@ def test_two_seeds_against_two_others_are_not_compared_and_it_says_so(tmp_path):
 def test_every_picture_of_the_markdown_is_there_and_the_page_has_as_many(tmp_path, runs):
     html, text = report(tmp_path / "out", runs)
     pictures = re.findall(r"!\[[^\]]*\]\((figures/[\w-]+\.png)\)", text)
-    # Heat map, partners; return, effort, entropy, length in two seats; the KL of one adversary.
-    assert len(pictures) == len(set(pictures)) == 2 + 4 * 2 + 1
+    # Overview, heat map, partners; return, effort, entropy, length in two seats; the KL of one adversary.
+    assert len(pictures) == len(set(pictures)) == 3 + 4 * 2 + 1
     assert all((tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     sources = [attributes["src"] for tag, attributes in Tags(html).tags if tag == "img"]
-    assert len(sources) == 11 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert len(sources) == 12 and all(source.startswith("data:image/svg+xml;base64,") for source in sources)
 
 
 def test_the_same_input_makes_the_same_files(tmp_path, runs):
@@ -127,7 +127,7 @@ def test_runs_that_met_are_columns_of_the_heat_map(tmp_path, runs, monkeypatch):
     drawn = {}
 
     def kept(figure, name, caption, wide=False):
-        if name == "cross-play":
+        if name == "matrix":
             drawn["columns"] = [label.get_text() for label in figure.axes[0].get_xticklabels()]
             drawn["rates"] = np.asarray(figure.axes[0].images[0].get_array())
             drawn["caption"] = caption

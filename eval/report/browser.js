@@ -146,6 +146,20 @@
     return parts.filter(([, value]) => value).map(([name, value]) => `${name} ${value > 0 ? "+" : ""}${number(value)}`).join(", ");
   }
 
+  // Tables that go on beyond their frame say so, as a phone shows no bar.
+  function markWide() {
+    for (const frame of document.querySelectorAll(".scroll")) {
+      const hidden = frame.scrollWidth - frame.clientWidth;
+      frame.classList.toggle("wider", hidden > 1);
+      frame.classList.toggle("end", hidden - frame.scrollLeft <= 1);
+      frame.parentElement.querySelector(".more").hidden = hidden <= 1;
+      frame.onscroll = () => frame.classList.toggle("end", hidden - frame.scrollLeft <= 1);
+    }
+  }
+
   show();
+  markWide();
+  addEventListener("resize", markWide);
+  for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", markWide);
   document.documentElement.dataset.ready = Math.round(performance.now()); // ms since the page was asked for
 })();

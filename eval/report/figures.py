@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from eval.groups import Group
 from eval.labels import as_label
-from eval.plots import COLOURS, LINES, running_mean
+from eval.plots import COLOURS, LINES, draw_arms, draw_runs, running_mean
 from eval.report.gather import Gathered
 from eval.report.robustness import Distance, Series
 from eval.table import name_of
@@ -68,6 +68,25 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def overview(gathered: Gathered) -> Picture | None:
+    """What each setting solved with each partner; None with more settings than colours.
+
+    With one run of each setting it also shows their effort in training, else every seed.
+    """
+    known, results = gathered.known, gathered.results
+    if not known or len(known) > len(COLOURS):
+        return None
+    runs = [tuple(gathered.evaluated(group).values()) for group in known]
+    colours = [colour(gathered.groups.index(group)) for group in known]
+    what = f"{results.measure.capitalize()} with each partner, {gathered.decoding}"
+    if all(len(names) == 1 for names in runs):
+        figure = draw_runs([gathered.run(name) for (name,) in runs], results, gathered.decoding, colours)
+        return _kept(figure, "overview", f"Left: effort in training. Right: {what[0].lower()}{what[1:]}.", wide=True)
+    arms = {group.label: gathered.evaluated(group) for group in known}
+    figure = draw_arms(results, arms, gathered.decoding, colours)
+    return _kept(figure, "overview", f"{what}: mean over the seats, and each run's worse seat.", wide=True)
+
+
 def heat_map(gathered: Gathered, decoding: str) -> Picture:
     """Share solved by every agent (row) with every partner (column), then with other runs if there was cross-play."""
     results, partners = gathered.results, (SELF_PLAY, *gathered.results.partners)
@@ -106,7 +125,7 @@ def heat_map(gathered: Gathered, decoding: str) -> Picture:
     caption = f"{gathered.results.measure.capitalize()}, {decoding}: each agent (row) with each partner"
     caption += (" and, on the right, with the agents of each run." if not whole else
                 " and, on the right, with other runs of each setting.") if results.cross_play else "."  # fmt: skip
-    return _kept(figure, "cross-play", caption, wide=True)
+    return _kept(figure, "matrix", caption, wide=True)
 
 
 def _between(gathered: Gathered, runs: Sequence[str], seat: str, others: Sequence[str], decoding: str) -> float:

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from eval.cross_play import between_runs
 from eval.groups import Group
 from eval.report.gather import Gathered
-from eval.stats import ArmDifference, StatsError, compare_arms, summarise
+from eval.stats import ArmDifference, CrossPlay, Estimate, StatsError, compare_arms, cross_play, summarise
+from eval.table import NO_SPREAD, difference
 from llm_sra.evaluation.results import ResultsError
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import Run
 
 REFERENCE, PROPOSED = "ippo", "srpo"
 STRANGERS = "all partners"
+RESTS = 0.2  # an agent rests that does less than this part of an even share of the work
 LIVE = "beside its live partner"
 SAMPLED = "with sampled partners, averse to the risk over them"
 TRAINED = {
@@ -22,6 +25,13 @@ TRAINED = {
     "adversary": "with an adversary in its partner's seat that may do anything",
     "fcp": "with partners from a fixed pool",
     "untrained": "not at all: the starting model",
+}
+BESIDE = {
+    "ippo": "its live partner",
+    "srpo": "an adversary",
+    "adversary": "an adversary",
+    "fcp": "partners from a fixed pool",
+    "sampled": "sampled partners",
 }
 
 
@@ -122,23 +132,33 @@ def comparisons(gathered: Gathered, decoding: str) -> tuple[list[Comparison], li
 
 
 def sentence(comparison: Comparison) -> str:
-    """A difference in plain words, with its interval."""
+    """A difference in plain words, with its intervals; a claim only where none of them contains 0."""
     d = comparison.difference
     e = d.problems_and_seeds
     later, first = _said(comparison.later.label), _said(comparison.first.label)
     whom = "in self-play" if comparison.what == SELF_PLAY else f"with the roster's {comparison.partners} partners"
     points = abs(e.value) * 100
-    if e.low <= 0 <= e.high:
+    if not d.is_clear:
         opening = f"No clear difference between {later} and {first} in the {comparison.measure} {whom}"
     else:
         than = f"{'above' if e.value > 0 else 'below'} {first}'s {whom}"
         opening = f"{later}'s {comparison.measure} is {points:.0f} percentage points {than}"
-    over = "problems resampled; one seed, so nothing is said about others" if len(d.seeds) == 1 else (
-        f"{len(d.seeds)} paired seeds; problems and seeds resampled"
-    )  # fmt: skip
-    if not e.has_width:
-        return f"{opening}: {e.value:+.2f} on every problem, so nothing shows how sure it is ({d.decoding}; {over})."
-    return f"{opening}: {e.value:+.2f}, 95 % interval [{e.low:+.2f}, {e.high:+.2f}] ({d.decoding}; {over})."
+    said = f"{opening}: {difference(e)}, {d.decoding}"
+    if d.over_seeds is None:
+        return f"{said} (95 % interval over problems; one seed, so nothing is said about others)."
+    said += f" (95 % interval over problems and seeds; over the {len(d.seeds)} seeds alone {_ends(d.over_seeds)})."
+    return said if d.is_clear else said + _how_many(d)
+
+
+def _ends(estimate: Estimate) -> str:
+    return f"[{estimate.low:+.2f}, {estimate.high:+.2f}]" if estimate.has_width else NO_SPREAD
+
+
+def _how_many(unclear: ArmDifference) -> str:
+    """How many seeds would show a difference as large as the one that was seen, if it is there."""
+    if unclear.seeds_needed is None or unclear.seeds_needed <= len(unclear.seeds):
+        return ""
+    return f" If it is as large as that, about {unclear.seeds_needed} seeds would show it."
 
 
 def work(gathered: Gathered, decoding: str) -> list[Work]:
@@ -170,18 +190,85 @@ def work_sentence(works: Sequence[Work], seats: int) -> str:
     return f"Who worked, in self-play: {'; '.join(parts)}. An even share is {1 / seats:.0%}."
 
 
+def rest_sentence(gathered: Gathered, pair: Sequence[Group], works: Sequence[Work]) -> str | None:
+    """The story in one sentence: who rests in self-play, and what each setting solves beside a partner that rests.
+
+    Args:
+        gathered: The results.
+        pair: The settings that are told of.
+        works: Who worked in each of them.
+
+    Returns:
+        None if the task has no effort, or nobody met its partner that rests.
+    """
+    results = gathered.results
+    least, idle = {one.label: one.least for one in works}, results.idle
+    if idle not in results.partners or any(group.label not in least for group in pair):
+        return None
+    reaches = "reaches" if results.settings.get("headline") else "solves"
+    told = []
+    for group in pair:
+        worse = fmean(
+            min(results.rate([run], [seat], [idle], gathered.decoding) for seat in results.seats)
+            for run in gathered.evaluated(group).values()
+        )
+        share = least[group.label]
+        who = "one agent rests (" if share < RESTS / len(results.seats) else "no agent rests (the least busy does "
+        told.append(
+            f"with {_said(group.label)} {who}{share:.0%} of the work), and beside a partner that rests the worse of "
+            f"the agents {reaches} {worse:.2f}"
+        )
+    return f"{'; '.join(told)[0].upper()}{'; '.join(told)[1:]} ({results.measure}, {gathered.decoding})."
+
+
+def cross_play_sentence(gathered: Gathered, groups: Sequence[Group]) -> str | None:
+    """What agents solve with those of their own training and with those of other seeds; None without cross-play."""
+    told = []
+    for group in groups:
+        found = among_seeds(gathered, group)
+        if found and found.cross_play is not None:
+            told.append(
+                f"{_said(group.label)} {found.self_play:.2f} in self-play and {found.cross_play:.2f} with other seeds"
+            )
+    if not told:
+        return None
+    return f"Cross-play, the {gathered.results.measure} ({gathered.decoding}): {'; '.join(told)}."
+
+
+def among_seeds(gathered: Gathered, group: Group) -> CrossPlay | None:
+    """Self-play and cross-play of one setting's seeds; None if they did not all meet."""
+    results, runs = gathered.results, list(gathered.evaluated(group).values())
+    if any(results.between(a, s, b, gathered.decoding) is None for a in runs for b in runs for s in results.seats):
+        return None
+    return cross_play(between_runs(results, runs, gathered.decoding))
+
+
 def arms_sentence(runs: Sequence[Run]) -> str:
     """With whom the agents of each arm were trained, in plain words."""
     told = dict.fromkeys(f"{run.config['arm'].upper()} {_trained(run)}" for run in runs)
     return f"How agents were trained: {'; '.join(told)}."
 
 
-def _trained(run: Run) -> str:
+def partners_sentence(runs: Sequence[Run]) -> str:
+    """Who sat beside the agents of each arm in training, in a few words."""
+    told = dict.fromkeys(
+        f"{run.config['arm'].upper()} beside {BESIDE[_kind(run)]}" for run in runs if _kind(run) in BESIDE
+    )
+    return f"{'; '.join(told)}."
+
+
+def _kind(run: Run) -> str:
+    """The arm, by what it comes to: an SRPO without aversion to risk is an IPPO, one over sampled partners another."""
     if run.config["arm"] == PROPOSED and run.config.get("partners"):
-        return SAMPLED
+        return "sampled"
     if run.config["arm"] == PROPOSED and run.config.get("tau") == 0:
-        return LIVE  # then there is no aversion to risk
-    return TRAINED[run.config["arm"]]
+        return "ippo"
+    return str(run.config["arm"])
+
+
+def _trained(run: Run) -> str:
+    kind = _kind(run)
+    return SAMPLED if kind == "sampled" else TRAINED[kind]
 
 
 def _said(label: str) -> str:

@@ -19,9 +19,11 @@ def markdown(title: str, sections: Sequence[Section], pictures: str = "figures")
     for section in sections:
         if section.missing is None:
             parts.append(f"## {as_markdown(section.title)}")
+            drawn = [f"![{as_markdown(p.caption)}]({pictures}/{p.name}.png)" for p in section.pictures]
+            parts += [as_markdown(section.lead), *drawn] if section.lead else []
             parts += [as_markdown(text) for text in section.sentences]
+            parts += [] if section.lead else drawn
             parts += [grid_markdown(grid, numbers=False) for grid in section.tables]
-            parts += [f"![{as_markdown(p.caption)}]({pictures}/{p.name}.png)" for p in section.pictures]
     parts += left_out(sections)
     return "\n\n".join(parts) + "\n"
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.contributions import contribution_grids
+from eval.cross_play import seeds_grid
 from eval.grid import Grid
-from eval.groups import ELSEWHERE, differing, value_of
+from eval.groups import ELSEWHERE, differing, shown_value
 from eval.report import figures
+from eval.report.budget import budget_grids
 from eval.report.curves import training_pictures
 from eval.report.figures import Picture
 from eval.report.gather import Gathered
@@ -19,16 +21,21 @@ from eval.report.headline import (
     arms_sentence,
     compare,
     comparisons,
+    cross_play_sentence,
     main_pair,
+    partners_sentence,
+    rest_sentence,
     sentence,
     work,
     work_sentence,
 )
 from eval.report.robustness import distances, distances_grid, perturbed_grid, series
-from eval.stats import StatsError, summarise
+from eval.stats import ArmDifference, StatsError, summarise
 from eval.table import NOTHING, difference, name_of
 from llm_sra.evaluation.results import ResultsError, labels
 from llm_sra.partners.rosters import SELF_PLAY
+
+HEADLINE = "What came out"
 
 
 @dataclass(frozen=True)
@@ -38,18 +45,20 @@ class Section:
     Attributes:
         name: Name that links use.
         title: Its heading.
-        sentences: Paragraphs at the top.
-        tables: Tables below the sentences.
-        pictures: Pictures below the tables.
+        lead: What is read first, above the pictures.
+        sentences: Paragraphs; above the pictures where there is no lead.
+        pictures: Pictures.
+        tables: Tables below the pictures.
         missing: What it needs, if it has no data; then all else is empty.
-        folded: Whether the page folds it until a reader opens it.
+        folded: Whether the page folds its tables until a reader opens them.
     """
 
     name: str
     title: str
     sentences: tuple[str, ...] = ()
-    tables: tuple[Grid, ...] = ()
+    lead: str | None = None
     pictures: tuple[Picture, ...] = ()
+    tables: tuple[Grid, ...] = ()
     missing: str | None = None
     folded: bool = False
 
@@ -57,20 +66,20 @@ class Section:
 def sections(gathered: Gathered) -> tuple[Section, ...]:
     """All sections, those without data included."""
     builders: Sequence[Callable[[Gathered], Section]] = (
-        headline_section, _compared, _contributions, _cross_play, _partners, _training, _robustness, _everything
+        headline_section, _partners, _cross_play, _training, _robustness, _compared, _contributions, _everything
     )  # fmt: skip
     return tuple(build(gathered) for build in builders)
 
 
 def headline_section(gathered: Gathered) -> Section:
-    """The report's main difference in words, and which agents worked."""
+    """Who rests and what follows, in a sentence and a picture; then the differences between settings."""
     works = work(gathered, gathered.decoding)
     seats = len(gathered.results.seats)
     pair = main_pair(gathered)
     if pair is None:
         alone = _alone(gathered)
         alone += [work_sentence(works, seats)] if works else []
-        return Section("headline", "Headline", tuple(alone), (_effort(gathered),))
+        return _led(alone, gathered, [_effort(gathered)])
     found: list[Comparison] = []
     reasons: list[str] = []
     for decoding in sorted(gathered.results.decodings, key=lambda name: name != gathered.decoding):
@@ -78,14 +87,30 @@ def headline_section(gathered: Gathered) -> Section:
         found += made
         reasons += [reason for reason in why if reason not in reasons]
     tables = [_differences(found, gathered.results.measure)] if found else []
+    crossed = cross_play_sentence(gathered, pair)
+    if crossed:
+        tables.append(seeds_grid(gathered.results, gathered.known, gathered.decoding))
     of_pair = [c for c in found if (c.first, c.later) == pair and c.difference.decoding == gathered.decoding]
-    said = [sentence(c) for c in of_pair]
     named = [w for w in works if w.label in (pair[0].label, pair[1].label)]
-    if named:
+    story = rest_sentence(gathered, pair, named)
+    said = [text for text in (story, *map(sentence, of_pair), crossed) if text]
+    if named and story is None:
         said.append(work_sentence(named, seats))
     said.append(arms_sentence([run for run in gathered.runs if run.name in gathered.results.runs]))
     said += [f"Not compared: {reason}." for reason in reasons]
-    return Section("headline", "Headline", tuple(said), (*tables, _effort(gathered)))
+    return _led(said, gathered, [*tables, _effort(gathered)])
+
+
+def _led(said: Sequence[str], gathered: Gathered, tables: Sequence[Grid]) -> Section:
+    """The section whose first sentence and picture tell the story."""
+    lead, *rest = said
+    return Section("headline", HEADLINE, tuple(rest), lead, _overview(gathered), tuple(tables))
+
+
+def _overview(gathered: Gathered) -> tuple[Picture, ...]:
+    """What was solved with each partner: of single runs with their effort in training, of settings over their seeds."""
+    shown = figures.overview(gathered)
+    return () if shown is None else (shown,)
 
 
 def _alone(gathered: Gathered) -> list[str]:
@@ -102,23 +127,33 @@ def _alone(gathered: Gathered) -> list[str]:
 
 
 def _differences(found: Sequence[Comparison], measure: str) -> Grid:
+    several = any(c.difference.over_seeds is not None for c in found)
     rows = tuple(
         (
             f"{c.later.label} - {c.first.label}",
             c.what,
             c.difference.decoding,
-            difference(c.difference.problems_and_seeds),
-            difference(c.difference.over_seeds),
-            ", ".join(f"{value:+.2f}" for value in c.difference.per_seed) if c.paired else NOTHING,
+            *_intervals(c.difference, several),
+            *([", ".join(f"{value:+.2f}" for value in c.difference.per_seed) if c.paired else NOTHING] * several),
         )
         for c in found
     )
     return Grid(
         f"{measure.capitalize()}: differences between settings, with 95 % intervals",
-        ("settings", "with", "decoding", "problems and seeds resampled", "Student's t over seeds", "each seed"),
+        ("settings", "with", "decoding", *_ways(several), *["each seed"] * several),
         (rows,),
         (f"{STRANGERS}: mean over seats and the roster's partners. Paired by seed and problem.",),
     )
+
+
+def _ways(several: bool) -> tuple[str, ...]:
+    """How intervals were made; over seeds if there are several."""
+    return ("problems and seeds resampled", "Student's t over seeds") if several else ("problems resampled",)
+
+
+def _intervals(found: ArmDifference, several: bool) -> tuple[str, ...]:
+    """A difference for each of `_ways`."""
+    return (difference(found.problems_and_seeds), *[difference(found.over_seeds)] * several)
 
 
 def _effort(gathered: Gathered) -> Grid:
@@ -141,8 +176,9 @@ def _effort(gathered: Gathered) -> Grid:
 
 def _compared(gathered: Gathered) -> Section:
     runs, results = gathered.runs, gathered.results
-    keys = [key for key in ("task", "model_name_or_path", "max_steps") if len({value_of(r, key) for r in runs}) == 1]
-    same = [(key, value_of(runs[0], key)) for key in keys if key in runs[0].config]
+    told = ("task", "model_name_or_path", "max_steps")
+    keys = [key for key in told if len({str(run.config.get(key)) for run in runs}) == 1]
+    same = [(key, shown_value(runs[0], key)) for key in keys if key in runs[0].config]
     problems = sorted({record.n for record in results.records})
     same += [(f"evaluation: {key}", str(value)) for key, value in results.settings.items()]
     same += [
@@ -150,6 +186,7 @@ def _compared(gathered: Gathered) -> Section:
         ("evaluation: partners", ", ".join(results.partners) or NOTHING),
     ]
     tables = [Grid("The same for all", ("what", "value"), (tuple(same),))]
+    tables += budget_grids(gathered)
     said = [f"{_count(len(runs), 'run')} in {_count(len(gathered.groups), 'setting')}: {_listed(gathered)}."]
     if changed := differing(runs):
         tables.append(_config(gathered, changed))
@@ -158,7 +195,7 @@ def _compared(gathered: Gathered) -> Section:
     said += [f"Not played: {name}: {reason}" for name, reason in results.missing.items()]
     if gathered.unevaluated:
         said.append(f"In no evaluation, so only their training is shown: {', '.join(gathered.unevaluated)}.")
-    return Section("compared", "What was compared", tuple(said), tuple(tables))
+    return Section("compared", "What was compared", tuple(said), tables=tuple(tables), folded=True)
 
 
 def _listed(gathered: Gathered) -> str:
@@ -169,7 +206,7 @@ def _config(gathered: Gathered, keys: Sequence[str]) -> Grid:
     """Only the keys that differ; whichever there are more of, keys or groups, are the rows."""
     runs = gathered.runs
     names = _short(gathered)
-    table = [[value_of(run, key) for key in keys] for run in runs]
+    table = [[shown_value(run, key) for key in keys] for run in runs]
     note = f"Left out, because they only say where a run is stored: {', '.join(sorted(ELSEWHERE))}."
     if len(keys) <= len(runs):
         header, rows = ("run", *keys), tuple((names[r.name], *row) for r, row in zip(runs, table, strict=True))
@@ -185,7 +222,7 @@ def _short(gathered: Gathered) -> dict[str, str]:
 
 def _cross_play(gathered: Gathered) -> Section:
     heat = figures.heat_map(gathered, gathered.decoding)
-    return Section("cross-play", "Cross-play", (heat.caption,), pictures=(heat,))
+    return Section("matrix", "Every agent with every partner", (heat.caption,), pictures=(heat,))
 
 
 def _contributions(gathered: Gathered) -> Section:
@@ -193,7 +230,7 @@ def _contributions(gathered: Gathered) -> Section:
     found = contribution_grids(gathered.results)
     if not found:
         return Section("contributions", title, missing="an evaluation with --contributions")
-    return Section("contributions", title, tables=tuple(found))
+    return Section("contributions", title, tables=tuple(found), folded=True)
 
 
 def _partners(gathered: Gathered) -> Section:
@@ -204,16 +241,13 @@ def _partners(gathered: Gathered) -> Section:
     ranked = sorted(results.partners, key=lambda name: mean[name])
     known = gathered.known
     pair = main_pair(gathered)
-    header = [
-        "partner",
-        *(group.label for group in known),
-        *([f"{pair[1].label} - {pair[0].label}"] if pair else []),
-    ]
+    several = pair is not None and len(set(gathered.evaluated(pair[0])) & set(gathered.evaluated(pair[1]))) > 1
+    apart = [f"{pair[1].label} - {pair[0].label}, {way}" for way in _ways(several)] if pair else []
+    header = ["partner", *(group.label for group in known), *apart]
     rows = []
     for partner in ranked:
         rates = [gathered.rate(group, partner) for group in known]
-        difference = [_with_partner(gathered, partner)] if pair else []
-        rows.append((partner, *(f"{rate:.2f}" for rate in rates), *difference))
+        rows.append((partner, *(f"{rate:.2f}" for rate in rates), *_with_partner(gathered, partner, several)))
     notes = ["Mean over runs and seats; the hardest partner first."]
     if pair:
         notes.append(f"Each interval covers its own partner alone: of {len(ranked)}, one may miss by chance.")
@@ -225,14 +259,15 @@ def _partners(gathered: Gathered) -> Section:
     )
 
 
-def _with_partner(gathered: Gathered, partner: str) -> str:
+def _with_partner(gathered: Gathered, partner: str, several: bool) -> tuple[str, ...]:
     pair = main_pair(gathered)
-    assert pair is not None
+    if pair is None:
+        return ()
     try:
         made = compare(gathered, *pair, gathered.decoding, [partner], partner)
     except (StatsError, ResultsError):
-        return NOTHING  # the headline says why
-    return difference(made.difference.problems_and_seeds)
+        return tuple(NOTHING for _ in _ways(several))  # the headline says why
+    return _intervals(made.difference, several)
 
 
 def _training(gathered: Gathered) -> Section:
@@ -241,7 +276,9 @@ def _training(gathered: Gathered) -> Section:
     if not pictures:
         return Section("training", title, missing="metrics.jsonl in the run folders, as a training writes it")
     said = [
-        "Thin: each run; thick: the mean over a setting's runs, smoothed. Each agent with its partner of the training.",
+        "Thin: each run; thick: the mean over a setting's runs, smoothed.",
+        f"Each agent with its partner of the training, so returns and effort of different arms do not compare: "
+        f"{partners_sentence(gathered.runs)}",
         "Where one seat rests in some runs and the other in others, only the thin lines show it.",
     ]
     return Section("training", title, tuple(said), pictures=tuple(pictures))

@@ -22,7 +22,7 @@ from eval.stats.partners import (
     partner_spread,
     worst_partner,
 )
-from eval.stats.power import discordance, power_paired, problems_paired, problems_unpaired
+from eval.stats.power import discordance, power_paired, problems_paired, problems_unpaired, seeds_needed
 from eval.stats.resampling import (
     RESAMPLES,
     bootstrap,
@@ -39,6 +39,6 @@ __all__ = [
     "Summary", "WorstPartner", "bootstrap", "bootstrap_draws", "compare_arms", "compare_runs", "contribution_shares",
     "cross_play", "discordance", "hierarchical_bootstrap", "interquartile_mean", "mean_interval", "paired_bootstrap",
     "partner_spread", "power_paired", "probability_of_improvement", "problems_paired", "problems_unpaired",
-    "seed_interval", "shapley", "simultaneous_bootstrap", "stratified_bootstrap", "summarise", "wilson",
+    "seed_interval", "seeds_needed", "shapley", "simultaneous_bootstrap", "stratified_bootstrap", "summarise", "wilson",
     "worst_partner",
 ]  # fmt: skip

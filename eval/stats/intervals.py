@@ -33,6 +33,16 @@ class Estimate:
         """Whether the numbers behind it differed at all; if not, the interval says nothing."""
         return self.high - self.low > 1e-9
 
+    @property
+    def leaves_out_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+    def within(self, lowest: float, highest: float) -> "Estimate":
+        """The same, with ends cut to what the number can be: Student's t knows no bounds."""
+        low, high = (min(max(end, lowest), highest) for end in (self.low, self.high))
+        return Estimate(self.value, low, high)
+
 
 def wilson(solved: int, n: int, level: float = LEVEL) -> Estimate:
     """A share and its Wilson score interval.

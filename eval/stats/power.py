@@ -1,7 +1,8 @@
-"""Planning: how many problems show a difference between two solve rates, and with which power a number of them does.
+"""Planning: how many problems or seeds show a difference between two solve rates, and the power of a number of them.
 
-All formulas are normal approximations, two-sided, without a correction for continuity. The far tail, a significant
-difference of the wrong sign, is left out. The problems are the random sample; the runs are taken as given.
+Formulas over problems are normal approximations, two-sided, without a correction for continuity; the problems are the
+random sample, and the runs are taken as given. Over seeds it is Student's t, where the seeds are the random sample. The
+far tail, a significant difference of the wrong sign, is left out.
 
 Sources: paired, R. J. Connor, Sample size for testing differences in proportions for the paired-sample design,
 Biometrics 43(1), 1987, for Q. McNemar's test; unpaired, J. L. Fleiss, Statistical Methods for Rates and Proportions,
@@ -10,7 +11,9 @@ chapter on sample size.
 
 import math
 
-from scipy.stats import norm
+import numpy as np
+from scipy.stats import nct, norm
+from scipy.stats import t as student_t
 
 from eval.stats.intervals import StatsError
 
@@ -103,6 +106,39 @@ def power_paired(problems: int, difference: float, discordance: float, *, alpha:
         StatsError: If a number is not as said.
     """
     return _power(problems, difference, *_paired_deviations(difference, discordance), alpha)
+
+
+def seeds_needed(
+    difference: float, deviation: float, *, alpha: float = LEVEL_OF_TEST, power: float = POWER, most: int = 1000
+) -> int | None:
+    """How many paired seeds show a mean difference (Student's t over the seeds' differences, two-sided).
+
+    Args:
+        difference: True mean difference, not 0.
+        deviation: Standard deviation of one seed's difference, 0 or more, in the same unit.
+        alpha: Level of the two-sided test, in (0, 1).
+        power: Probability of seeing the difference, in (0, 1).
+        most: The largest number that is tried, 2 or more.
+
+    Returns:
+        The smallest number, 2 or more; None if it is above `most`.
+
+    Raises:
+        StatsError: If a number is not as said.
+    """
+    _check_alpha(alpha)
+    if difference == 0 or deviation < 0 or not 0 < power < 1 or most < 2:
+        raise StatsError(
+            "expected a difference other than 0, a deviation of 0 or more, a power in (0, 1) and at least 2 seeds, got "
+            f"{difference}, {deviation}, {power} and {most}"
+        )
+    if deviation == 0:
+        return 2
+    seeds = np.arange(2, most + 1)
+    beyond = student_t.isf(alpha / 2, seeds - 1)
+    reached = nct.sf(beyond, seeds - 1, abs(difference) / deviation * np.sqrt(seeds))
+    enough = np.flatnonzero(np.nan_to_num(reached, nan=1.0) >= power)  # far out scipy has no number for almost 1
+    return int(seeds[enough[0]]) if enough.size else None
 
 
 def _paired_deviations(difference: float, discordance: float) -> tuple[float, float]:

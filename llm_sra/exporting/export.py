@@ -13,7 +13,7 @@ from llm_sra.exporting import hub
 from llm_sra.exporting.cards import Exported, find_evaluation, model_card
 from llm_sra.exporting.choices import measure
 from llm_sra.exporting.generation import Generation
-from llm_sra.files import WriteError, writing
+from llm_sra.files import WriteError, readable_as_others, writing
 from llm_sra.models.adapters import CARD, read_adapter_config
 from llm_sra.models.loading import load_model, quantization_of
 from llm_sra.models.renderer import Renderer
@@ -119,6 +119,7 @@ def _write(out: Path, parts: Sequence[Any], card: Any, config: Path | None) -> N
         with writing("the export", partial):
             for part in parts:
                 part.save_pretrained(str(partial))
+            readable_as_others(partial)
             if config:
                 shutil.copy(config, partial / config.name)
             card.save(partial / "README.md")

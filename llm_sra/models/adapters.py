@@ -23,6 +23,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
+from llm_sra.files import readable_as_others
 from llm_sra.models.adapter_files import (
     CARD,
     WEIGHTS,
@@ -229,6 +230,7 @@ class AdapterBank:
         """
         names = list(names or self.names)
         self.model.save_pretrained(str(folder), selected_adapters=names, save_embedding_layers=False)
+        readable_as_others(folder)
         facts = {"base_fingerprint": self.fingerprint, **(card or {})}
         for name in names:
             (folder / name / CARD).write_text(json.dumps({**facts, "policy": name}, indent=1), encoding="utf-8")

@@ -19,7 +19,7 @@ from llm_sra.objectives import exact_tether
 from llm_sra.trainer.loss import missing_probability, token_statistics
 from llm_sra.trainer.reading import States
 
-PIECE = 2**23  # logits of a piece; some tensors of as many float32 live at once, 32 MiB each
+PIECE = 2**22  # logits of a piece; some tensors of as many float32 live at once, 16 MiB each
 TRL_TILE = 32768  # words that TRL's head takes at once
 
 

@@ -44,6 +44,7 @@ from llm_sra.trainer.credit import assign_credit
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.estimators import EstimatorOptions
 from llm_sra.trainer.forward import Forward, evaluation_mode
+from llm_sra.trainer.memory import return_large_blocks
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.resuming import load_with_present_options, reading_state
 from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
@@ -85,6 +86,8 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         callbacks: Sequence[TrainerCallback] = (),
         other_engines: Mapping[str, Engine] | None = None,
     ) -> None:
+        if args.device.type == "cpu":
+            return_large_blocks()
         self.task, self.arm, self.bank, self.engine = task, arm, bank, engine
         self._engines = {**(other_engines or {}), ENGINE: engine}
         if args.eval_strategy != "no" and evaluate_heroes is None:

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if int(os.environ.get("RANK", "0")):
         return  # the first process of several shows and writes
     figure = write_summary(runs, args.out)
-    written = [args.out / name for name in ("results.json", "episodes.jsonl", "table.md")]
+    written = [args.out / name for name in ("results.json", "results.csv", "episodes.jsonl", "table.md")]
     print("Written:", *map(one_line, [*written, *([figure] if figure else [])]), sep="\n  ")
 
 

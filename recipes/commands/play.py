@@ -1,6 +1,7 @@
 """`llm-sra play`: shows episodes of a run as they are played; with `--partner human` you take a seat yourself."""
 
 import argparse
+import inspect
 import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -21,22 +22,53 @@ if TYPE_CHECKING:
     from llm_sra.partners.loader import PolicyLoader
     from llm_sra.playing import EpisodeSpec
 
+QUIT = "/quit"
+EXAMPLES = 8  # legal replies that are shown
+
 
 class Human:
-    """A policy whose replies are typed in."""
+    """A policy whose replies are typed in.
+
+    Args:
+        console: Where messages are shown.
+        ask: Shows a prompt, and returns what is typed.
+        choices: If given, nothing else is taken.
+    """
 
     name = "human"
 
-    def __init__(self, console: Console, ask: Callable[[str], str] = input) -> None:
-        self._console, self._ask = console, ask
+    def __init__(self, console: Console, ask: Callable[[str], str] = input, choices: Sequence[str] = ()) -> None:
+        self._console, self._ask, self._choices = console, ask, choices
 
     def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
-        """What is typed after being shown the last message."""
+        """What is typed after being shown the last message; an empty line and what is no choice are asked for again.
+
+        Raises:
+            SystemExit: With 0, at `/quit`.
+            KeyboardInterrupt: If the input has ended.
+        """
         self._console.print(Text(printable(messages[-1].content), style="dim"))
-        try:
-            return self._ask("you> ")
-        except EOFError as error:
-            raise KeyboardInterrupt from error
+        while True:
+            try:
+                said = self._ask("you> ").strip()
+            except EOFError as error:
+                raise KeyboardInterrupt from error
+            if said == QUIT:
+                raise SystemExit(0)
+            if not said:
+                self._console.print(f"Type a reply, or {QUIT}.")
+            elif self._choices and said not in self._choices:
+                self._console.print(Text(f"One of: {', '.join(map(printable, self._choices))}; or {QUIT}."))
+            else:
+                return said
+
+
+def introduction(task: Task) -> str:
+    """What a person at the table has to know: the task in a sentence, some legal replies, and how to leave."""
+    about = " ".join((inspect.getdoc(type(task)) or type(task).__name__).split("\n\n")[0].split())
+    legal = list(task.legal_replies())
+    told = f"You can say: {', '.join(legal[:EXAMPLES])}{' and more' * (len(legal) > EXAMPLES)}. " if legal else ""
+    return f"{about}\n{told}{QUIT} leaves."
 
 
 def main(argv: Sequence[str]) -> None:
@@ -62,10 +94,12 @@ def main(argv: Sequence[str]) -> None:
         for (s, adapter), name in zip(team.heroes.items(), run.heroes.values(), strict=True)
     }
     policies: dict[str, Policy] = dict(own)
+    if args.partner == Human.name:
+        console.print(Text(printable(introduction(task)), style="bold"))
     if args.partner:
         others: dict[str, Policy] = (
-            dict.fromkeys(task.seats, Human(console))
-            if args.partner == "human"
+            dict.fromkeys(task.seats, Human(console, choices=task.choices))
+            if args.partner == Human.name
             else dict(loader.partner(Entry(args.partner, "scripted", args.partner)))
         )
         policies = {**others, seat: own[seat]}

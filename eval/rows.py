@@ -1,0 +1,60 @@
+"""An evaluation's records as a flat table, for spreadsheets and data frames: `results.csv` and `results.parquet`."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from llm_sra.evaluation.records import Record
+from llm_sra.evaluation.results import Results
+from llm_sra.files import write_whole, writing
+
+CSV, PARQUET = "results.csv", "results.parquet"
+
+
+def rows(results: Results) -> list[dict[str, Any]]:
+    """One row per record: each agent with each partner of the roster, in self-play and with other runs.
+
+    Columns are those of `Record`, with the interval's ends as `low` and `high`, `with_run` (whether the partner is
+    another run), and one column for each number of `metrics`; empty where a record does not have it.
+    """
+    records = [*((one, False) for one in results.records), *((one, True) for one in results.cross_play)]
+    numbers = dict.fromkeys(name for one, _ in records for name in one.metrics)
+    return [_row(one, with_run, tuple(numbers)) for one, with_run in records]
+
+
+def write_rows(results: Results, folder: Path) -> None:
+    """Write both files, whole.
+
+    Raises:
+        WriteError: If the disk does not take them.
+    """
+    table = Dataset.from_list(rows(results))
+    with writing("the table of results", folder):
+        for name, write in ((CSV, table.to_csv), (PARQUET, table.to_parquet)):
+            buffer = io.BytesIO()
+            write(buffer)
+            write_whole(folder / name, buffer.getvalue())
+
+
+def _row(record: Record, with_run: bool, numbers: Sequence[str]) -> dict[str, Any]:
+    low, high = record.solve_rate_ci95
+    return {
+        "run": record.run,
+        "arm": record.arm,
+        "seat": record.seat,
+        "partner": record.partner,
+        "with_run": with_run,
+        "decoding": record.decoding,
+        "n": record.n,
+        "solve_rate": record.solve_rate,
+        "low": low,
+        "high": high,
+        "team_reward": record.team_reward,
+        "own_return": record.own_return,
+        "effort_own": record.effort_own,
+        "effort_partner": record.effort_partner,
+        **{name: record.metrics.get(name) for name in numbers},
+    }
