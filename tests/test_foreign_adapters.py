@@ -143,7 +143,9 @@ def test_a_kind_that_is_not_plain_lora_is_refused_by_name_and_changes_nothing(ke
         foreign(tmp_path, **{key: value})
     bank = AdapterBank(base())
     before = says(bank, None)
-    with pytest.raises(AdapterError, match=f"has {key}, which is not supported: .*{why}.*Take one of plain LoRA") as said:
+    with pytest.raises(
+        AdapterError, match=f"has {key}, which is not supported: .*{why}.*Take one of plain LoRA"
+    ) as said:
         bank.load(tmp_path, "foreign")
     assert "\n" not in str(said.value)
     assert torch.equal(says(bank, None), before) and bank.names == ()

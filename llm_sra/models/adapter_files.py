@@ -21,8 +21,8 @@ _OWN = re.compile(r"lora_|token_adapter|trainable_tokens")  # in the names of wh
 WEIGHTS = "adapter_model.safetensors"
 LARGEST_ALPHA = 1e6
 CARD = "llm_sra.json"  # facts that PEFT's own config has no field for
-# Kinds of LoRA that are not played, by PEFT's field: all that PEFT calls variants but DoRA, and what is none but no plain
-# LoRA either.
+# Kinds of LoRA that are not played, by PEFT's field: all that PEFT calls variants, except DoRA, and three that it does
+# not call so.
 _NOT_PLAYED = (
     *(one.name for one in fields(LoraConfig) if one.metadata.get("is_lora_variant") and one.name != "use_dora"),
     "use_qalora", "layer_replication", "megatron_config",

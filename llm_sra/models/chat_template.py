@@ -7,6 +7,7 @@ makes token ids of it.
 
 import json
 import re
+import string
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 DAY = "2025-01-01"  # given to templates that ask for today's date, unless a configuration names another day
 DATE_STRING = "%d %b %Y"  # as Llama writes it: 01 Jan 2025
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now", "raise_exception")
-_CALL = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_CALL = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1)[^\\])*)\1\s*\)""")  # with a format that can be read off
+_DEFINED = re.compile(r"strftime_now\s+is\s+(not\s+)?defined")
+_PERCENT = "\ue0fe"  # private-use: no format holds it
+_FLAGGED = re.compile(r"%[-_0^#EO]+[A-Za-z]")  # directives of formats with flags, such as %-d
 
 # What a template does not do by itself, by what is said of it, in the order in which it is done: what moves or makes
 # messages comes before neighbours are joined. The last `{{- '' }}` keeps jinja from eating a line break that begins the
@@ -157,13 +161,27 @@ class ChatTemplate:
     def alone(self) -> str:
         """The template with its arguments and its day written into it, so that any chat API asks in the same way."""
         source = _CALL.sub(lambda call: repr(self._date.strftime(call[2])), self.source)
-        if not self.arguments:
-            return source
-        lines = (
+        source = _DEFINED.sub(lambda test: "false" if test[1] else "true", source)
+        lines = [
             f"{{%- if {name} is not defined -%}}{{%- set {name} = {value!r} -%}}{{%- endif -%}}"
             for name, value in self.arguments.items()
+        ]
+        if "strftime_now" in source:
+            lines.append(self._clock())
+        return "".join(lines) + "{{- '' }}" + source if lines else source
+
+    def _clock(self) -> str:
+        """A macro in the place of the function of that name: what it says of the run's day, whatever the format."""
+        texts = [self.source, json.dumps(self.given, ensure_ascii=False)]
+        flagged = {directive for text in texts for directive in _FLAGGED.findall(text)}
+        directives = [*sorted(flagged), *(f"%{letter}" for letter in string.ascii_letters)]
+        said = ((directive, self._date.strftime(directive)) for directive in directives)
+        filters = "".join(f" | replace({directive!r}, {text!r})" for directive, text in said if text != directive)
+        return (
+            "{%- macro strftime_now(format) -%}"
+            f"{{{{- format | replace('%%', '{_PERCENT}'){filters} | replace('{_PERCENT}', '%') -}}}}"
+            "{%- endmacro -%}"
         )
-        return "".join(lines) + "{{- '' }}" + source
 
     def _check_arguments(self) -> None:
         for name, value in self.arguments.items():
