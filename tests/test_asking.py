@@ -78,6 +78,11 @@ REFUSALS = {
         r"refuses the roles \['user', 'assistant', 'user'\]: none",
     ),
     "broken": ("{% for m in messages %}", "refuses the roles .*endfor"),
+    "a loop in a loop": (
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        r"refuses the roles \['user'\]: it takes more than 1,000,000 steps",
+    ),
+    "a macro that calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "maximum recursion depth"),
     "the last alone": ("{{ messages[-1].content }}", "each message once and in order"),
 }
 

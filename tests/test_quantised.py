@@ -42,12 +42,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[BitsAndBytesConfig]:
     theirs = loading.AutoModelForCausalLM.from_pretrained
 
     def from_pretrained(name: str, *, quantization_config: Any = None, device_map: Any = None, **options: Any) -> Any:
-        model = theirs(name, **options)
+        model, found = theirs(name, **options)
         if quantization_config is None:
-            return model
+            return model, found
         assert device_map == {"": torch.device("cpu")} or device_map == {"": "cpu"}
         asked.append(quantization_config)
-        return rounded(model)
+        return rounded(model), found
 
     def there(name: str) -> object:
         return name

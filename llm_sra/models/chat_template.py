@@ -9,9 +9,11 @@ import json
 import re
 import string
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from llm_sra.models.bounded import bounded
 from llm_sra.task import Message
 
 if TYPE_CHECKING:
@@ -105,6 +107,7 @@ class ChatTemplate:
         self.arguments = dict(self.given)
         self.adapted: tuple[str, ...] = ()
         self.day, self._date = day, read_day(day)
+        self._ended: set[tuple[bool | str, ...]] = set()  # roles whose conversations it has written to an end
         self._check_arguments()
         asks_for_string = re.search(r"\bdate_string\b", self.source) and not re.search(
             r"\bset\s+date_string\b", self.source
@@ -127,6 +130,7 @@ class ChatTemplate:
         """From now on, change what tasks send in this way too: one of the usual ones, above."""
         self.adapted = tuple(step for step in _STEPS if step in (*self.adapted, what))
         self.source = "".join(_STEPS[step] for step in self.adapted) + self._own
+        self._ended.clear()
 
     def text(self, messages: Sequence[Message], prompt: bool = True) -> str:
         """Messages as the template writes them.
@@ -138,23 +142,25 @@ class ChatTemplate:
         Raises:
             TemplateError: If it refuses them.
         """
+        roles = (prompt, *(message.role for message in messages))
         arguments = dict(self.arguments)
         if "strftime_now" in self.source:  # else transformers gives it a clock
             arguments["strftime_now"] = self._date.strftime
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
+            with nullcontext() if roles in self._ended else bounded():
+                said = self._tokenizer.apply_chat_template(
                     [message.as_dict() for message in messages],
                     chat_template=self.source,
                     tokenize=False,
                     add_generation_prompt=prompt,
                     **arguments,
                 )
-            )
+            self._ended.add(roles)
+            return str(said)
         except Exception as error:
-            roles = [message.role for message in messages]
+            why = " ".join(str(error).split()) or type(error).__name__
             raise TemplateError(
-                f"the chat template of {self.name!r} refuses the roles {roles}: {' '.join(str(error).split())}. "
+                f"the chat template of {self.name!r} refuses the roles {list(roles[1:])}: {why}. "
                 "Take a model whose template has them, or set another `chat_template` on the tokenizer and save it"
             ) from error
 
