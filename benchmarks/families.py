@@ -178,7 +178,7 @@ class Family:
         from llm_sra.partners.loader import PolicyLoader
         from llm_sra.runs import Run
 
-        with PolicyLoader(Toy(), EngineOptions(kind="vllm")) as loader, torch.no_grad():
+        with PolicyLoader(Toy(), EngineOptions(kind="vllm", max_model_length=1024)) as loader, torch.no_grad():
             team = loader.team(Run.open(self.run))
             engine, bank = loader.engines[team.engine], loader._banks[team.engine]
             asked = _asked(engine, [*team.heroes.values(), None])
