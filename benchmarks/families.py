@@ -39,6 +39,7 @@ FAMILIES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "Mistral": ("Mistral", "mistral-v0.3", "llama legacy", {}),
     "SmolLM2": ("Llama", "smollm2", "bytes", {"tie_word_embeddings": True}),
     "LFM2": ("Lfm2", "lfm2", "bytes", {"layer_types": ["conv", "full_attention"]}),
+    "BLOOM": ("Bloom", "base", "bytes", {"max_position_embeddings": None}),  # it has no limit
     "GPT-OSS": ("GptOss", "gpt-oss", "bytes", {"head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2}),
 }
 THINKS = {"Qwen3.5": {"enable_thinking": False}}  # or its few tokens are a thought that was cut
@@ -56,7 +57,8 @@ def write_model(family: str, folder: Path) -> None:
     shape = {"vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024}
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
-    config = getattr(transformers, f"{name}Config")(**shape, **ids, initializer_range=0.1, **more)
+    shape = {key: value for key, value in {**shape, **more}.items() if value is not None}
+    config = getattr(transformers, f"{name}Config")(**shape, **ids, initializer_range=0.1)
     torch.manual_seed(0)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -176,7 +178,7 @@ class Family:
         from llm_sra.partners.loader import PolicyLoader
         from llm_sra.runs import Run
 
-        with PolicyLoader(Toy(), EngineOptions(kind="vllm")) as loader, torch.no_grad():
+        with PolicyLoader(Toy(), EngineOptions(kind="vllm", max_model_length=1024)) as loader, torch.no_grad():
             team = loader.team(Run.open(self.run))
             engine, bank = loader.engines[team.engine], loader._banks[team.engine]
             asked = _asked(engine, [*team.heroes.values(), None])

@@ -15,6 +15,11 @@ WRITINGS: dict[str, list[tuple[str, str | None]]] = {
     ],
     "corrected and repeated": [
         ("#### 41. Wait, again: #### 42", "42"), ("#### 41\nNo:\n#### 42", "42"), ("#### 41. Wait, again: 42", "42"),
+        ("#### 41, I mean 42", "42"), ("#### 41, or rather 42", "42"), ("#### 41 or rather 42", "42"),
+        ("#### 41, make that 42", "42"), ("#### 41, scratch that: 42", "42"), ("#### 41 \u2014 strike that, 42", "42"),
+        ("#### 41. Hold on: it is 42", "42"), ("The answer is 41, or rather 42.", "42"),
+        ("#### 18, rather than 20", "18"), ("#### 18 rather large eggs", "18"), ("#### 18 eggs, I mean it", "18"),
+        ("#### 18, make that clear", "18"), ("#### 41 oops 42", None), ("#### 18, or 20", None),
         ("#### 41, no, 42", "42"), ("#### 41 (wait, 42)", "42"), ("#### 41 - sorry, 6 * 7 = 42", "42"),
         ("#### 41\nWait, it is 42.", "41"), ("#### 41\nThe answer is 42.", "41"), ("#### 41\n\\boxed{42}", "41"),
         ("The answer is 41.\nWait, it is 42.", "41"), ("\\boxed{41}\nThe answer is 42.", "41"),
@@ -154,6 +159,9 @@ WRITINGS: dict[str, list[tuple[str, str | None]]] = {
     "ranges, lists, times, dates": [
         ("#### 15-20", None), ("#### 15 - 20", None), ("#### 15\u201320", None), ("#### 15 to 20", None),
         ("#### 15 or 20", None), ("#### 15 dollars or 20 dollars", None), ("#### 15, 20", None),
+        ("#### 18 < 20", None), ("#### 18 \u2264 20", None), ("#### 18 \u2260 20", None), ("#### 18 != 20", None),
+        ("\\boxed{18 \\neq 20}", None), ("\\boxed{18 \\le 20}", None), ("#### 18 \u00b1 2", None),
+        ("#### 41 \u2192 42", "42"), ("#### 41 -> 42", "42"), ("#### 5!=120", None), ("#### 18 \u2248 20", "20"),
         ("#### 15 and 20", None), ("#### 15; 20", None), ("#### 1 hour 30 minutes", None), ("#### 5 ft 6 in", None),
         ("#### 18 and a half", None), ("#### 3:30", None), ("#### 3:30 PM", None), ("#### 3:5", None),
         ("#### 2024-05-01", None), ("#### 5/12/2024", None), ("It takes 15-20 minutes.", None),

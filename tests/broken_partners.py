@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from support import CHATML, make_bank, qwen2, qwen2_folder, qwen2_tokenizer, save_model
+from transformers import BertConfig, BertForMaskedLM
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 100000000\n"
 MODEL, ADAPTER = "model.safetensors", "adapter_model.safetensors"
@@ -119,6 +120,40 @@ def loud(own: torch.nn.Module) -> None:
         parameter.mul_(1e30)
 
 
+def bert(folder: Path) -> str:
+    """A model each of whose tokens sees all others."""
+    tokenizer = qwen2_tokenizer()
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    save_model(BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **shape)), tokenizer, folder)
+    return f"kind: model, policy: {folder}"
+
+
+def beyond_embeddings(folder: Path) -> str:
+    """A template that writes a token of the tokenizer that the model does not have."""
+    tokenizer = qwen2_tokenizer()
+    own = qwen2(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|extra|>"]})
+    tokenizer.chat_template = "{{ '<|extra|>' }}" + CHATML
+    save_model(own, tokenizer, folder)
+    return f"kind: model, policy: {folder}"
+
+
+def of_another_base(folder: Path) -> str:
+    """An adapter that was trained on other weights than its base has now."""
+    tokenizer = qwen2_tokenizer()
+    other = save_model(qwen2(tokenizer, seed=7), tokenizer, folder / "other")
+    make_bank(other, ["agent"]).save(folder)
+    return f"kind: adapter, policy: {folder}/agent, base: {qwen2_folder()}"
+
+
+def without(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
 REFUSING = "{{ raise_exception('nobody may ask') }}"
 REFUSING_LATER = "{% if messages|length > 3 %}{{ raise_exception('too many') }}{% endif %}" + CHATML
 
@@ -146,6 +181,23 @@ BROKEN: Mapping[str, tuple[Make, str]] = {
     "rank-in-words": (adapter(config(r="four")), "names rank 'four', expected a whole number"),
     "no-such-layer": (adapter(config(target_modules=["nowhere"])), "does not fit the base model"),
     "other-method": (adapter(config(peft_type="NOVEL")), "can be read"),
+    "alora": (
+        adapter(config(alora_invocation_tokens=[5, 6])),
+        "has alora_invocation_tokens, which is not supp",
+    ),
+    "other-base": (of_another_base, "whose weights then differ"),
+    "bert": (bert, "it is a 'bert' model .BertForMaskedLM., each of whose tokens sees later ones"),
+    "no-tokenizer": (model(without("tokenizer.json", "tokenizer_config.json")), "its tokenizer has no vocabulary"),
+    "no-weights": (model(without(MODEL)), "model.safetensors"),
+    "beyond-embeddings": (beyond_embeddings, "writes tokens that the model does not have.*<|extra|>"),
+    "recursive": (
+        with_template("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}" + CHATML),
+        "maximum recursion depth",
+    ),
+    "endless": (
+        with_template("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}" + CHATML),
+        "it takes more than 1,000,000 steps",
+    ),
     "refusing": (with_template(REFUSING), "nobody may ask"),
     "refusing-later": (with_template(REFUSING_LATER), "too many"),
     "no-eos": (with_template(PLAIN, eos=None), "end-of-turn token|padding token"),

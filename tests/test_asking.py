@@ -1,6 +1,7 @@
 """How a model is asked: adapted templates, the day, arguments, the end of a turn and thoughts, wherever it plays."""
 
 import logging
+import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -77,6 +78,11 @@ REFUSALS = {
         r"refuses the roles \['user', 'assistant', 'user'\]: none",
     ),
     "broken": ("{% for m in messages %}", "refuses the roles .*endfor"),
+    "a loop in a loop": (
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        r"refuses the roles \['user'\]: it takes more than 1,000,000 steps",
+    ),
+    "a macro that calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "maximum recursion depth"),
     "the last alone": ("{{ messages[-1].content }}", "each message once and in order"),
 }
 
@@ -109,6 +115,40 @@ def test_a_template_that_wants_a_date_and_has_none_gets_the_day() -> None:
     tokenizer = tokenizer_of("base", "bytes")
     tokenizer.chat_template = "{{ 'On ' + date_string }}" + TEMPLATES["base"]
     assert asked(Renderer(tokenizer), USER).startswith("On 01 Jan 2025User: 1 + 2")
+
+
+CLOCKS = {
+    "a literal": "{{ strftime_now('%d %b %Y') }}",
+    "two literals in a line": "{{ strftime_now(\"%d\") ~ x ~ strftime_now('%b') }}",
+    "a variable": "{% set how = '%d. %B %Y' %}{{ strftime_now(how) }}",
+    "an argument": "{{ strftime_now(x) }}",
+    "by keyword": "{{ strftime_now(format='%Y-%m-%d') }}",
+    "another name": "{% set today = strftime_now %}{{ today('%d %b %Y') }}",
+    "a macro": "{% macro day(how) %}{{ strftime_now(how) }}{% endmacro %}{{ day('%A') }}, {{ day('%-d. %B') }}",
+    "a default": "{{ date_string | default(strftime_now('%d %b %Y')) }}",
+    "a default by a variable": "{% set how = '%d' %}{{ date_string | default(strftime_now(how)) }}",
+    "made of parts": "{{ strftime_now('%d ' ~ '%B' + \" of %Y\") }}",
+    "percent signs": "{% set how = '%%d is %d, 100 %%' %}{{ strftime_now(how) }}",
+    "where it is defined": "{% if strftime_now is defined %}{{ strftime_now('%j') }}{% else %}none{% endif %}",
+    "where it is not": "{% if strftime_now is not defined %}none{% else %}{{ strftime_now('%j') }}{% endif %}",
+    "cut afterwards": "{{ strftime_now('%d %b %Y').split(' ')[-1] }}",
+    "all that there is": "{% set how = '%a%A%w%d%b%B%m%y%Y%H%I%p%M%S%f%j%U%W%c%x%X%G%u%V%D%F%T%e%-d%-m%q' %}"
+    "{{ strftime_now(how) }}",
+}
+
+
+@pytest.mark.parametrize("case", CLOCKS)
+def test_however_a_template_asks_for_the_date_its_export_says_the_runs_day(case: str) -> None:
+    tokenizer = tokenizer_of("base", "bytes")
+    tokenizer.chat_template = "\nOn " + CLOCKS[case] + "\n" + TEMPLATES["base"]
+    given = {"x": "%d %b"} if "x" in CLOCKS[case].split() or "(x)" in CLOCKS[case] else None
+    renderer = Renderer(tokenizer, given, day="2001-02-03")
+    trained = asked(renderer, USER)
+    tokenizer.chat_template = renderer.template.alone()
+    assert tokenizer.apply_chat_template([USER.as_dict()], tokenize=False, add_generation_prompt=True) == trained
+    day = trained.partition("User:")[0]
+    assert re.search(r"03|2001|February|Saturday|034", day) and "none" not in day, day
+    assert "today's date is 2001-02-03" in renderer.template.notes
 
 
 EXPORTED: Mapping[str, dict[str, Any]] = {

@@ -170,9 +170,22 @@ def test_a_family_is_tried_in_every_column_and_the_page_has_a_row_for_each(monke
     assert name == "SmolLM2" and len(cells) == len(families.COLUMNS)
     assert re.fullmatch(r"yes, \de-\d\d", cells[3])
     assert [*cells[:3], *cells[4:]] == ["yes", "yes", "yes", "yes", "not tried"]
-    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text().partition("## Kinds of adapters")[0]
     assert f"| family | {' | '.join(families.COLUMNS)} |" in page
     assert re.findall(r"^\| ([A-Z][\w .-]+?) \| yes", page, re.MULTILINE) == list(families.FAMILIES)
+
+
+def test_a_kind_of_adapter_is_tried_both_ways_and_the_page_has_a_row_for_each():
+    from benchmarks import adapter_kinds
+
+    [kind] = [one for one in adapter_kinds.KINDS if one.name == "single tokens"]
+    row = adapter_kinds.row(kind)
+    assert row == "| single tokens | no field for it | yes, on a base of its own |"
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text().partition("## Kinds of adapters")[2]
+    assert row in page
+    assert re.findall(r"^\| (.+?) \| (?:yes|refused|no field)", page, re.MULTILINE) == [
+        one.name for one in adapter_kinds.KINDS
+    ]
 
 
 def test_what_fails_in_a_family_is_said_in_its_row(monkeypatch):

@@ -54,6 +54,28 @@ def test_the_lines_of_python_load_what_was_trained(merge: bool, tmp_path: Path) 
     assert scope["model"].generate(**asked, max_new_tokens=4).shape[1] > asked["input_ids"].shape[1]
 
 
+@pytest.mark.parametrize("merge", [False, True])
+def test_the_lines_of_python_draw_as_the_training_did_and_not_by_the_makers_taste(merge: bool, tmp_path: Path) -> None:
+    base = base_with_taste(tmp_path / "base")  # which does not sample at all
+    card = card_of(export(make_run(tmp_path / "run", base=base), "first", tmp_path / "out", merge=merge), base)
+    scope: dict[str, Any] = {}
+    exec(blocks(card, "python")[0], scope)
+    model, tokenizer = scope["model"], scope["tokenizer"]
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "word"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    torch.manual_seed(0)
+    said = model.generate(**asked, max_new_tokens=1, num_return_sequences=2000)[:, -1].tolist()
+    with torch.no_grad():
+        chances = model(**asked).logits[0, -1].softmax(-1)
+    likely = int(chances.argmax())
+    # 2,000 draws: 4 standard deviations around what the whole distribution says, and more than 20 different tokens.
+    share, expected = said.count(likely) / 2000, float(chances[likely])
+    assert abs(share - expected) < 4 * (expected * (1 - expected) / 2000) ** 0.5
+    assert len(set(said)) > 20  # the makers' top_k
+    assert "It takes the place of the base model's own" in card
+
+
 @dataclass(frozen=True)
 class Served:
     """A server that was started by a card's line.

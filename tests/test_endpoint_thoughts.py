@@ -60,6 +60,62 @@ def test_a_cut_thought_that_the_server_began_is_nothing_where_the_roster_says_so
     assert played(server, protocol, opens_thought=True)[0] > 0
 
 
+def finished(text: str | None, finish: str, **more: Any) -> Any:
+    """A server's answer."""
+    whole = answer(text)
+    whole["choices"][0]["finish_reason"] = finish
+    whole["choices"][0]["message"] |= more
+    return says(200, whole)
+
+
+CUT = "It is 6 * 7.\n#### 42"
+
+
+@pytest.mark.parametrize("protocol", ["debate", "relay"])
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize("text", [None, "", CUT, f"\n{CUT}\n"])
+def test_a_thought_that_a_server_sends_apart_leaves_nothing_if_it_was_cut(
+    server: FakeEndpoint, text: str | None, field: str, protocol: str
+) -> None:
+    server.faults = [finished(text, "length", **{field: CUT}) for _ in range(2)]
+    earned, shown = played(server, protocol)
+    assert earned == 0 and "6 * 7" not in shown
+
+
+def test_a_reply_beside_a_thought_is_the_reply(server: FakeEndpoint) -> None:
+    server.faults = [finished("#### 42", "stop", reasoning_content="#### 41") for _ in range(2)]
+    assert played(server, "debate")[0] == 2
+    server.faults = [finished("#### 42", "stop", reasoning_content=None, reasoning=7) for _ in range(2)]
+    assert played(server, "debate")[0] == 2
+
+
+CLOSED, OPEN = "6 * 7\n</think>\n\n#### 42", "<think>6 * 7"
+SEEN: dict[str, tuple[list[tuple[str, str]], int]] = {
+    "closed, then cut": ([(CLOSED, "stop"), (CUT, "length")], 1),
+    "cut, then closed in another spelling": ([(CUT, "length"), ("6 * 7[/THINK]42", "stop")], 1),
+    "said once": ([(CLOSED, "stop"), (CUT, "length"), (CUT, "length"), (CLOSED, "stop")], 1),
+    "cut alone": ([(CUT, "length")] * 3, 0),
+    "closed alone": ([(CLOSED, "stop"), (CLOSED, "length")], 0),
+    "a thought of its own": ([(OPEN + CLOSED, "stop"), (OPEN, "length"), (CUT, "length")], 0),
+    "an answer that ended": ([(CLOSED, "stop"), (CUT, "stop")], 0),
+}
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_a_server_that_shows_that_it_begins_thoughts_is_named_once(
+    server: FakeEndpoint, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    replies, warnings = SEEN[case]
+    server.faults = [finished(text, finish) for text, finish in replies]
+    hosted = endpoint(server)
+    with caplog.at_level("WARNING"):
+        for number in range(len(replies)):
+            hosted.reply(HELLO, random.Random(number))
+    said = [record.getMessage() for record in caplog.records if "opens_thought: true" in record.getMessage()]
+    assert len(said) == warnings
+    assert all(server.url in line and "max_tokens" in line and "\n" not in line for line in said)
+
+
 def test_an_endpoint_that_begins_thoughts_is_another_partner_and_others_stay_who_they_were(
     server: FakeEndpoint,
 ) -> None:

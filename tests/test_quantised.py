@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from support import Toy, published_shape, qwen2_folder, qwen2_tokenizer, save_model
 from training_support import trained
 from transformers import BitsAndBytesConfig, Qwen2Config, Qwen2ForCausalLM
@@ -42,12 +42,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[BitsAndBytesConfig]:
     theirs = loading.AutoModelForCausalLM.from_pretrained
 
     def from_pretrained(name: str, *, quantization_config: Any = None, device_map: Any = None, **options: Any) -> Any:
-        model = theirs(name, **options)
+        model, found = theirs(name, **options)
         if quantization_config is None:
-            return model
+            return model, found
         assert device_map == {"": torch.device("cpu")} or device_map == {"": "cpu"}
         asked.append(quantization_config)
-        return rounded(model)
+        return rounded(model), found
 
     def there(name: str) -> object:
         return name
@@ -99,6 +99,36 @@ def test_agents_are_trained_played_and_exported_on_the_quantised_base(
     run, _, moved = trained(tmp_path / "run", **ONE, **{flag: True})
     check_run(run, qwen2_folder(), moved, flag, tmp_path)
     assert stand_in and all(getattr(config, flag) for config in stand_in)
+
+
+@pytest.mark.parametrize("flag", ["load_in_4bit", "load_in_8bit"])
+@torch.no_grad()
+def test_an_adapter_made_elsewhere_on_a_quantised_base_is_played_on_it(
+    flag: str, stand_in: list[BitsAndBytesConfig], tmp_path: Path
+) -> None:
+    def base() -> torch.nn.Module:
+        return load_model(str(qwen2_folder()), quantization=quantization_of({flag: True}))[0]
+
+    options = {"r": 4, "target_modules": ["q_proj", "down_proj"], "task_type": "CAUSAL_LM"}
+    model = get_peft_model(base(), LoraConfig(**options))
+    torch.manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(tmp_path)
+    expected = PeftModel.from_pretrained(base(), str(tmp_path)).eval()(input_ids=IDS).logits
+    with PolicyLoader(Toy()) as loader:
+        where = {"base": str(qwen2_folder())}
+        seats = [
+            loader.partner(Entry(n, "adapter", str(tmp_path), w))["left"]
+            for n, w in (
+                ("few bits", {**where, flag: True}),
+                ("all bits", where),
+            )
+        ]
+        few, whole = (logits_of(loader, seat.engine, seat.adapter) for seat in seats)  # type: ignore[attr-defined]
+    torch.testing.assert_close(few, expected, atol=1e-4, rtol=0)
+    assert (whole - expected).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("flag", ["load_in_4bit", "load_in_8bit"])

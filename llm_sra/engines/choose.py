@@ -9,8 +9,11 @@ from typing import Any, Literal, get_args
 import torch
 
 from llm_sra.engines.base import Engine, EngineError
+from llm_sra.engines.replies import end_of_turn_ids
 from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.loading import ModelError
 from llm_sra.models.renderer import Renderer
+from llm_sra.models.usable import why_not_asked
 
 # What an evaluation takes of a run's configuration: sizes alone. Where to connect and where to write is the caller's.
 SIZES = (
@@ -87,7 +90,11 @@ def make_engine(options: EngineOptions, bank: AdapterBank, renderer: Renderer) -
 
     Raises:
         EngineError: If it cannot be made.
+        ModelError: If the model lacks a token that its template writes, or never ends a reply.
     """
+    rows = bank.base.get_input_embeddings().weight.shape[0]
+    if reason := why_not_asked(renderer, rows, end_of_turn_ids(bank.base, renderer)):
+        raise ModelError(f"the model {bank.base.name_or_path!r} cannot be asked: {reason}")
     rank, processes = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if options.kind == "vllm":
         if processes > 1 and options.tensor_parallel_size > 1:

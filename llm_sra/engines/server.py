@@ -27,6 +27,7 @@ from llm_sra.engines.versions import Version, Versions
 from llm_sra.engines.vllm import LOGPROBS, sampling_options
 from llm_sra.models.adapters import AdapterBank, AdapterError
 from llm_sra.models.renderer import Renderer
+from llm_sra.models.usable import context_of
 from llm_sra.task import Message, Sampling
 
 KEY_VARIABLE = "VLLM_API_KEY"  # vLLM's own name for it
@@ -93,7 +94,7 @@ class ServerEngine:
         self._answered = time.monotonic()
         self._current: dict[str | None, Version] = {}
         lengths = [self._persist(_Server.describe, [server]) for server in self._servers]
-        own: int = bank.base.config.get_text_config().max_position_embeddings
+        own = context_of(bank.base.config)
         self.context_length = min(own, max_model_length or own, *lengths)
         for server in self._servers:
             self._check_base(server)

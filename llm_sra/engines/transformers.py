@@ -28,6 +28,7 @@ from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_templa
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
 from llm_sra.models.renderer import Renderer
+from llm_sra.models.usable import context_of
 
 SCORED = 32  # replies in one forward pass of `logprobs`
 LEAVING = 4  # once a fourth of the rows has ended they leave the batch
@@ -57,7 +58,7 @@ class TransformersEngine:
         self.bank = bank
         self.renderer = renderer
         self.batch_size = batch_size
-        self.context_length: int = bank.base.config.get_text_config().max_position_embeddings
+        self.context_length: int = context_of(bank.base.config)
         self._ends = end_of_turn_ids(bank.base, renderer)
         self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
         self._stops: dict[tuple[str, ...], StopInReply] = {}

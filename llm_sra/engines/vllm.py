@@ -19,6 +19,7 @@ from llm_sra.engines.streaming import failed, failures
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.models.adapters import AdapterBank, AdapterError
 from llm_sra.models.renderer import Renderer
+from llm_sra.models.usable import NO_LIMIT, context_of
 from llm_sra.task import Sampling
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's kernels have buffers for
@@ -61,8 +62,13 @@ class VllmEngine:
         self.vllm = import_vllm()
         self.bank = bank
         self.renderer = renderer
-        own: int = bank.base.config.get_text_config().max_position_embeddings
+        own = context_of(bank.base.config)
         self.context_length = min(own, max_model_length or own)
+        if self.context_length == NO_LIMIT:
+            raise EngineError(
+                f"the configuration of {bank.base.name_or_path!r} names no context, and vLLM needs one: set "
+                "vllm_max_model_length to the tokens of the longest prompt with its reply"
+            )
         self._ends = end_of_turn_ids(bank.base, renderer)
         self._versions = Versions(bank, adapter_dir)
         self._sleep = sleep

@@ -289,9 +289,12 @@ def _use(exported: Exported) -> str:
         )
     rank = next((room for room in RANKS if room >= exported.rank), exported.rank)
     return (
-        "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        "```python\nfrom peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig\n\n"
         f"base = AutoModelForCausalLM.from_pretrained({_literal(exported.base_shown)})\n"
-        f"model = PeftModel.from_pretrained(base, {_literal(exported.where)})\n{tokenizer}\n```\n\n"
+        f"model = PeftModel.from_pretrained(base, {_literal(exported.where)})\n"
+        f"model.generation_config = GenerationConfig.from_pretrained({_literal(exported.where)})  # not the base's\n"
+        f"{tokenizer}\n```\n\n"
         f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules "
         f"{_word(f'{exported.policy}={exported.where}')} --generation-config {where}\n```\n\n"
         f"vLLM's server then answers requests for the model `{_cell(exported.policy)}`. Other agents on the same base "

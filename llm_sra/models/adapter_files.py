@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,22 @@ _OWN = re.compile(r"lora_|token_adapter|trainable_tokens")  # in the names of wh
 WEIGHTS = "adapter_model.safetensors"
 LARGEST_ALPHA = 1e6
 CARD = "llm_sra.json"  # facts that PEFT's own config has no field for
-_REFUSED = (
-    "layer_replication", "megatron_config", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
-    "kasa_config", "velora_config", "monteclora_config", "arrow_config", "use_bdlora",
+# Kinds of LoRA that are not played, by PEFT's field: all that PEFT calls variants, except DoRA, and three that it does
+# not call so.
+_NOT_PLAYED = (
+    *(one.name for one in fields(LoraConfig) if one.metadata.get("is_lora_variant") and one.name != "use_dora"),
+    "use_qalora", "layer_replication", "megatron_config",
 )  # fmt: skip
+_WHY = {
+    "alora_invocation_tokens": "aLoRA acts only from certain tokens of a prompt on, which nothing here looks for",
+    "arrow_config": "Arrow chooses among several adapters at every token",
+    "kasa_config": "KaSA changes the base model that all adapters share",
+    "monteclora_config": "MonteCLoRA draws weights at random",
+    "use_bdlora": "the matrices of BD-LoRA are in blocks",
+    "use_qalora": "QALoRA belongs to a base quantised by GPTQ",
+    "layer_replication": "it repeats layers of the base model that all adapters share",
+    "megatron_config": "it has PEFT import a module",
+}
 _MODULE = re.compile(r"(?:\.\*\\\.)?[\w.-]{1,500}")  # `.*\.` is how PEFT itself names stacked experts
 
 
@@ -54,6 +66,12 @@ def read_adapter_config(folder: Path) -> LoraConfig:
         written = read_json(path)
         if not isinstance(written, dict):
             raise UntrustedError(f"expected an object, got {shown(written)}")
+        if other := next((key for key in _NOT_PLAYED if written.get(key)), None):
+            raise AdapterError(
+                f"the adapter at {folder} has {other}, which is not supported: "
+                f"{_WHY.get(other, 'it is applied in another way than plain LoRA')}. Take one of plain LoRA, rsLoRA or "
+                "DoRA"
+            )
         start = written.get("init_lora_weights", True)
         if start not in KEEPS_BASE:
             raise AdapterError(
@@ -105,12 +123,6 @@ def _check(config: LoraConfig, weights: Path) -> None:
     Raises:
         UntrustedError: If it is not.
     """
-    for key in _REFUSED:
-        if getattr(config, key, None):
-            raise UntrustedError(
-                f"{key} is not supported: it changes the base model, draws at random, or has PEFT import a module. "
-                "Save it as plain LoRA"
-            )
     scale = [config.lora_alpha, *(config.alpha_pattern or {}).values()]
     for alpha in scale:
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < LARGEST_ALPHA:

@@ -7,10 +7,13 @@ makes token ids of it.
 
 import json
 import re
+import string
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from llm_sra.models.bounded import bounded
 from llm_sra.task import Message
 
 if TYPE_CHECKING:
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
 DAY = "2025-01-01"  # given to templates that ask for today's date, unless a configuration names another day
 DATE_STRING = "%d %b %Y"  # as Llama writes it: 01 Jan 2025
 RESERVED = ("messages", "tools", "documents", "add_generation_prompt", "strftime_now", "raise_exception")
-_CALL = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_CALL = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1)[^\\])*)\1\s*\)""")  # with a format that can be read off
+_DEFINED = re.compile(r"strftime_now\s+is\s+(not\s+)?defined")
+_PERCENT = "\ue0fe"  # private-use: no format holds it
+_FLAGGED = re.compile(r"%[-_0^#EO]+[A-Za-z]")  # directives of formats with flags, such as %-d
 
 # What a template does not do by itself, by what is said of it, in the order in which it is done: what moves or makes
 # messages comes before neighbours are joined. The last `{{- '' }}` keeps jinja from eating a line break that begins the
@@ -101,6 +107,7 @@ class ChatTemplate:
         self.arguments = dict(self.given)
         self.adapted: tuple[str, ...] = ()
         self.day, self._date = day, read_day(day)
+        self._ended: set[tuple[bool | str, ...]] = set()  # roles whose conversations it has written to an end
         self._check_arguments()
         asks_for_string = re.search(r"\bdate_string\b", self.source) and not re.search(
             r"\bset\s+date_string\b", self.source
@@ -123,6 +130,7 @@ class ChatTemplate:
         """From now on, change what tasks send in this way too: one of the usual ones, above."""
         self.adapted = tuple(step for step in _STEPS if step in (*self.adapted, what))
         self.source = "".join(_STEPS[step] for step in self.adapted) + self._own
+        self._ended.clear()
 
     def text(self, messages: Sequence[Message], prompt: bool = True) -> str:
         """Messages as the template writes them.
@@ -134,36 +142,52 @@ class ChatTemplate:
         Raises:
             TemplateError: If it refuses them.
         """
+        roles = (prompt, *(message.role for message in messages))
         arguments = dict(self.arguments)
         if "strftime_now" in self.source:  # else transformers gives it a clock
             arguments["strftime_now"] = self._date.strftime
         try:
-            return str(
-                self._tokenizer.apply_chat_template(
+            with nullcontext() if roles in self._ended else bounded():
+                said = self._tokenizer.apply_chat_template(
                     [message.as_dict() for message in messages],
                     chat_template=self.source,
                     tokenize=False,
                     add_generation_prompt=prompt,
                     **arguments,
                 )
-            )
+            self._ended.add(roles)
+            return str(said)
         except Exception as error:
-            roles = [message.role for message in messages]
+            why = " ".join(str(error).split()) or type(error).__name__
             raise TemplateError(
-                f"the chat template of {self.name!r} refuses the roles {roles}: {' '.join(str(error).split())}. "
+                f"the chat template of {self.name!r} refuses the roles {list(roles[1:])}: {why}. "
                 "Take a model whose template has them, or set another `chat_template` on the tokenizer and save it"
             ) from error
 
     def alone(self) -> str:
         """The template with its arguments and its day written into it, so that any chat API asks in the same way."""
         source = _CALL.sub(lambda call: repr(self._date.strftime(call[2])), self.source)
-        if not self.arguments:
-            return source
-        lines = (
+        source = _DEFINED.sub(lambda test: "false" if test[1] else "true", source)
+        lines = [
             f"{{%- if {name} is not defined -%}}{{%- set {name} = {value!r} -%}}{{%- endif -%}}"
             for name, value in self.arguments.items()
+        ]
+        if "strftime_now" in source:
+            lines.append(self._clock())
+        return "".join(lines) + "{{- '' }}" + source if lines else source
+
+    def _clock(self) -> str:
+        """A macro in the place of the function of that name: what it says of the run's day, whatever the format."""
+        texts = [self.source, json.dumps(self.given, ensure_ascii=False)]
+        flagged = {directive for text in texts for directive in _FLAGGED.findall(text)}
+        directives = [*sorted(flagged), *(f"%{letter}" for letter in string.ascii_letters)]
+        said = ((directive, self._date.strftime(directive)) for directive in directives)
+        filters = "".join(f" | replace({directive!r}, {text!r})" for directive, text in said if text != directive)
+        return (
+            "{%- macro strftime_now(format) -%}"
+            f"{{{{- format | replace('%%', '{_PERCENT}'){filters} | replace('{_PERCENT}', '%') -}}}}"
+            "{%- endmacro -%}"
         )
-        return "".join(lines) + "{{- '' }}" + source
 
     def _check_arguments(self) -> None:
         for name, value in self.arguments.items():

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from llm_sra.models.damage import why_unreadable
+from llm_sra.models.usable import why_no_words, why_not_causal
 from llm_sra.registry import find_model, model_hint
 
 QUANTIZED = ("load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage")
@@ -48,15 +49,22 @@ def load_model(
         device: Where the weights go.
 
     Raises:
-        ModelError: If it cannot be loaded.
+        ModelError: If it cannot be loaded, is not causal, lacks weights, or has a tokenizer that is not its own.
     """
     name = _located(name)
     options = {"revision": revision, "trust_remote_code": trust_remote_code}
+    _whole_config(name, revision, trust_remote_code)
     how = {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     try:
         tokenizer = _tokenizer(name, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype or "auto", use_safetensors=True, attn_implementation=attn_implementation, **options, **how
+        model, found = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=dtype or "auto",
+            use_safetensors=True,
+            attn_implementation=attn_implementation,
+            output_loading_info=True,
+            **options,
+            **how,
         )
     except Exception as error:  # each library has its own for a damaged file
         reason = why_unreadable(Path(name), error)
@@ -66,7 +74,15 @@ def load_model(
             f"{name!r} is an adapter, not a model: name its base as the model, or the folder as a partner of kind "
             "`adapter`"
         )
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(
+            f"cannot load the model {name!r}: its files lack {missing[0]} ({len(missing)} missing), which would be "
+            f"random. Its config.json names {_classes(model.config)}, expected the weights of a whole "
+            f"{type(model).__name__}"
+        )
     rows = model.get_input_embeddings().weight.shape[0]
+    if (why := why_no_words(tokenizer, rows)) is not None:
+        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = tokenizer.eos_token
     if quantization is not None:
@@ -139,11 +155,21 @@ def read_config(name: str, revision: str | None = None, trust_remote_code: bool 
     """The configuration of a model's text part.
 
     Raises:
-        ModelError: If it cannot be read.
+        ModelError: If it cannot be read, or is of a model that is not causal.
     """
-    name = _located(name)
+    return _whole_config(_located(name), revision, trust_remote_code).get_text_config()
+
+
+def _whole_config(name: str, revision: str | None, trust_remote_code: bool) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"cannot read the configuration of the model {name!r}{model_hint(name)}: {error}") from error
-    return config.get_text_config()
+    except Exception as error:  # as for a model
+        reason = why_unreadable(Path(name), error)
+        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason} (config.json)") from error
+    if (why := why_not_causal(config)) is not None:
+        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}")
+    return config
+
+
+def _classes(config: PretrainedConfig) -> str:
+    return ", ".join(config.architectures or ()) or "no class"

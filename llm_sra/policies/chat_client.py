@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import httpx
 
 from llm_sra.policies.base import UnavailableError
+from llm_sra.policies.cut_thoughts import CutThoughts
 from llm_sra.policies.deadline import Deadline, TooLateError
 from llm_sra.policies.limits import RateLimit, TokenBudget
 from llm_sra.policies.question import Question
@@ -88,6 +89,7 @@ class ChatClient:
         self._budget = TokenBudget(token_budget)
         self._limit = token_budget
         self._waiting = Waiting()
+        self._thoughts = CutThoughts(self.url)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="llm-sra-endpoint")
         headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
         self._http = httpx.Client(
@@ -233,7 +235,8 @@ class ChatClient:
     def _understood(self, question: Question, body: bytes, content: bytes) -> tuple[str, int]:
         try:
             answer = json.loads(content)
-            text = _said(answer["choices"][0]["message"]["content"])
+            choice = answer["choices"][0]
+            text = _said(choice["message"])
         except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             said = self._short(content[:2000].decode("utf-8", "replace"))
             raise _TryAgainError(
@@ -248,6 +251,7 @@ class ChatClient:
         usage = answer.get("usage")
         used = usage.get("total_tokens") if isinstance(usage, dict) else None
         text = self._redacted(text)[:LONGEST_REPLY]
+        self._thoughts.saw(question.model, text, choice.get("finish_reason") == "length")
         if type(used) is not int or used < 0:
             used = (len(body) + len(text.encode("utf-8", "replace"))) // BYTES_PER_TOKEN
         return text, used
@@ -274,17 +278,22 @@ class ChatClient:
         return text.replace(self._key, "[key]") if self._key and secret else text
 
 
-def _said(content: Any) -> str:
-    """The words of a message: text, none where a model thought until its limit or refused, or parts of which some are.
+def _said(message: Any) -> str:
+    """The words of a message: text, or parts of which some are; none where a model refused, or thought until its limit.
+
+    Some servers then repeat the thought as the words.
 
     Raises:
-        TypeError: If it is something else.
+        TypeError: If they are something else.
     """
+    content = message["content"]
     if isinstance(content, list):
         return "".join(part["text"] for part in content if part["type"] == "text")
     if not isinstance(content, str | None):
         raise TypeError(f"content is {type(content).__name__}")
-    return content or ""
+    thoughts = (message.get(key) for key in ("reasoning_content", "reasoning"))
+    said = content or ""
+    return "" if any(isinstance(one, str) and one.strip() == said.strip() for one in thoughts) else said
 
 
 def _key(variable: str | None) -> str | None:

@@ -5,20 +5,15 @@ new one. How the server is asked is `chat_client`'s part.
 """
 
 import random
-import re
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from llm_sra.policies.base import UnavailableError
 from llm_sra.policies.chat_client import ChatClient
+from llm_sra.policies.cut_thoughts import respelt
 from llm_sra.policies.question import Question
 from llm_sra.task import CLOSE_THOUGHT, OPEN_THOUGHT, Message, Sampling
-
-# How servers spell a thought that they leave in the reply: Magistral, Seed-OSS, Command, Kimi, models without a parser.
-_SPELT = re.compile(
-    r"\[/?THINK\]|</?seed:think>|<\|(?:START|END)_THINKING\|>|\u25c1/?think\u25b7|</?(?:thinking|thought|reasoning)>",
-)
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ class Endpoint:
 
     def _told(self, text: str) -> str:
         """A reply with its thought between `<think>` and `</think>`, as tasks know it."""
-        text = _SPELT.sub(lambda tag: CLOSE_THOUGHT if "/" in tag[0] or "END" in tag[0] else OPEN_THOUGHT, text)
+        text = respelt(text)
         begun = OPEN_THOUGHT in text.partition(CLOSE_THOUGHT)[0]
         return OPEN_THOUGHT + text if self.opens_thought and not begun else text
 

@@ -53,7 +53,8 @@ def plain_characters(text: str) -> str:
 
     Digits of other scripts stay as they are, and are not read as numbers.
     """
-    return _EM_DASH.sub(", ", (text if text.isascii() else text.translate(_CHARACTERS))).replace("\u2014", "-")
+    text = (text if text.isascii() else text.translate(_CHARACTERS)).replace("!=", "\u2260")
+    return _EM_DASH.sub(", ", text).replace("\u2014", "-")
 
 
 def without_markup(text: str) -> str:

@@ -40,7 +40,8 @@ _MIXED = re.compile(r"(?:[ \t]+|[ \t]+and[ \t]+)([0-9]{1,20})[ \t]*/[ \t]*([0-9]
 _WORD = r"(?>[A-Za-z](?:[A-Za-z']|[.-](?=[A-Za-z])){0,30}(?:/[A-Za-z]{1,30})?(?:\^?[23](?![0-9.]))?)"
 _UNIT = rf"(?:[ \t]*+[%°])?+(?:[ \t]*+/[ \t]*+{_WORD})?+(?:[ \t]*+{_WORD}(?:[ \t]++{_WORD}){{0,3}}?)??"
 _VALUE = r"[ \t(\[]*+[-+]?[ \t]*+[$€£¥₹]?[0-9.]*[0-9]"
-_GOES_ON = re.compile(rf"{_UNIT}[ \t]*+\)?[ \t]*+(?:[-+*/^=<>≤≥±&]|\\pm)++{_VALUE}")
+_RELATED = r"[-+*/^=<>≤≥≠±→⇒&]|\\(?:pm|neq?|leq?|geq?|lt|gt)(?![A-Za-z])"
+_GOES_ON = re.compile(rf"{_UNIT}[ \t]*+\)?[ \t]*+(?:{_RELATED})++{_VALUE}")
 _WORDED = "x|times|plus|minus|divided by|multiplied by|over|to|or|and|through|out of"
 _IN_WORDS = re.compile(rf"{_UNIT}[ \t]*+\b(?:{_WORDED}){_VALUE}", re.IGNORECASE)
 _MEASURES = re.compile(
@@ -57,7 +58,8 @@ _NEXT = re.compile(  # another number, a symbol that stands for one, a command o
 )
 _TAKEN_BACK = re.compile(
     r"(?:[.,;:!?(-][ \t]*(?:but |oh,? |hmm,? |and )?"
-    r"(?:no\b(?=[,.:;! ]{1,9}[a-z]{0,20}[ ,:]{0,9}[-+]?[0-9])|actually|correction|sorry|oops)|\bwait)\b",
+    r"(?:no\b(?=[,.:;! ]{1,9}[a-z]{0,20}[ ,:]{0,9}[-+]?[0-9])|actually|correction|sorry|oops|rather(?! than)|i mean)"
+    r"|\b(?:wait|hold on|or rather|(?:make|scratch|strike) that))\b",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"(?<![0-9A-Za-z.,])[-+]?[0-9]|(?<![0-9A-Za-z.])[.](?=[0-9])")
