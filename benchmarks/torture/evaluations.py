@@ -16,6 +16,7 @@ from llm_sra.files import read_json_lines
 
 NUMBERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PROMISE = "run again, it plays what was not kept and nothing else, and says the same, byte for byte"
+POLL, PLAY = 0.02, 1.0  # seconds between looks at what was kept; of which a kill in play is given
 HANGS = 60.0  # seconds after which an evaluation that was told to end is killed
 SLOW = "import time\n" + PARTNERS.replace("return", "time.sleep(0.02)\n        return")  # so that kills fall into play
 WRITTEN = ("results.json", "episodes.jsonl", "table.md")
@@ -56,7 +57,7 @@ def _one(folder: Path, name: str, rng: random.Random, seconds: float, tally: Tal
     kills, within, wrong = 0, 0, None
     for _ in range(rng.randrange(1, 4)):
         child = Child(_evaluation(folder, name), folder / f"{name}.log")
-        time.sleep(rng.random() * seconds)
+        _until(child, folder / name, rng, seconds)
         number = rng.choice(NUMBERS)
         if child.wait(0):
             break
@@ -82,6 +83,15 @@ def _one(folder: Path, name: str, rng: random.Random, seconds: float, tally: Tal
         sums = [old + new for old, new in zip(before, counts, strict=True)]
         tally.note = f"{sums[0]} in play; when run again {sums[1]} episodes were kept and {sums[2]} played"
     tally.add(wrong and f"{name} after {kills} kills: {wrong}", kills)
+
+
+def _until(child: Child, out: Path, rng: random.Random, seconds: float) -> None:
+    """Wait for the moment: any moment of an evaluation, or, every second time, one after an episode was kept."""
+    in_play = rng.random() < 0.5
+    before, later = len(_kept(out)), rng.random() * (PLAY if in_play else seconds)
+    while in_play and not child.wait(POLL) and len(_kept(out)) == before:
+        pass
+    time.sleep(later)
 
 
 def _evaluation(folder: Path, name: str, played: Path | None = None) -> Work:
