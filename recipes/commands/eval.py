@@ -18,15 +18,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         ValueError: If a run, the roster or a number cannot be used; nothing is written then.
     """
     args = parser().parse_args(argv)
+    from eval.inspect_log import require_inspect, write_inspect_logs
     from eval.summary import write_summary
     from llm_sra import evaluate
     from llm_sra.engines import EngineOptions
+    from llm_sra.evaluation.results import read_results
     from llm_sra.registry import task_options
     from llm_sra.runs import open_runs
     from llm_sra.untrusted import one_line
 
     if args.problems < 1:
         raise ValueError(f"--problems must be 1 or more, got {args.problems}")
+    if args.inspect_log:
+        require_inspect()
     runs = open_runs(args.run)
     if args.roster is None and not (args.cross_play or args.contributions):
         raise ValueError("nobody to play with: name a --roster, or add --cross_play or --contributions")
@@ -58,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if int(os.environ.get("RANK", "0")):
         return  # the first process of several shows and writes
     figure = write_summary(runs, args.out)
+    logs = write_inspect_logs(read_results(args.out), str(runs[0].config["task"]), args.out) if args.inspect_log else []
     written = [args.out / name for name in ("results.json", "results.csv", "episodes.jsonl", "table.md")]
-    print("Written:", *map(one_line, [*written, *([figure] if figure else [])]), sep="\n  ")
+    print("Written:", *map(one_line, [*written, *([figure] if figure else []), *logs]), sep="\n  ")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,6 +91,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--divergence", action="store_true",
         help="measure how far partners are from the one that an agent was trained with, in nats an episode",
+    )  # fmt: skip
+    parser.add_argument(
+        "--inspect_log", action="store_true",
+        help="write what was said as logs of inspect-ai, too, to OUT/inspect/ (needs the package inspect-ai)",
     )  # fmt: skip
     parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
     parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
