@@ -15,6 +15,7 @@ from eval.table import difference
 from llm_sra.evaluation.results import Results, merge, read_results
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import read_metrics
+from llm_sra.trainer.speed import generated_tokens
 
 ARMS = ("ippo", "srpo")
 TITLES = {"end": "At the end of training", "best": "Checkpoints chosen by the worst partner of the dev roster"}
@@ -246,15 +247,11 @@ def _less(results: Results, runs: Mapping[int, str], other: Mapping[int, str], d
 
 
 def spent(run: Path) -> Spent:
-    """What a training cost, from its log; a policy's seats are taken to have had equally many episodes."""
+    """What a training cost, from its log."""
     tokens = seconds = 0.0
     for line in read_metrics(run / "metrics.jsonl"):
         seconds += sum(value for name, value in line.items() if name.startswith("time/"))
-        by_policy: dict[str, list[float]] = {}
-        for name, value in line.items():
-            if name.startswith("play/") and name.endswith("/tokens"):
-                by_policy.setdefault(name.split("/")[2], []).append(value)
-        tokens += sum(fmean(each) * line[f"policy/{policy}/episodes"] for policy, each in by_policy.items())
+        tokens += generated_tokens(line)
     return Spent(tokens, seconds)
 
 

@@ -125,7 +125,7 @@ def sentence(comparison: Comparison) -> str:
     """A difference in plain words, with its interval."""
     d = comparison.difference
     e = d.problems_and_seeds
-    later, first = _said(comparison.later.label), _said(comparison.first.label)
+    later, first = said(comparison.later.label), said(comparison.first.label)
     whom = "in self-play" if comparison.what == SELF_PLAY else f"with the roster's {comparison.partners} partners"
     points = abs(e.value) * 100
     if e.low <= 0 <= e.high:
@@ -163,7 +163,7 @@ def work_sentence(works: Sequence[Work], seats: int) -> str:
         seats: Number of seats of the task.
     """
     parts = [
-        f"in {_said(w.label)} the seat that worked least did {w.least:.0%} of the work"
+        f"in {said(w.label)} the seat that worked least did {w.least:.0%} of the work"
         + f" ({w.runs} runs)" * (w.runs > 1)
         for w in works
     ]
@@ -184,7 +184,7 @@ def _trained(run: Run) -> str:
     return TRAINED[run.config["arm"]]
 
 
-def _said(label: str) -> str:
+def said(label: str) -> str:
     """A label for a sentence: the arm in capitals."""
     arm, space, rest = label.partition(" ")
     return f"{arm.upper()}{space}{rest}"
