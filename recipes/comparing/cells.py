@@ -6,7 +6,8 @@ Nothing is trained here.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -168,7 +169,9 @@ def check_cells(cells: Sequence[Cell], out: Path, elsewhere: bool = False) -> di
         ConfigError: If a recipe or a flag cannot be used.
         ComparisonError: If a folder holds something else.
     """
-    from llm_sra.trainer.parse import parse
+    from llm_sra.trainer.objective import ObjectiveArguments
+    from llm_sra.trainer.parse import parse, read_recipe
+    from recipes.commands.train_help import COMMON
 
     if (out / "config.yaml").is_file():
         raise ComparisonError(f"{out} is a run: name another folder with --out")
@@ -177,8 +180,12 @@ def check_cells(cells: Sequence[Cell], out: Path, elsewhere: bool = False) -> di
         # On a CPU: this process only reads, and a GPU is the trainings'.
         model, args = parse(cell.recipe, [*as_flags(cell.flags), "--use_cpu", "true", "--bf16", "false"])
         steps[cell.name] = max(args.max_steps, 0)
+        # Of the fields that nobody named, some differ by machine.
+        named = {*read_recipe(cell.recipe), *cell.flags, *vars(model), *chain(*COMMON.values())}
+        named |= {one.name for one in fields(ObjectiveArguments)}
         if not elsewhere:
-            _check_same(out / cell.name, {**vars(model), **args.to_dict()})
+            values = {**vars(model), **args.to_dict()}
+            _check_same(out / cell.name, {key: values[key] for key in named & values.keys()})
     return steps
 
 

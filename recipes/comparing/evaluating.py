@@ -12,7 +12,7 @@ from llm_sra.registry import find_roster
 from recipes.comparing.cells import Cell
 
 EVAL, REPORT, LOG = "eval", "report", "eval.log"
-DONE = "evaluated.json"  # what filled a folder of results: the command, and the roster's text
+DONE = "evaluated.json"  # what a folder of results was made from
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,26 @@ class Played:
         return [*words, *(["--title", title] if title else [])]
 
 
-def evaluate(command: Sequence[str], folder: Path, log: Path, roster: str | None) -> bool:
-    """Run an evaluation's command in this process, its tables behind a log, unless that has been done.
+def evaluate(played: Played, cells: Sequence[Cell], out: Path) -> bool:
+    """Play the agents of cells in this process, its tables behind `LOG`, unless that has been done.
+
+    What has been done is done again if the command, the text of the roster or an agent changed, or if a partner could
+    not play; episodes that are there are not played again even then.
 
     Args:
-        command: Arguments of `llm-sra`.
-        folder: Its `--out`.
-        log: Where what it prints goes; progress and warnings are shown.
-        roster: Its roster. One that changed, or had partners that could not play, is played with again.
+        played: With whom.
+        cells: Whose agents.
+        out: Folder of the comparison.
 
     Returns:
-        Whether it was played now.
+        Whether it was done now.
     """
-    asked = {"command": list(command), "roster": find_roster(roster).read_text(encoding="utf-8") if roster else None}
+    folder, command = out / played.folder, played.command(cells, out)
+    asked = {
+        "command": command,
+        "roster": find_roster(played.roster).read_text(encoding="utf-8") if played.roster else None,
+        "agents": [(out / cell.name / "adapters").stat().st_mtime_ns for cell in cells],
+    }
     done = folder / DONE
     if done.is_file() and (folder / RESULTS).is_file():
         with contextlib.suppress(ValueError):
@@ -87,21 +94,15 @@ def evaluate(command: Sequence[str], folder: Path, log: Path, roster: str | None
     from recipes.commands import eval as evaluation
 
     disable_progress_bar()  # of loading models
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+    with (out / LOG).open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
         evaluation.main(command[1:])
     write_whole(done, json.dumps(asked) + "\n")
     return True
 
 
-def report(command: Sequence[str], log: Path) -> None:
-    """Run a report's command in this process, what it prints behind a log."""
+def report(played: Played, cells: Sequence[Cell], out: Path, title: str | None = None) -> None:
+    """Report on the runs of cells in this process, what it prints behind `LOG`."""
     from recipes.commands import report as reporting
 
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
-        reporting.main(command[1:])
-
-
-def forget(out: Path) -> None:
-    """A run will change: what was played before is to be looked at again."""
-    for path in out.glob(f"*/{DONE}"):
-        path.unlink()
+    with (out / LOG).open("a", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        reporting.main(played.report_command(cells, out, title)[1:])

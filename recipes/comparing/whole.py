@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from recipes.comparing.cells import Cell, ComparisonError, check_cells, state_of
-from recipes.comparing.evaluating import LOG, Played, evaluate, forget, report
+from recipes.comparing.evaluating import LOG, Played, evaluate, report
 from recipes.terminal import duration
 
 
@@ -68,11 +68,12 @@ def compare(comparison: Comparison, console: Console) -> None:
 
     trainings = Trainings(cells, out, steps, comparison.jobs, console=console)
     _tell_plan(comparison, trainings.seconds_left(), console)
-    if not all(state_of(out / cell.name).finished for cell in cells):
-        forget(out)
-        trainings.run()
+    trainings.run()
     if played:
-        _play(comparison, played, console)
+        console.print("Playing ...", markup=False)
+        if not evaluate(played, cells, out):
+            console.print(f"Played before, kept: {out / played.folder}", markup=False, soft_wrap=True)
+        report(played, cells, out, comparison.title)
 
 
 def check_roster(played: Played | None) -> None:
@@ -101,15 +102,6 @@ def _tell_plan(comparison: Comparison, seconds: float | None, console: Console) 
     if missing:
         known = "the first training that is done tells how long" if seconds is None else f"about {duration(seconds)}"
         console.print(f"Time for what is to train: {known}.", markup=False)
-
-
-def _play(comparison: Comparison, played: Played, console: Console) -> None:
-    out, log = comparison.out, comparison.out / LOG
-    playing, reporting = comparison.rest
-    console.print("Playing ...", markup=False)
-    if not evaluate(playing, out / played.folder, log, played.roster):
-        console.print(f"Played before, kept: {out / played.folder}", markup=False, soft_wrap=True)
-    report(reporting, log)
 
 
 def _remove(comparison: Comparison) -> None:
