@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from recipes.comparing.cells import Cell, ComparisonError, check_cells, make_cells
 from recipes.comparing.printing import LINES, SLURM, as_lines, as_slurm
 
+SHARE = 0.7  # of a GPU, for the vLLMs of several models; partners that are other models need the rest
+
 if TYPE_CHECKING:
     from recipes.comparing.evaluating import Played
 
@@ -24,10 +26,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         RosterError: If the roster cannot be used.
         TrainingError: If a training failed.
     """
-    args, further = parser().parse_known_args(argv)
+    args, cells = parser().parse_known_args(argv)[0], cells_of(argv)
     from recipes.comparing.whole import Comparison, check_roster, compare
 
-    cells = make_cells(args.config, args.arms, args.seeds, _flags(further))
     if args.jobs < 1 or args.problems < 1:
         raise ComparisonError(f"--jobs and --problems must be 1 or more, got {args.jobs} and {args.problems}")
     if len(cells) == 1 and args.roster is None and not args.train_only:
@@ -50,6 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         from recipes.comparing.ending import finish
 
         finish(comparison, comparison.played, shown)
+
+
+def cells_of(argv: Sequence[str] | None) -> list[Cell]:
+    """The trainings that a command line asks for."""
+    args, further = parser().parse_known_args(argv)
+    return make_cells(args.config, args.arms, args.seeds, _flags(further))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -130,13 +137,18 @@ def _played(args: argparse.Namespace, cells: Sequence[Cell]) -> "Played | None":
     from llm_sra.trainer.parse import read_recipe
     from recipes.comparing.evaluating import Played
 
-    values = {**read_recipe(cells[0].recipe), **cells[0].flags}
+    all_values = [{**read_recipe(cell.recipe), **cell.flags} for cell in cells]
+    values = all_values[0]
     engine = args.eval_engine or str(values.get("engine", "transformers"))
     further: list[str] = []
     if engine == "server" and values.get("vllm_server_base_url"):
         further += ["--server", str(values["vllm_server_base_url"])]
     if engine != "transformers" and values.get("vllm_max_model_length"):
         further += ["--max_model_length", str(values["vllm_max_model_length"])]
+    models = {str(one.get("model_name_or_path")) for one in all_values}
+    if engine == "vllm" and len(models) > 1:  # each has a vLLM of its own, all on one GPU
+        share = min(float(values.get("vllm_gpu_memory_utilization", 1.0)), SHARE / len(models))
+        further += ["--gpu_memory_utilization", f"{share:.2g}"]
     return Played(
         args.roster, args.problems, args.split, list(dict.fromkeys(args.decoding)), args.cross_play,
         args.contributions, engine, further,
