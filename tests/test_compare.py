@@ -19,9 +19,10 @@ from llm_sra.runs import read_metrics
 from recipes.cli import main
 
 FIELDS = {
-    "task": "worksheet", "model_name_or_path": "worksheet/pupil", "max_steps": 3, "problems_per_step": 4, "num_generations": 2, "max_completion_length": 12,
-    "lora_r": 2, "lora_alpha": 4, "use_cpu": True, "bf16": False, "gradient_checkpointing": False,
-    "learning_rate": 0.01, "save_strategy": "steps", "save_steps": 1, "report_to": "none",
+    "task": "worksheet", "model_name_or_path": "worksheet/pupil", "max_steps": 3, "problems_per_step": 4,
+    "num_generations": 2, "max_completion_length": 12, "lora_r": 2, "lora_alpha": 4, "use_cpu": True, "bf16": False,
+    "gradient_checkpointing": False, "learning_rate": 0.01, "save_strategy": "steps", "save_steps": 1,
+    "report_to": "none",
 }  # fmt: skip
 NAMES = ["ippo-seed1", "srpo-seed1", "ippo-seed2", "srpo-seed2"]
 
