@@ -103,7 +103,7 @@ def test_the_printed_commands_make_the_same(
 
 
 def test_a_killed_cell_goes_on_from_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*asked(tmp_path, "--train_only", "--max_steps", "60", seeds="1"), "--jobs", "1"]
+    words = [*asked(tmp_path, "--train_only", "--max_steps", "12", seeds="1"), "--jobs", "1"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     process = subprocess.Popen([sys.executable, "-m", "llm_sra", *words], env=env, stdout=subprocess.DEVNULL)
     first = tmp_path / "out" / "ippo-seed1"
@@ -116,12 +116,12 @@ def test_a_killed_cell_goes_on_from_its_checkpoint(tmp_path: Path, capsys: pytes
     assert process.wait(60) == 143
     assert not (first / "adapters").exists()
     before = (first / "metrics.jsonl").read_text().splitlines()[:3]
-    assert main([*asked(tmp_path, "--train_only", "--max_steps", "60", seeds="1")]) == 0
+    assert main([*asked(tmp_path, "--train_only", "--max_steps", "12", seeds="1")]) == 0
     assert "  ippo-seed1: goes on (step " in capsys.readouterr().out
     lines = (first / "metrics.jsonl").read_text().splitlines()
     assert lines[:3] == before
     steps = [line["step"] for line in read_metrics(first / "metrics.jsonl") if "solve_rate" in line]
-    assert steps == list(range(1, 61))
+    assert steps == list(range(1, 13))
     assert (first / "adapters").is_dir() and not (tmp_path / "out" / "eval").exists()
 
 

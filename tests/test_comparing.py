@@ -193,10 +193,13 @@ def test_each_training_has_a_gpu_and_its_share_of_the_processor(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     trainings = Trainings([], tmp_path, {}, jobs=3)
     environments = [trainings._environment(slot) for slot in range(3)]
     assert [e["CUDA_VISIBLE_DEVICES"] for e in environments] == ["4", "6", "4"]
     assert {e["OMP_NUM_THREADS"] for e in environments} == {"4"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert trainings._environment(0)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert Trainings([], tmp_path, {})._environment(0)["CUDA_VISIBLE_DEVICES"] == ""
 

@@ -129,8 +129,8 @@ class Trainings:
 
     def _environment(self, slot: int) -> dict[str, str]:
         """Of a training: its share of the processor, its GPU, and where to find these packages."""
-        threads = max(1, (os.cpu_count() or 1) // self._jobs)
-        added = {"OMP_NUM_THREADS": str(threads)}
+        added = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // self._jobs))}
+        added |= {name: os.environ[name] for name in added if name in os.environ}  # what the user said
         if self._gpus:
             added["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         if ROOT.name not in ("site-packages", "dist-packages"):
