@@ -102,26 +102,27 @@ def test_the_printed_commands_make_the_same(
         assert all((ours[agent][key] == theirs[agent][key]).all() for agent in ours for key in ours[agent])
 
 
+@pytest.mark.slow
 def test_a_killed_cell_goes_on_from_its_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*asked(tmp_path, "--train_only", "--max_steps", "12", seeds="1"), "--jobs", "1"]
+    words = [*asked(tmp_path, "--train_only", "--max_steps", "6", seeds="1"), "--jobs", "1"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     process = subprocess.Popen([sys.executable, "-m", "llm_sra", *words], env=env, stdout=subprocess.DEVNULL)
     first = tmp_path / "out" / "ippo-seed1"
     deadline = time.monotonic() + 240
     while (
-        not (first / "checkpoints" / "checkpoint-3").is_dir() and process.poll() is None and time.monotonic() < deadline
+        not (first / "checkpoints" / "checkpoint-2").is_dir() and process.poll() is None and time.monotonic() < deadline
     ):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
     assert not (first / "adapters").exists()
-    before = (first / "metrics.jsonl").read_text().splitlines()[:3]
-    assert main([*asked(tmp_path, "--train_only", "--max_steps", "12", seeds="1")]) == 0
+    before = (first / "metrics.jsonl").read_text().splitlines()[:2]
+    assert main([*asked(tmp_path, "--train_only", "--max_steps", "6", seeds="1")]) == 0
     assert "  ippo-seed1: goes on (step " in capsys.readouterr().out
     lines = (first / "metrics.jsonl").read_text().splitlines()
-    assert lines[:3] == before
+    assert lines[:2] == before
     steps = [line["step"] for line in read_metrics(first / "metrics.jsonl") if "solve_rate" in line]
-    assert steps == list(range(1, 13))
+    assert steps == list(range(1, 7))
     assert (first / "adapters").is_dir() and not (tmp_path / "out" / "eval").exists()
 
 

@@ -15,12 +15,14 @@ from rich.console import Console
 from support import ROOT, make_run
 
 from llm_sra.runs import RunError
+from llm_sra.runs.locks import FolderLock
 from llm_sra.trainer.parse import ConfigError
 from llm_sra.trainer.speed import Speed
 from recipes.cli import main
 from recipes.comparing import training
 from recipes.comparing.cells import Cell, ComparisonError, check_cells, make_cells, state_of
 from recipes.comparing.training import TrainingError, Trainings
+from recipes.comparing.whole import Comparison, remove
 
 # In the place of llm-sra: writes what a training leaves, notes when it began and ended, and fails for one arm.
 FAKE = """
@@ -283,8 +285,32 @@ BAD = [
     (["--arms", "ippo", "srpo", "--jobs", "0"], "--jobs and --problems must be 1 or more"),
     (["--arms", "ippo", "srpo", "--arm", "ippo"], "use --arms ippo"),
     (["--arms", "ippo"], "nobody to play with"),
+    (["--arms", "ippo", "srpo", "--no-cross_play"], "nobody to play with"),
+    (["--config", "tag/srpo", "--roster", "tag_dev"], "worksheet-srpo and tag-srpo cannot play with each other"),
     (["--config", "worksheet/spro"], "no recipe worksheet/spro"),
 ]
+
+
+def test_again_removes_what_a_comparison_left_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "srpo")
+    (tmp_path / "srpo.log").write_text("")
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "mine.py").write_text("mine")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.html").write_text("")
+    words = ["compare", "--config", "worksheet/srpo", "--roster", "worksheet_dev", "--out", str(tmp_path), "--again"]
+    assert main([*words, "--tua", "3"]) == 2  # nothing is removed for a command that cannot be run
+    assert run.path.is_dir() and (tmp_path / "report").is_dir()
+    comparison = Comparison(make_cells(["worksheet/srpo"]), tmp_path, None)
+    lock = FolderLock(run.path)
+    with pytest.raises(ComparisonError, match="Nothing was removed"):
+        remove(comparison)
+    assert (run.path / "adapters").is_dir()
+    lock.release()
+    remove(comparison)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["eval", "mine.py"]
 
 
 @pytest.mark.parametrize("printing", [(), ("--print",)])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.comparing.cells import Cell, ComparisonError, check_cells, make_cells
+from recipes.comparing.cells import Cell, ComparisonError, make_cells
 from recipes.comparing.printing import LINES, SLURM, as_lines, as_slurm
 
 SHARE = 0.7  # of a GPU, for the vLLMs of several models; partners that are other models need the rest
@@ -27,16 +27,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         TrainingError: If a training failed.
     """
     args, cells = parser().parse_known_args(argv)[0], cells_of(argv)
-    from recipes.comparing.whole import Comparison, check_roster, compare
+    from recipes.comparing.whole import Comparison, check, compare
 
     if args.jobs < 1 or args.problems < 1:
         raise ComparisonError(f"--jobs and --problems must be 1 or more, got {args.jobs} and {args.problems}")
-    if len(cells) == 1 and args.roster is None and not args.train_only:
-        raise ComparisonError("one training, and nobody to play with: name a --roster, more --arms or more --seeds")
+    alone = len(cells) == 1 or not args.cross_play
+    if alone and args.roster is None and not (args.contributions or args.train_only):
+        raise ComparisonError("nobody to play with: name a --roster, or more --arms or --seeds for cross-play")
     comparison = Comparison(cells, args.out, _played(args, cells), args.jobs, args.again, args.title)
     if args.print:
-        check_cells(cells, args.out, elsewhere=True)
-        check_roster(comparison.played)
+        check(comparison)
         commands = comparison.trainings, comparison.rest
         print(
             as_slurm(*commands, args.out.name) if args.print == SLURM else as_lines([*commands[0], *commands[1]]),

@@ -43,15 +43,10 @@ class Cell:
     flags: Mapping[str, Any] = field(default_factory=dict)
     setting: str = ""
 
-    def command(self, out: Path, again: bool = False) -> list[str]:
-        """Arguments of `llm-sra` for its training, which goes on from a checkpoint if there is one.
-
-        Args:
-            out: Folder of the comparison.
-            again: Whether it overwrites what is there.
-        """
-        how = {"overwrite_output_dir": "true"} if again else {"resume_from_checkpoint": "true"}
-        values = {"output_dir": out / self.name, **how, "disable_tqdm": "true", **self.flags}
+    def command(self, out: Path) -> list[str]:
+        """Arguments of `llm-sra` for its training, which goes on from a checkpoint in the comparison's folder."""
+        how = {"resume_from_checkpoint": "true", "disable_tqdm": "true"}
+        values = {"output_dir": out / self.name, **how, **self.flags}
         return ["train", "--config", self.recipe, *as_flags(values)]
 
 
@@ -154,13 +149,36 @@ def state_of(folder: Path) -> State:
     return State(int(max(steps, default=0)), (folder / "adapters").is_dir(), True)
 
 
-def check_cells(cells: Sequence[Cell], out: Path, elsewhere: bool = False) -> dict[str, int]:
+Fields = Mapping[str, Any]  # of a cell's configuration, by name
+
+
+def read_cells(cells: Sequence[Cell]) -> dict[str, Fields]:
+    """By a cell's name, the fields that say what is trained: those of its recipe and flags, and all that are common.
+
+    Raises:
+        ConfigError: If a recipe or a flag cannot be used.
+    """
+    from llm_sra.trainer.objective import ObjectiveArguments
+    from llm_sra.trainer.parse import parse, read_recipe
+    from recipes.commands.train_help import COMMON
+
+    common = {*chain(*COMMON.values()), *(one.name for one in fields(ObjectiveArguments))}
+    read = {}
+    for cell in cells:
+        # On a CPU: this process only reads, and a GPU is the trainings'.
+        model, args = parse(cell.recipe, [*as_flags(cell.flags), "--use_cpu", "true", "--bf16", "false"])
+        values = {**vars(model), **args.to_dict()}
+        named = {*read_recipe(cell.recipe), *cell.flags, *vars(model), *common}  # of all others, some differ by machine
+        read[cell.name] = json.loads(json.dumps({key: values[key] for key in named & values.keys()}, default=str))
+    return read
+
+
+def check_cells(cells: Sequence[Cell], out: Path) -> dict[str, int]:
     """Check the recipe and flags of each cell, and that what its folder holds is a training of the same.
 
     Args:
         cells: The cells.
         out: Folder of the comparison.
-        elsewhere: Whether they run on other machines; then no folder is looked at.
 
     Returns:
         By a cell's name, the number of its steps; 0 if the recipe counts epochs.
@@ -169,27 +187,43 @@ def check_cells(cells: Sequence[Cell], out: Path, elsewhere: bool = False) -> di
         ConfigError: If a recipe or a flag cannot be used.
         ComparisonError: If a folder holds something else.
     """
-    from llm_sra.trainer.objective import ObjectiveArguments
-    from llm_sra.trainer.parse import parse, read_recipe
-    from recipes.commands.train_help import COMMON
+    read = read_cells(cells)
+    check_place(out)
+    for name, asked in read.items():
+        _check_same(out / name, asked)
+    return {name: max(int(asked["max_steps"]), 0) for name, asked in read.items()}
 
+
+def check_place(out: Path) -> None:
+    """Raise ComparisonError if a comparison cannot have this folder."""
+    if out.exists() and not out.is_dir():
+        raise ComparisonError(f"{out} is a file: name a folder with --out")
     if (out / "config.yaml").is_file():
         raise ComparisonError(f"{out} is a run: name another folder with --out")
-    steps = {}
-    for cell in cells:
-        # On a CPU: this process only reads, and a GPU is the trainings'.
-        model, args = parse(cell.recipe, [*as_flags(cell.flags), "--use_cpu", "true", "--bf16", "false"])
-        steps[cell.name] = max(args.max_steps, 0)
-        # Of the fields that nobody named, some differ by machine.
-        named = {*read_recipe(cell.recipe), *cell.flags, *vars(model), *chain(*COMMON.values())}
-        named |= {one.name for one in fields(ObjectiveArguments)}
-        if not elsewhere:
-            values = {**vars(model), **args.to_dict()}
-            _check_same(out / cell.name, {key: values[key] for key in named & values.keys()})
-    return steps
 
 
-def _check_same(folder: Path, asked: Mapping[str, Any]) -> None:
+def check_comparable(read: Mapping[str, Fields]) -> None:
+    """Raise ComparisonError if the agents of some cells could not play with each other: of other tasks or limits."""
+    from llm_sra.trainer.explain import options_for
+
+    def compared(asked: Fields) -> Fields:
+        """As the run will have them."""
+        options = options_for(asked["task"], asked["task_args"], str(asked["model_name_or_path"]))
+        limit = asked["max_completion_length"]
+        return {"task": asked["task"], "task_args": options or {}, "max_completion_length": limit}
+
+    first, *others = read
+    ours = compared(read[first])
+    for name in others:
+        theirs = compared(read[name])
+        for key in (key for key in ours if ours[key] != theirs[key]):
+            raise ComparisonError(
+                f"{first} and {name} cannot play with each other: their {key} is {ours[key]!r} and {theirs[key]!r}. "
+                "Make them equal, or train them only, with --train_only"
+            )
+
+
+def _check_same(folder: Path, wanted: Fields) -> None:
     """Raise ComparisonError if a folder holds another training than is asked for, or other files."""
     if not (folder / "config.yaml").is_file():
         if folder.is_dir() and any(path.name != ".lock" for path in folder.iterdir()):
@@ -199,7 +233,6 @@ def _check_same(folder: Path, asked: Mapping[str, Any]) -> None:
         there = Run.open(folder).config
     except RunError as error:
         raise ComparisonError(f"{error}. Remove {folder}, or name another folder with --out") from error
-    wanted = json.loads(json.dumps(dict(asked), default=str))
     differing = [
         f"{key} {_shown(there[key])}, now {_shown(wanted[key])}"
         for key in sorted(wanted.keys() & there.keys() - ELSEWHERE)

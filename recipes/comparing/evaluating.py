@@ -53,7 +53,7 @@ class Played:
         words += ["--roster", self.roster] if self.roster else []
         words += ["--problems", str(self.problems), "--split", self.split, "--decoding", *self.decodings]
         words += ["--cross_play"] if self.cross_play and len(cells) > 1 else []
-        words += ["--contributions"] if self.contributions or not (self.roster or len(cells) > 1) else []
+        words += ["--contributions"] if self.contributions else []
         words += ["--engine", self.engine] if self.engine != "transformers" else []
         return [*words, *self.further]
 

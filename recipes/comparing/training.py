@@ -23,7 +23,7 @@ from llm_sra.errors import UserError
 from llm_sra.runs import read_metrics
 from llm_sra.trainer.progress import summary
 from llm_sra.trainer.speed import read_speed
-from recipes.comparing.cells import Cell, State, state_of
+from recipes.comparing.cells import Cell, state_of
 from recipes.terminal import duration
 
 ROOT = Path(__file__).resolve().parents[2]  # of the packages: a clone, or where a wheel is installed
@@ -66,7 +66,6 @@ class Trainings:
         out: Folder of the comparison: run folders, and beside each its log.
         steps: By a cell's name, the number of its steps; 0 if that is not known before it runs.
         jobs: How many are trained at a time.
-        again: Whether trainings that are there are overwritten.
         console: Where to show how far they are; None: standard output.
     """
 
@@ -76,14 +75,11 @@ class Trainings:
         out: Path,
         steps: Mapping[str, int],
         jobs: int = 1,
-        again: bool = False,
         console: Console | None = None,
     ) -> None:
-        self._out, self._steps, self._jobs, self._again = out, dict(steps), jobs, again
+        self._out, self._steps, self._jobs = out, dict(steps), jobs
         self._cells = list(cells)
-        states = {cell.name: State() if again else state_of(out / cell.name) for cell in cells}
-        self._finished = {name for name, state in states.items() if state.finished}
-        self._waiting = [cell for cell in cells if cell.name not in self._finished]
+        self._waiting = [cell for cell in cells if not state_of(out / cell.name).finished]
         self._running: dict[int, Running] = {}
         self._failed: list[Cell] = []
         self._starts: list[float] = []  # seconds that the trainings took beside their steps
@@ -121,7 +117,7 @@ class Trainings:
         slot = next(number for number in range(self._jobs) if number not in self._running)
         log = self._log(cell).open("ab")
         process = subprocess.Popen(
-            [*PROGRAM, *cell.command(self._out, self._again)],
+            [*PROGRAM, *cell.command(self._out)],
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self._environment(slot),
         )  # fmt: skip
         bar = progress.add_task(cell.name, total=self._steps.get(cell.name) or None, numbers="starts")
@@ -156,7 +152,6 @@ class Trainings:
                 self._failed.append(running.cell)
                 progress.console.print(f"failed: {name} after {took}; its log: {self._log(running.cell)}", markup=False)
             else:
-                self._finished.add(name)
                 if speed := read_speed(self._out / name):
                     self._starts.append(max(seconds - speed.hours * 3600 * speed.measured / speed.steps, 0.0))
                 progress.console.print(f"trained: {name} in {took}{self._outlook()}", markup=False)
@@ -181,7 +176,7 @@ class Trainings:
             alike = [
                 known[other.name] for other in self._cells if other.name in known and other.setting == cell.setting
             ]
-            state = State() if self._again and cell in self._waiting else state_of(self._out / cell.name)
+            state = state_of(self._out / cell.name)
             steps = self._steps.get(cell.name) or next(speed.steps for speed in rates.values() if speed)
             rate = known.get(cell.name) or fmean(alike or known.values())
             left.append(rate * max(steps - state.steps_done, 0))

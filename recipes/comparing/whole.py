@@ -7,8 +7,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipes.comparing.cells import Cell, ComparisonError, check_cells, state_of
-from recipes.comparing.evaluating import LOG, Played, evaluate, report
+from llm_sra.evaluation.results import RESULTS
+from llm_sra.partners.rosters import read_roster
+from llm_sra.runs.locks import FolderLock, LockedError
+from recipes.comparing.cells import (
+    Cell,
+    ComparisonError,
+    check_cells,
+    check_comparable,
+    check_place,
+    read_cells,
+    state_of,
+)  # fmt: skip
+from recipes.comparing.evaluating import EVAL, LOG, REPORT, Played, evaluate, report
 from recipes.terminal import duration
 
 
@@ -58,11 +69,9 @@ def compare(comparison: Comparison, console: Console) -> None:
         TrainingError: If a training failed.
     """
     cells, out, played = comparison.cells, comparison.out, comparison.played
-    if out.exists() and not out.is_dir():
-        raise ComparisonError(f"{out} is a file: name a folder with --out")
-    check_roster(played)
+    check(comparison)
     if comparison.again:
-        _remove(comparison)
+        remove(comparison)
     steps = check_cells(cells, out)
     from recipes.comparing.training import Trainings
 
@@ -76,12 +85,20 @@ def compare(comparison: Comparison, console: Console) -> None:
         report(played, cells, out, comparison.title)
 
 
-def check_roster(played: Played | None) -> None:
-    """Raise RosterError or UnknownNameError unless the roster, if there is one, can be read."""
-    if played and played.roster:
-        from llm_sra.partners.rosters import read_roster
+def check(comparison: Comparison) -> None:
+    """Check all that can be known without looking at what its folder holds.
 
-        read_roster(played.roster)
+    Raises:
+        ComparisonError: If it cannot have that folder, or its agents could not play with each other.
+        ConfigError: If a recipe or a flag cannot be used.
+        RosterError, UnknownNameError: If the roster cannot be used.
+    """
+    check_place(comparison.out)
+    read = read_cells(comparison.cells)
+    if comparison.played:
+        check_comparable(read)
+        if comparison.played.roster:
+            read_roster(comparison.played.roster)
 
 
 def _tell_plan(comparison: Comparison, seconds: float | None, console: Console) -> None:
@@ -104,14 +121,23 @@ def _tell_plan(comparison: Comparison, seconds: float | None, console: Console) 
         console.print(f"Time for what is to train: {known}.", markup=False)
 
 
-def _remove(comparison: Comparison) -> None:
-    """Remove what an earlier comparison left under the names of this one; nothing else."""
+def remove(comparison: Comparison) -> None:
+    """Remove what an earlier comparison left under the names of this one; nothing else.
+
+    Raises:
+        ComparisonError: If one of its trainings runs now.
+    """
     out = comparison.out
-    for cell in comparison.cells:
-        if (out / cell.name / "config.yaml").is_file():
-            shutil.rmtree(out / cell.name)
-        (out / f"{cell.name}.log").unlink(missing_ok=True)
-    for path in (out / name for name in ("eval", "report", "exported")):
-        if path.is_dir():
-            shutil.rmtree(path)
+    runs = [out / cell.name for cell in comparison.cells if (out / cell.name / "config.yaml").is_file()]
+    for run in runs:
+        try:
+            FolderLock(run).release()
+        except LockedError as error:
+            raise ComparisonError(f"{error}. Nothing was removed") from error
+    for run in runs:
+        shutil.rmtree(run)
+        run.with_name(f"{run.name}.log").unlink(missing_ok=True)
+    for folder, sign in ((EVAL, RESULTS), (REPORT, "report.html")):
+        if (out / folder / sign).is_file():  # else it is none of ours
+            shutil.rmtree(out / folder)
     (out / LOG).unlink(missing_ok=True)
