@@ -59,7 +59,7 @@ torture: $(INSTALLED)  ## kill, fill, flip and forge what the promises on faults
 	HF_HUB_OFFLINE=1 .venv/bin/python -m benchmarks.torture --minutes 60 --page benchmarks/torture.md
 
 study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped); TASK=kitchen, tag or hanabi: that task's arms
-	.venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK))
+	HF_HUB_OFFLINE=1 .venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK))
 
 # The model lies in a package. With MODEL another one is trained, and nothing is fetched.
 real: $(INSTALLED)  ## train a real language model by IPPO and SRPO, and play it with strangers (hours; goes on where it was stopped); SEEDS=1; MODEL=folder or hub name

@@ -2,8 +2,8 @@
 
 With `--task kitchen` (`tag`, `hanabi`) it is that task's arms in the worksheet's place, below `runs/study/kitchen`.
 
-Resumable cell by cell: a finished run is not trained again, an interrupted one goes on from its last checkpoint, and
-an evaluation that exists is kept. Prints and writes `runs/study/study.md` and `study.png`.
+These are comparisons as `llm-sra compare` makes them: a finished run is not trained again, an interrupted one goes on
+from its last checkpoint, and what was played is kept. Prints and writes `runs/study/study.md` and `study.png`.
 """
 
 import argparse
@@ -12,13 +12,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
+from recipes.comparing.cells import Cell as Cell  # benchmarks.real has it from here
+from recipes.comparing.cells import check_cells, make_cells
+from recipes.comparing.evaluating import Played, evaluate
+from recipes.comparing.training import TrainingError, Trainings
+from recipes.comparing.whole import Comparison, compare
+from recipes.terminal import console, run_command
+
 ROOT = Path(__file__).parent.parent
-RECIPES = ROOT / "recipes"
-ROSTER = ROOT / "eval" / "rosters" / "worksheet_test.yaml"
+ROSTER = "worksheet_test"
 SEEDS = (1, 2, 3, 4, 5)
 ARMS = ("ippo", "srpo")
 # All with the same budget of episodes; fcp's pool are the agents of ippo, and comes on top.
@@ -39,31 +46,15 @@ SWEEP_STEPS = 60
 SHARED = {"tau0-eps": "ippo-seed1", "tau10-eps": "srpo-seed1"}
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One training.
-
-    Attributes:
-        name: Name of its run folder.
-        recipe: Its recipe, below `recipes/`.
-        flags: What differs from the recipe.
-    """
-
-    name: str
-    recipe: str
-    flags: dict[str, object] = field(default_factory=dict)
-
-
 def arm_cells() -> list[Cell]:
     """Both arms at their chosen settings, over seeds."""
-    return [Cell(f"{arm}-seed{seed}", f"worksheet/{arm}", {"seed": seed}) for seed in SEEDS for arm in ARMS]
+    return make_cells([f"worksheet/{arm}" for arm in ARMS], seeds=SEEDS)
 
 
-def baseline_cells() -> list[Cell]:
-    """The other arms over the same seeds; fcp last, as its pool must be there."""
+def baseline_cells(seeds: Sequence[int] = SEEDS) -> list[Cell]:
+    """The other arms over the same seeds."""
     untrained = Cell(UNTRAINED, "worksheet/ippo", {"arm": "untrained"})
-    trained = [Cell(f"{arm}-seed{seed}", f"worksheet/{arm}", {"seed": seed}) for arm in BASELINES for seed in SEEDS]
-    return [untrained, *trained]
+    return [untrained, *make_cells([f"worksheet/{arm}" for arm in BASELINES], seeds=seeds)]
 
 
 def game_cells() -> list[Cell]:
@@ -81,9 +72,13 @@ def game_cells() -> list[Cell]:
 
 
 def task_cells(task: str) -> list[Cell]:
-    """The arms of a task, one after the other; fcp last, as its pool must be there."""
-    seeds = {arm: TASK_SEEDS + POOL_SEEDS * (arm == "ippo") for arm in TASK_ARMS}
-    return [Cell(f"{arm}-seed{seed}", f"{task}/{arm}", {"seed": seed}) for arm in TASK_ARMS for seed in seeds[arm]]
+    """The arms of a task, which are compared."""
+    return make_cells([f"{task}/{arm}" for arm in TASK_ARMS], seeds=TASK_SEEDS)
+
+
+def pool_cells(task: str) -> list[Cell]:
+    """The agents of IPPO that a task's fcp learns to play with."""
+    return make_cells([f"{task}/ippo"], seeds=POOL_SEEDS)
 
 
 def sweep_cells() -> list[Cell]:
@@ -99,35 +94,64 @@ def sweep_cells() -> list[Cell]:
     return [*(cell for cell in cells if cell.name not in SHARED), other]
 
 
-def train(cell: Cell, out: Path) -> None:
-    """Train a cell in a process of its own, with one thread, unless it is finished.
+def fill(cells: Sequence[Cell], out: Path, processes: int) -> None:
+    """Train those of the cells that are not finished.
 
     Raises:
-        SystemExit: If what is there was begun with another recipe: it must not pass for this one.
+        ComparisonError: If a folder holds a training with other settings: it must not pass for this one.
+        TrainingError: If a training failed.
     """
-    folder, record = out / cell.name, out / f"{cell.name}.cell.json"
-    asked = {"recipe": (RECIPES / f"{cell.recipe}.yaml").read_text(encoding="utf-8"), "flags": cell.flags}
-    if folder.exists() and (not record.is_file() or json.loads(record.read_text(encoding="utf-8")) != asked):
-        raise SystemExit(
-            f"{folder} was begun with other settings than {cell.recipe}.yaml has now: remove it, or name another --out"
-        )
-    record.write_text(json.dumps(asked), encoding="utf-8")
-    if (folder / "adapters").is_dir():
-        return
-    flags = {"output_dir": folder, "resume_from_checkpoint": "true", "disable_tqdm": "true", **cell.flags}
-    command = [sys.executable, str(ROOT / "recipes" / "train.py"), "--config", str(RECIPES / f"{cell.recipe}.yaml")]
-    command += [part for key, value in flags.items() for part in (f"--{key}", str(value))]
-    run_logged(command, out / f"{cell.name}.log")
+    Trainings(cells, out, check_cells(cells, out), processes).run()
 
 
-def evaluate(name: str, which: str, out: Path, problems: int) -> None:
-    """Play the agents of a run with the test roster: at its `end`, its `best` checkpoint, or a checkpoint by name."""
-    folder = out / "eval" / f"{name}@{which}"
-    if (folder / "results.json").is_file():
-        return
-    run = f"{out / name}" + ("" if which == "end" else f"@{which}")
-    command = [sys.executable, "-m", "recipes.cli", "eval", "--run", run, "--roster", str(ROSTER)]
-    run_logged([*command, "--out", str(folder), "--problems", str(problems)], out / f"{name}.log")
+def train(cell: Cell, out: Path) -> None:
+    """Train a cell unless it is finished, and show nothing.
+
+    Raises:
+        SystemExit: If it failed; names its log.
+    """
+    try:
+        Trainings([cell], out, check_cells([cell], out), console=Console(quiet=True)).run()
+    except TrainingError as error:
+        raise SystemExit(str(error)) from error
+
+
+def play(cells: Sequence[Cell], played: Played, out: Path) -> None:
+    """Play the agents of runs with the test roster, unless that has been done."""
+    evaluate(played, cells, out)
+
+
+def study_worksheet(out: Path, problems: int, processes: int, arms_only: bool, seeds: int) -> str:
+    """Train what is missing of the worksheet's cells, play them with the test roster, and report.
+
+    Args:
+        out: Folder of the study.
+        problems: Held-out problems with each partner, seat and decoding.
+        processes: Trainings at a time.
+        arms_only: Whether the matrix games and the sweep over τ and ε are left out.
+        seeds: How many seeds of the baselines.
+
+    Returns:
+        `study.md`, and before it the matrix games beside theory.
+    """
+    from benchmarks.study_report import write_games, write_report
+
+    arms, baselines = arm_cells(), baseline_cells(SEEDS[:seeds])
+    played = Played(ROSTER, problems, cross_play=False)
+    fill(arms, out, processes)  # what comes next may play with them
+    for which in WHICH:
+        play(arms, replace(played, checkpoint="" if which == "end" else which, folder=f"eval/{which}"), out)
+    fill(baselines, out, processes)
+    play(baselines, replace(played, folder="eval/baselines"), out)
+    text = ""
+    if not arms_only:
+        sweep, games = sweep_cells(), game_cells()
+        fill([*sweep, *games], out, processes)
+        play(sweep, replace(played, folder="eval/sweep"), out)
+        shared = [cell for cell in arms if cell.name in SHARED.values()]
+        play(shared, replace(played, checkpoint=f"checkpoint-{SWEEP_STEPS}", folder="eval/shared"), out)
+        text = write_games(out, [cell.name for cell in games]) + "\n"
+    return text + write_report(out, [cell.name for cell in arms], [c.name for c in baselines], not arms_only)
 
 
 def study_task(task: str, out: Path, problems: int, processes: int) -> str:
@@ -136,19 +160,12 @@ def study_task(task: str, out: Path, problems: int, processes: int) -> str:
     Returns:
         What the trainings cost and what the agents did, as Markdown; `report/` has everything.
     """
-    cells, out = task_cells(task), out / task
-    out.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(processes) as pool:
-        first = [cell for cell in cells if cell.recipe == f"{task}/ippo"]  # fcp's pool is among them
-        list(pool.map(lambda cell: train(cell, out), first))
-        list(pool.map(lambda cell: train(cell, out), [cell for cell in cells if cell not in first]))
-    runs = [str(out / cell.name) for cell in cells if cell.flags["seed"] in TASK_SEEDS]
-    folder, program = out / "eval", [sys.executable, "-m", "recipes.cli"]
-    played = ["--roster", f"{task}_test", "--problems", str(problems), "--decoding", "sampled", "--cross_play"]
-    run_logged([*program, "eval", "--run", *runs, "--out", str(folder), *played], out / "eval.log")
-    run_logged([*program, "report", *runs, "--eval", str(folder), "--out", str(out / "report")], out / "eval.log")
     from benchmarks.study_report import write_task
 
+    out = out / task
+    fill(pool_cells(task), out, processes)
+    played = Played(f"{task}_test", problems, decodings=["sampled"])
+    compare(Comparison(task_cells(task), out, played, processes), console())
     return write_task(out, task)
 
 
@@ -166,7 +183,7 @@ def run_logged(command: Sequence[str], log: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Fill the missing cells, then report on all."""
+    """Make what is missing, then report on all."""
     parser = argparse.ArgumentParser("study", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--problems", type=int, default=64, help="held-out problems per partner, seat and decoding")
@@ -182,39 +199,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--seeds and --arms_only are the worksheet's: with --task all arms run, over seeds "
             f"{', '.join(map(str, TASK_SEEDS))}"
         )
-    args.out = args.out.resolve()
-    args.out.mkdir(parents=True, exist_ok=True)
+    out = args.out.resolve()
     if args.task:
-        print(study_task(args.task, args.out, args.problems, args.processes))
-        return
-
-    def fill(cell: Cell, which: Sequence[str]) -> None:
-        train(cell, args.out)
-        for one in which:
-            evaluate(cell.name, one, args.out, args.problems)
-        print(f"done: {cell.name}", flush=True)
-
-    sweep = [] if args.arms_only else sweep_cells()
-    baselines = [cell for cell in baseline_cells() if int(cell.name.rsplit("seed", 1)[1]) <= args.seeds]
-    with ThreadPoolExecutor(args.processes) as pool:
-        arms = [pool.submit(fill, cell, WHICH) for cell in arm_cells()]
-        for done in arms:  # what comes now may play with them
-            done.result()
-        rest = [pool.submit(fill, cell, WHICH[:1]) for cell in (*baselines, *sweep)]
-        games = [pool.submit(fill, cell, ()) for cell in ([] if args.arms_only else game_cells())]
-        for done in (*rest, *games):
-            done.result()
-        if sweep:
-            at = f"checkpoint-{SWEEP_STEPS}"
-            list(pool.map(lambda name: evaluate(name, at, args.out, args.problems), SHARED.values()))
-    from benchmarks.study_report import write_games, write_report
-
-    swept = [f"{name}@checkpoint-{SWEEP_STEPS}" for name in SHARED.values()] + [f"{c.name}@end" for c in sweep]
-    names = [cell.name for cell in baselines]
-    if games:
-        print(write_games(args.out, [cell.name for cell in game_cells()]))
-    print(write_report(args.out, [cell.name for cell in arm_cells()], swept if sweep else [], names))
+        print(study_task(args.task, out, args.problems, args.processes))
+    else:
+        print(study_worksheet(out, args.problems, args.processes, args.arms_only, args.seeds))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -15,6 +15,7 @@ from eval.table import difference
 from llm_sra.evaluation.results import Results, merge, read_results
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import read_metrics
+from llm_sra.trainer.speed import generated_tokens
 
 ARMS = ("ippo", "srpo")
 TITLES = {"end": "At the end of training", "best": "Checkpoints chosen by the worst partner of the dev roster"}
@@ -38,30 +39,30 @@ class Spent:
     seconds: float
 
 
-def write_report(out: Path, arms: Sequence[str], sweep: Sequence[str], baselines: Sequence[str] = ()) -> str:
+def write_report(out: Path, arms: Sequence[str], baselines: Sequence[str] = (), sweep: bool = False) -> str:
     """Write `study.md` and `study.png`.
 
     Args:
-        out: The study's folder.
+        out: The study's folder; `eval/` holds a folder for each part of it.
         arms: Names of the runs of both arms.
-        sweep: Names of the evaluations of the sweep.
         baselines: Names of the runs of the other arms.
+        sweep: Whether SRPO was trained over τ and ε.
 
     Returns:
         The Markdown.
     """
     parts = ["# Study: the worksheet, both arms over seeds, and SRPO over τ and ε"]
     for which, title in TITLES.items():
-        results = _results(out, [f"{name}@{which}" for name in arms])
+        results = _results(out, [which])
         parts.append(f"## {title}\n\n{arm_tables(results)}")
         if which == "end":
             study_figure(results, {arm: _by_seed(results, arm) for arm in ARMS}, out / "study.png")
     if baselines:
-        results = _results(out, [f"{name}@end" for name in (*arms, *baselines)])
+        results = _results(out, ["end", "baselines"])
         names = dict.fromkeys(name.rsplit("-seed", 1)[0] for name in (*arms, *baselines))
         parts.append(f"## All arms, at the end of training\n\n{arms_table(results, list(names), out)}")
     if sweep:
-        parts.append(f"## SRPO over τ and ε, seed 1\n\n{sweep_table(_results(out, sweep))}")
+        parts.append(f"## SRPO over τ and ε, seed 1\n\n{sweep_table(_results(out, ['shared', 'sweep']))}")
     text = "\n\n".join(parts) + "\n"
     (out / "study.md").write_text(text, encoding="utf-8")
     return text
@@ -246,15 +247,11 @@ def _less(results: Results, runs: Mapping[int, str], other: Mapping[int, str], d
 
 
 def spent(run: Path) -> Spent:
-    """What a training cost, from its log; a policy's seats are taken to have had equally many episodes."""
+    """What a training cost, from its log."""
     tokens = seconds = 0.0
     for line in read_metrics(run / "metrics.jsonl"):
         seconds += sum(value for name, value in line.items() if name.startswith("time/"))
-        by_policy: dict[str, list[float]] = {}
-        for name, value in line.items():
-            if name.startswith("play/") and name.endswith("/tokens"):
-                by_policy.setdefault(name.split("/")[2], []).append(value)
-        tokens += sum(fmean(each) * line[f"policy/{policy}/episodes"] for policy, each in by_policy.items())
+        tokens += generated_tokens(line)
     return Spent(tokens, seconds)
 
 
@@ -316,8 +313,8 @@ def _estimate(estimate: Estimate, sign: str = "") -> str:
     return f"{estimate.value:{sign}.2f} [{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]"
 
 
-def _results(out: Path, names: Sequence[str]) -> Results:
-    return merge([read_results(out / "eval" / name) for name in names])
+def _results(out: Path, parts: Sequence[str]) -> Results:
+    return merge([read_results(out / "eval" / part) for part in parts])
 
 
 def _by_seed(results: Results, arm: str) -> dict[int, str]:

@@ -30,26 +30,37 @@ def print_tables(results: Results, console: Console | None = None, seed: int = 0
     """
     console = console or Console()
     for grid in (*grids(results, seed), *more):
-        table = Table(box=box.SIMPLE_HEAD)
-        for index, head in enumerate(grid.header):
-            # If it gets narrow, names break into more lines; numbers never do.
-            table.add_column(
-                Text(_folded(printable(head))),
-                justify="right" if index else "left",
-                no_wrap=index > 0,
-                vertical="bottom",
-            )
-        for section in grid.sections:
-            for row in section:
-                table.add_row(*(Text(one_line(cell)) for cell in row))
-            table.add_section()
-        console.print(one_line(grid.title), style="bold", highlight=False, markup=False)
-        console.print(table)
-        for note in grid.notes:
-            console.print(one_line(note), style="dim", highlight=False, markup=False)
+        print_grid(grid, console)
         console.print()
     for note in _missing(results):
         console.print(one_line(note), style="bold red", highlight=False, markup=False)
+
+
+def print_grid(grid: Grid, console: Console, edge: bool = True) -> None:
+    """Print one table in the terminal.
+
+    Args:
+        grid: The table.
+        console: Where.
+        edge: Whether an empty line is above it, and one below.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_edge=edge)
+    for index, head in enumerate(grid.header):
+        # If it gets narrow, names break into more lines; numbers never do.
+        table.add_column(
+            Text(_folded(printable(head))),
+            justify="right" if index else "left",
+            no_wrap=index > 0,
+            vertical="bottom",
+        )
+    for section in grid.sections:
+        for row in section:
+            table.add_row(*(Text(one_line(cell)) for cell in row))
+        table.add_section()
+    console.print(one_line(grid.title), style="bold", highlight=False, markup=False)
+    console.print(table)
+    for note in grid.notes:
+        console.print(one_line(note), style="dim", highlight=False, markup=False)
 
 
 def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:

@@ -40,6 +40,7 @@ from llm_sra.trainer.progress import Progress, TensorBoard
 from llm_sra.trainer.reply_limit import check_reply_limit
 from llm_sra.trainer.resuming import check_options
 from llm_sra.trainer.rollout import check_divides
+from llm_sra.trainer.speed import SpeedFile
 from llm_sra.trainer.trainer import ENGINE
 
 
@@ -165,7 +166,7 @@ def _train(
             engine,
             args,
             evaluate_heroes=on_dev,
-            callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), *callbacks],
+            callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), SpeedFile(args.run_dir), *callbacks],
             other_engines=loader.engines,
         )
         _show_progress(trainer, args)

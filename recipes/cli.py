@@ -14,6 +14,8 @@ COMMANDS = {
     "new": "write a task of your own to start from",
     "check": "hold a task of your own against the protocol, and show what each seat sees",
     "train": "train agents: --config RECIPE, and any field as a flag",
+    "compare": "train settings over seeds, play them with a roster and each other, report",
+    "paper": "the comparison that makes the paper's table: paper gsm8k",
     "watch": "show a run's curves and newest episode as it trains",
     "eval": "play runs with the partners of a roster, and with each other",
     "oracle": "compare agents of a matrix game with its exact equilibria",

@@ -6,10 +6,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_sra.errors import UserError
 from llm_sra.untrusted import one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 REPORT = (
     "this is an error of llm-sra itself, not of yours. Please report it with everything above and the command "
@@ -18,6 +21,7 @@ REPORT = (
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 BLOCKS = "▁▂▃▄▅▆▇█"
 LONGEST = 4000  # characters of an error, which may hold what a stranger wrote
+PLAIN_WIDTH = 100  # where the output is no terminal
 PLAIN_BLOCKS = "_.-=+*#@"  # where the terminal cannot show the others
 
 
@@ -47,6 +51,13 @@ def sparkline(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:
     low, high = min(values, default=0.0), max(values, default=0.0)
     scale = (len(blocks) - 1) / (high - low) if high > low else 0.0
     return "".join(blocks[round((value - low) * scale)] for value in values)
+
+
+def console() -> "Console":
+    """Where a command shows tables: as wide as the terminal; elsewhere as wide as tables may be."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
 
 
 def duration(seconds: float) -> str:

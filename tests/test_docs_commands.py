@@ -45,7 +45,7 @@ FILE_OF_A_BLOCK = re.compile(r"# ([\w./-]+\.(?:py|yaml))\n")
 BESIDE = ("recipes", "eval", "tasks", "accelerate_configs", "requirements", "examples")  # that commands need
 LITTLE = {"max_steps": 1, "problems_per_step": 4, "dev_problems": 1, "eval_steps": 1, "save_steps": 1}
 MATCHES = 4  # of the sampled partners of one recipe
-FEW = {"eval": ["--problems", "1"], "play": ["--problems", "1"], "serve": ["--print"]}
+FEW = {"compare": ["--print"], "eval": ["--problems", "1"], "play": ["--problems", "1"], "serve": ["--print"]}
 QUICKSTART = ["--max_steps", "1", "--problems", "1"]
 
 
@@ -199,6 +199,8 @@ def read_only(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         read_training(words[script + 1 :])
     elif program == "llm-sra" and words[0] == "train":
         read_training(words[1:])
+    elif program == "llm-sra" and words[0] in ("compare", "paper"):  # --print reads all of it
+        run_llm_sra(*(word for word in words if word != "--run" or words[0] == "compare"))
     elif program == "llm-sra":
         with monkeypatch.context() as patched, suppress(Parsed):
             stop_after_flags(patched)

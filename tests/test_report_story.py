@@ -35,7 +35,7 @@ def test_the_story_names_who_rests_and_what_is_solved_beside_a_partner_that_rest
     story = (
         "With IPPO one agent rests (5% of the work), and beside a partner that rests the worse of the agents solves "
         "0.06; with SRPO no agent rests (the least busy does 50% of the work), and beside a partner that rests the "
-        "worse of the agents solves 0.75 (share of problems solved, sampled)."
+        "worse of the agents solves 0.75 (share of problems solved, sampled, means over 2 seeds)."
     )
     html, text = report(tmp_path / "out", runs)
     assert story in Tags(html).text and story in text

@@ -7,60 +7,63 @@ from math import prod
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from benchmarks import study, study_report
-from benchmarks.study import Cell
 from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
-from llm_sra.evaluation.results import merge, read_results, write_results
+from llm_sra.evaluation.results import read_results, write_results
 from llm_sra.trainer.parse import read_recipe
+from recipes.comparing.cells import check_cells
 
 PARTNERS = ("self-play", "lazy", "late", "saboteur")
 SEEDS = (1, 2)
 
 
-def write(out: Path, arm: str, seed: int, which: str, solved: int) -> None:
-    """An evaluation in which the first `solved` of 4 problems are solved with everyone."""
-    run = f"study/{arm}-seed{seed}" + ("@checkpoint-1" if which == "best" else "")
-    keys = [(seat, partner, how) for seat in ("a", "b") for partner in PARTNERS for how in ("greedy", "sampled")]
-    records = [
-        Record(run, arm, seat, partner, how, 4, solved / 4, (0.0, 1.0), solved / 4, solved / 4, 1.0, 1.0)
-        for seat, partner, how in keys
-    ]
-    episodes = [
-        {"run": run, "seat": seat, "partner": partner, "decoding": how, "problem": str(i), "solved": i < solved}
-        | {"turns": []}
-        for seat, partner, how in keys
-        for i in range(4)
-    ]
-    summary = Summary(tuple(records), {"idle": "lazy"})
-    write_results(out / "eval" / f"{arm}-seed{seed}@{which}", summary, map(EvaluatedEpisode.read, episodes))
+def write(folder: Path, solved: dict[str, int], checkpoint: str = "") -> None:
+    """An evaluation in which each run solves its first so many of 4 problems with everyone."""
+    lines: list[dict[str, object]] = []
+    records = []
+    for name, right in solved.items():
+        run, arm = f"study/{name}{checkpoint}", name.split("-")[0]
+        keys = [(seat, partner, how) for seat in ("a", "b") for partner in PARTNERS for how in ("greedy", "sampled")]
+        records += [
+            Record(run, arm, seat, partner, how, 4, right / 4, (0.0, 1.0), right / 4, right / 4, 1.0, 1.0)
+            for seat, partner, how in keys
+        ]
+        lines += [
+            {"run": run, "seat": seat, "partner": partner, "decoding": how, "problem": str(i), "solved": i < right}
+            | {"turns": []}
+            for seat, partner, how in keys
+            for i in range(4)
+        ]
+    write_results(folder, Summary(tuple(records), {"idle": "lazy"}), map(EvaluatedEpisode.read, lines))
 
 
 @pytest.fixture
 def evaluated(tmp_path: Path) -> Path:
     """SRPO solves one problem of four more than IPPO with seed 1, two more with seed 2."""
-    for which in study.WHICH:
-        for seed in SEEDS:
-            write(tmp_path, "ippo", seed, which, solved=1)
-            write(tmp_path, "srpo", seed, which, solved=1 + seed)
+    solved = {f"{arm}-seed{seed}": 1 + (arm == "srpo") * seed for seed in SEEDS for arm in ("ippo", "srpo")}
+    write(tmp_path / "eval" / "end", solved)
+    write(tmp_path / "eval" / "best", solved, "@checkpoint-1")
+    write(tmp_path / "eval" / "sweep", {"tau0-noeps": 0})
+    write(tmp_path / "eval" / "shared", {"ippo-seed1": 1}, "@checkpoint-60")
     return tmp_path
 
 
 def test_the_report_shows_the_paired_difference_and_every_seed(evaluated: Path) -> None:
     names = [f"{arm}-seed{seed}" for seed in SEEDS for arm in ("ippo", "srpo")]
-    text = study_report.write_report(evaluated, names, ["srpo-seed1@end", "ippo-seed2@best"])
+    text = study_report.write_report(evaluated, names, sweep=True)
     # (2/4 - 1/4) and (3/4 - 1/4): +0.25 and +0.50, on average +0.375
     assert re.search(r"\| mean over seats and strangers \| sampled \| \+0\.3[78] .* \+0\.25, \+0\.50 \|", text)
     assert all(f"{arm}-seed{seed} " in text for arm in ("ippo", "srpo") for seed in SEEDS)
     sweep = text.split("## SRPO over")[1]
-    assert "srpo-seed1 " in sweep and "ippo-seed2@checkpoint-1 " in sweep and "srpo-seed2" not in sweep
+    assert "tau0-noeps " in sweep and "ippo-seed1@checkpoint-60 " in sweep and "srpo-seed2" not in sweep
     assert (evaluated / "study.md").read_text() == text
     assert (evaluated / "study.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_seeds_are_paired_by_number_also_for_chosen_checkpoints(evaluated: Path) -> None:
-    parts = [read_results(folder) for folder in sorted((evaluated / "eval").glob("*@best"))]
-    assert study_report._by_seed(merge(parts), "srpo") == {
+    assert study_report._by_seed(read_results(evaluated / "eval" / "best"), "srpo") == {
         1: "study/srpo-seed1@checkpoint-1",
         2: "study/srpo-seed2@checkpoint-1",
     }
@@ -71,7 +74,7 @@ SAMPLED = {"partners", "partners_per_step", "risk", "risk_smoothing", "problems_
 
 
 def recipe_of(arm: str) -> dict[str, object]:
-    return read_recipe(study.RECIPES / "worksheet" / f"{arm}.yaml")
+    return read_recipe(f"worksheet/{arm}")
 
 
 def differing(one: str, other: str) -> set[str]:
@@ -95,19 +98,19 @@ def test_all_arms_have_the_same_budget_of_episodes(arm: str) -> None:
 
 @pytest.mark.parametrize("task", study.TASKS)
 def test_all_arms_of_a_task_have_the_same_budget_of_episodes(task: str) -> None:
-    recipes = [read_recipe(study.RECIPES / task / f"{arm}.yaml") for arm in study.TASK_ARMS]
+    recipes = [read_recipe(f"{task}/{arm}") for arm in study.TASK_ARMS]
     keys = "problems_per_step", "num_generations", "max_steps"
     assert len({prod(int(recipe[key]) for key in keys) for recipe in recipes}) == 1
 
 
 @pytest.mark.parametrize("task", study.TASKS)
 def test_the_pool_of_a_task_is_what_its_study_trains_and_no_seed_that_is_compared(task: str) -> None:
-    pool = (study.RECIPES / task / "partners" / "pool.yaml").read_text()
-    trained = {f"runs/study/{task}/{cell.name}" for cell in study.task_cells(task) if cell.name.startswith("ippo")}
+    pool = (ROOT / "recipes" / task / "partners" / "pool.yaml").read_text()
+    trained = {f"runs/study/{task}/{cell.name}" for cell in study.pool_cells(task)}
     named = set(re.findall(r"(runs/study/\w+/ippo-seed\d+)/", pool))
-    assert named == {f"runs/study/{task}/ippo-seed{seed}" for seed in study.POOL_SEEDS} <= trained
+    assert named == {f"runs/study/{task}/ippo-seed{seed}" for seed in study.POOL_SEEDS} == trained
     assert not set(study.POOL_SEEDS) & set(study.TASK_SEEDS)
-    saved = int(read_recipe(study.RECIPES / task / "ippo.yaml")["save_steps"])
+    saved = int(read_recipe(f"{task}/ippo")["save_steps"])
     assert {int(step) % saved for step in re.findall(r"checkpoint-(\d+)/", pool)} == {0}
 
 
@@ -145,29 +148,13 @@ def test_a_tasks_report_has_differences_cross_play_deeds_and_costs(tmp_path: Pat
     assert "| srpo | 2 | 4.0 | 25% | 25% | 50% | 0% |" in text
 
 
-def test_every_cells_recipe_is_there() -> None:
-    others = [cell for task in study.TASKS for cell in study.task_cells(task)]
-    for cell in (*study.arm_cells(), *study.baseline_cells(), *study.sweep_cells(), *study.game_cells(), *others):
-        assert (study.RECIPES / f"{cell.recipe}.yaml").is_file(), cell
-
-
-def test_a_finished_cell_is_neither_trained_nor_evaluated_again(evaluated: Path, monkeypatch) -> None:
-    cell = Cell("ippo-seed1", "worksheet/ippo", {"seed": 1})
-    monkeypatch.setattr(study, "run_logged", lambda *args: (evaluated / "ippo-seed1" / "adapters").mkdir(parents=True))
-    study.train(cell, evaluated)
-    monkeypatch.setattr(study, "run_logged", lambda *args: pytest.fail("it was run again"))
-    study.train(cell, evaluated)
-    study.evaluate(cell.name, "end", evaluated, problems=4)
-
-
-def test_a_cell_of_other_settings_does_not_pass_for_the_one_that_is_asked_for(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(study, "run_logged", lambda *args: (tmp_path / "ippo-seed1" / "adapters").mkdir(parents=True))
-    study.train(Cell("ippo-seed1", "worksheet/ippo", {"seed": 1}), tmp_path)
-    with pytest.raises(SystemExit, match=r"begun with other settings than worksheet/ippo\.yaml"):
-        study.train(Cell("ippo-seed1", "worksheet/ippo", {"seed": 1, "tau": 3.0}), tmp_path)
-    (tmp_path / "ippo-seed1.cell.json").unlink()  # nobody knows
-    with pytest.raises(SystemExit, match="remove it"):
-        study.train(Cell("ippo-seed1", "worksheet/ippo", {"seed": 1}), tmp_path)
+def test_every_cells_recipe_and_flags_can_be_used(tmp_path: Path) -> None:
+    others = [cell for task in study.TASKS for cell in (*study.pool_cells(task), *study.task_cells(task))]
+    cells = [*study.arm_cells(), *study.baseline_cells(), *study.sweep_cells(), *study.game_cells()]
+    for part in (cells, others):
+        steps = check_cells(part, tmp_path)
+        assert all(steps.values())
+    assert len({cell.name for cell in cells}) == len(cells) == 10 + 26 + 9 + 24
 
 
 def test_the_worksheets_options_do_not_go_with_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

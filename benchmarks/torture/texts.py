@@ -228,7 +228,10 @@ def page() -> Check:
     def tags(texts: Sequence[str]) -> list[Any]:
         grid = Grid(texts[0], ("a", "b"), (tuple((text, text) for text in texts),), tuple(texts))
         store = EpisodeSample(script_json({"rows": list(texts)}), len(texts), len(texts), 1, False)
-        sections = [Section("s", texts[0], tuple(texts), texts[0], tables=(grid,)), Section("t", texts[0], missing=texts[0])]
+        sections = [
+            Section("s", texts[0], tuple(texts), texts[0], tables=(grid,)),
+            Section("t", texts[0], missing=texts[0]),
+        ]
         html = write_page(texts[0], sections, store)
         if bad := [c for c in html if not c.isprintable() and c != "\n"]:
             raise ValueError(f"the page holds {bad[0]!r}")

@@ -135,7 +135,7 @@ def sentence(comparison: Comparison) -> str:
     """A difference in plain words, with its intervals; a claim only where none of them contains 0."""
     d = comparison.difference
     e = d.problems_and_seeds
-    later, first = _said(comparison.later.label), _said(comparison.first.label)
+    later, first = said(comparison.later.label), said(comparison.first.label)
     whom = "in self-play" if comparison.what == SELF_PLAY else f"with the roster's {comparison.partners} partners"
     points = abs(e.value) * 100
     if not d.is_clear:
@@ -143,11 +143,11 @@ def sentence(comparison: Comparison) -> str:
     else:
         than = f"{'above' if e.value > 0 else 'below'} {first}'s {whom}"
         opening = f"{later}'s {comparison.measure} is {points:.0f} percentage points {than}"
-    said = f"{opening}: {difference(e)}, {d.decoding}"
+    text = f"{opening}: {difference(e)}, {d.decoding}"
     if d.over_seeds is None:
-        return f"{said} (95 % interval over problems; one seed, so nothing is said about others)."
-    said += f" (95 % interval over problems and seeds; over the {len(d.seeds)} seeds alone {_ends(d.over_seeds)})."
-    return said if d.is_clear else said + _how_many(d)
+        return f"{text} (95 % interval over problems; one seed, so nothing is said about others)."
+    text += f" (95 % interval over problems and seeds; over the {len(d.seeds)} seeds alone {_ends(d.over_seeds)})."
+    return text if d.is_clear else text + _how_many(d)
 
 
 def _ends(estimate: Estimate) -> str:
@@ -183,7 +183,7 @@ def work_sentence(works: Sequence[Work], seats: int) -> str:
         seats: Number of seats of the task.
     """
     parts = [
-        f"in {_said(w.label)} the seat that worked least did {w.least:.0%} of the work"
+        f"in {said(w.label)} the seat that worked least did {w.least:.0%} of the work"
         + f" ({w.runs} runs)" * (w.runs > 1)
         for w in works
     ]
@@ -215,10 +215,12 @@ def rest_sentence(gathered: Gathered, pair: Sequence[Group], works: Sequence[Wor
         share = least[group.label]
         who = "one agent rests (" if share < RESTS / len(results.seats) else "no agent rests (the least busy does "
         told.append(
-            f"with {_said(group.label)} {who}{share:.0%} of the work), and beside a partner that rests the worse of "
+            f"with {said(group.label)} {who}{share:.0%} of the work), and beside a partner that rests the worse of "
             f"the agents {reaches} {worse:.2f}"
         )
-    return f"{'; '.join(told)[0].upper()}{'; '.join(told)[1:]} ({results.measure}, {gathered.decoding})."
+    text, seeds = "; ".join(told), max(len(gathered.evaluated(group)) for group in pair)
+    over = f", means over {seeds} seeds" if seeds > 1 else ""
+    return f"{text[0].upper()}{text[1:]} ({results.measure}, {gathered.decoding}{over})."
 
 
 def cross_play_sentence(gathered: Gathered, groups: Sequence[Group]) -> str | None:
@@ -228,7 +230,7 @@ def cross_play_sentence(gathered: Gathered, groups: Sequence[Group]) -> str | No
         found = among_seeds(gathered, group)
         if found and found.cross_play is not None:
             told.append(
-                f"{_said(group.label)} {found.self_play:.2f} in self-play and {found.cross_play:.2f} with other seeds"
+                f"{said(group.label)} {found.self_play:.2f} in self-play and {found.cross_play:.2f} with other seeds"
             )
     if not told:
         return None
@@ -271,7 +273,7 @@ def _trained(run: Run) -> str:
     return SAMPLED if kind == "sampled" else TRAINED[kind]
 
 
-def _said(label: str) -> str:
+def said(label: str) -> str:
     """A label for a sentence: the arm in capitals."""
     arm, space, rest = label.partition(" ")
     return f"{arm.upper()}{space}{rest}"

@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "vllm_max_model_length": args.max_model_length,
         "engine_adapter_dir": args.engine_adapter_dir,
     }
+    if args.gpu_memory_utilization is not None:
+        engine["vllm_gpu_memory_utilization"] = args.gpu_memory_utilization
     evaluate(
         runs,
         args.roster,
@@ -118,6 +120,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max_model_length", type=int, help="tokens of prompt and reply in vLLM (default: the model's)"
     )
+    parser.add_argument(
+        "--gpu_memory_utilization", type=float,
+        help="share of the GPU for vLLM, of each base model that the runs have (default: the first run's)",
+    )  # fmt: skip
     parser.add_argument(
         "--chunk", type=int, default=1024,
         help="most episodes at a time: what a kill can lose, never the results (default %(default)s)",

@@ -1,0 +1,143 @@
+"""A whole comparison: the plan, the trainings, the playing, the report, and what the terminal shows last."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from llm_sra.evaluation.results import RESULTS
+from llm_sra.partners.rosters import read_roster
+from llm_sra.runs.locks import FolderLock, LockedError
+from recipes.comparing.cells import (
+    Cell,
+    ComparisonError,
+    check_cells,
+    check_comparable,
+    check_place,
+    read_cells,
+    state_of,
+)  # fmt: skip
+from recipes.comparing.evaluating import EVAL, LOG, REPORT, Played, evaluate, report
+from recipes.terminal import duration
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is trained, and with whom it plays.
+
+    Attributes:
+        cells: The trainings.
+        out: Folder of everything.
+        played: With whom; None: they are only trained.
+        jobs: Trainings at a time.
+        again: Whether everything that is there is made anew.
+        title: Heading of the report; None: one that names the settings.
+    """
+
+    cells: Sequence[Cell]
+    out: Path
+    played: Played | None
+    jobs: int = 1
+    again: bool = False
+    title: str | None = None
+
+    @property
+    def trainings(self) -> list[list[str]]:
+        """The commands that train."""
+        return [cell.command(self.out) for cell in self.cells]
+
+    @property
+    def rest(self) -> list[list[str]]:
+        """The commands that play and report."""
+        if self.played is None:
+            return []
+        return [
+            self.played.command(self.cells, self.out),
+            self.played.report_command(self.cells, self.out, self.title),
+        ]
+
+
+def compare(comparison: Comparison, console: Console) -> None:
+    """Make what is missing of a comparison.
+
+    Raises:
+        ComparisonError: If its folder holds something else.
+        ConfigError: If a recipe or a flag cannot be used.
+        RosterError, UnknownNameError: If the roster cannot be used. Nothing is trained then.
+        TrainingError: If a training failed.
+    """
+    cells, out, played = comparison.cells, comparison.out, comparison.played
+    check(comparison)
+    if comparison.again:
+        remove(comparison)
+    steps = check_cells(cells, out)
+    from recipes.comparing.training import Trainings
+
+    trainings = Trainings(cells, out, steps, comparison.jobs, console=console)
+    _tell_plan(comparison, trainings.seconds_left(), console)
+    trainings.run()
+    if played:
+        console.print("Playing ...", markup=False)
+        if not evaluate(played, cells, out):
+            console.print(f"Played before, kept: {out / played.folder}", markup=False, soft_wrap=True)
+        report(played, cells, out, comparison.title)
+
+
+def check(comparison: Comparison) -> None:
+    """Check all that can be known without looking at what its folder holds.
+
+    Raises:
+        ComparisonError: If it cannot have that folder, or its agents could not play with each other.
+        ConfigError: If a recipe or a flag cannot be used.
+        RosterError, UnknownNameError: If the roster cannot be used.
+    """
+    check_place(comparison.out)
+    read = read_cells(comparison.cells)
+    if comparison.played:
+        check_comparable(read)
+        if comparison.played.roster:
+            read_roster(comparison.played.roster)
+
+
+def _tell_plan(comparison: Comparison, seconds: float | None, console: Console) -> None:
+    cells, played = comparison.cells, comparison.played
+    settings = list(dict.fromkeys(cell.setting for cell in cells))
+    states = {cell.name: state_of(comparison.out / cell.name) for cell in cells}
+    missing = sum(not state.finished for state in states.values())
+    console.print(
+        f"{len(cells)} trainings in {comparison.out} ({', '.join(settings)}), {comparison.jobs} at a time:",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    for name, state in states.items():
+        console.print(f"  {name}: {state.words}", markup=False)
+    if played:
+        with_whom = [f"the partners of {played.roster}"] * bool(played.roster)
+        with_whom += ["each other"] * (played.cross_play and len(cells) > 1)
+        console.print(f"Then they play with {' and '.join(with_whom) or 'stand-ins for their partner'}.", markup=False)
+    if missing:
+        known = "the first training that is done tells how long" if seconds is None else f"about {duration(seconds)}"
+        console.print(f"Time for what is to train: {known}.", markup=False)
+
+
+def remove(comparison: Comparison) -> None:
+    """Remove what an earlier comparison left under the names of this one; nothing else.
+
+    Raises:
+        ComparisonError: If one of its trainings runs now.
+    """
+    out = comparison.out
+    runs = [out / cell.name for cell in comparison.cells if (out / cell.name / "config.yaml").is_file()]
+    for run in runs:
+        try:
+            FolderLock(run).release()
+        except LockedError as error:
+            raise ComparisonError(f"{error}. Nothing was removed") from error
+    for run in runs:
+        shutil.rmtree(run)
+        run.with_name(f"{run.name}.log").unlink(missing_ok=True)
+    for folder, sign in ((EVAL, RESULTS), (REPORT, "report.html")):
+        if (out / folder / sign).is_file():  # else it is none of ours
+            shutil.rmtree(out / folder)
+    (out / LOG).unlink(missing_ok=True)
