@@ -8,11 +8,11 @@ from eval.grid import Grid
 from eval.groups import Group
 from eval.report.gather import Gathered
 from eval.report.headline import comparisons, main_pair, rest_sentence, said, work
-from eval.stats import Summary, cross_play, summarise
+from eval.stats import ArmDifference, Summary, cross_play, summarise
 from eval.table import NOTHING, difference
 from llm_sra.partners.rosters import SELF_PLAY
 
-ROWS = 5  # most settings in the table
+ROWS = 4  # most settings in the table
 DIFFERENCES = 2  # most of them whose difference is said
 
 
@@ -64,10 +64,16 @@ def _differences(gathered: Gathered) -> list[str]:
     found, _ = comparisons(gathered, gathered.decoding)
     return [
         f"{c.later.label} - {c.first.label} with the {c.partners} partners: "
-        f"{difference(c.difference.problems_and_seeds)} (95 % interval)"
+        f"{difference(c.difference.problems_and_seeds)} ({_ways(c.difference)})"
         for c in found
         if c.what != SELF_PLAY
     ][:DIFFERENCES]
+
+
+def _ways(found: ArmDifference) -> str:
+    if found.over_seeds is None:
+        return "95 % interval over problems"
+    return f"95 % interval; Student's t over the seeds {difference(found.over_seeds)}"
 
 
 def _runs(gathered: Gathered, group: Group) -> list[list[Summary]]:
