@@ -211,8 +211,9 @@ def test_two_arms_compared_by_the_number_of_their_seeds():
     got = compare_arms(both, {1: "s/a1", 2: "s/a2"}, {2: "s/b2", 1: "s/b1"}, "sampled")
     assert (got.seeds, got.per_seed) == ((1, 2), (0.0, 0.5))
     assert got.problems_and_seeds.value == got.over_seeds.value == 0.25
-    # Deviation sqrt(0.125), t(0.975, 1) = 12.7062: half is 12.7062 * sqrt(0.125 / 2).
-    assert got.over_seeds.high - 0.25 == pytest.approx(3.17655, abs=1e-4)
+    # Deviation sqrt(0.125), t(0.975, 1) = 12.7062: half is 12.7062 * sqrt(0.125 / 2), far beyond what shares differ by.
+    assert seed_interval([0, 0], [0.0, 0.5]).high - 0.25 == pytest.approx(3.17655, abs=1e-4)
+    assert (got.over_seeds.low, got.over_seeds.high) == (-1, 1)
     assert compare_arms(both, {1: "s/a1"}, {1: "s/b1"}, "sampled").over_seeds is None
 
 

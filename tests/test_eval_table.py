@@ -243,7 +243,9 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
         "task_args": {"cost": 0.5}, "chunk": CHUNK, "disable_tqdm": None,
         "trust_remote_code": False, "trust_task": False,
     }  # fmt: skip
-    assert sorted(file.name for file in out.iterdir()) == ["episodes.jsonl", "figure.png", "results.json", "table.md"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "episodes.jsonl", "figure.png", "results.csv", "results.json", "results.parquet", "table.md"
+    ]  # fmt: skip
     assert (out / "table.md").read_text() == markdown(read_results(out))
     shown = capsys.readouterr().out
     for name in ("results.json", "episodes.jsonl", "table.md", "figure.png"):

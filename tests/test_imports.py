@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "llm_sra.untrusted": (),
     "llm_sra.registry": ("task", "errors"),
     "llm_sra.runs": ("task", "files", "untrusted", "registry"),
-    "llm_sra.models": ("task", "registry", "untrusted"),
+    "llm_sra.models": ("task", "files", "registry", "untrusted"),
     "llm_sra.engines": ("task", "errors", "models"),
     "llm_sra.policies": ("task", "errors", "files", "untrusted"),
     "llm_sra.partners": (

@@ -1,5 +1,6 @@
 """Rows that begin alike are read once: numbers and gradients are those of every row by itself, without padding."""
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from support import lora
 from training_support import make_trainer, roll, train_tiny, vectors
 
 from llm_sra.models.adapters import AdapterBank
+from llm_sra.trainer import reading
 from llm_sra.trainer.loss import by_length, cheapest_order
 from llm_sra.trainer.prefix_plan import Costs
 from llm_sra.trainer.reading import Reader
@@ -191,9 +193,10 @@ def test_positions_that_depend_on_the_longest_row_are_not_shared() -> None:
 
 
 @pytest.fixture
-def cheap(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     """Passes cost little, so that the tests' short rows are shared; what became of each batch."""
     became: list[bool] = []
+    reading._planned.cache_clear()  # plans of the same rows at the usual costs
     original = Reader.states
 
     def states(self: Reader, *args: Any) -> Any:
@@ -204,7 +207,8 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     for name, value in (("one_pass", 0.0), ("copy", 0.0), ("attention", 1e-4)):
         monkeypatch.setattr(Costs, name, value)
     monkeypatch.setattr(Reader, "states", states)
-    return became
+    yield became
+    reading._planned.cache_clear()
 
 
 @pytest.mark.parametrize("adapter", [HERO, ADVERSARY])
