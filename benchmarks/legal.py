@@ -56,7 +56,9 @@ LEGAL: Mapping[str, Legal] = {
     "kitchen": Legal(TOLD, lambda task, state, reply: kitchen_move(reply, strict=False) is not None),
     "tag": Legal(TOLD, lambda task, state, reply: tag_move(reply, strict=False) is not None),
     "hanabi": Legal(TOLD, lambda task, state, reply: hanabi_move(reply, strict=False) in legal_moves(state)),
-    "gsm8k": Legal({"strict": True}, lambda task, state, reply: final_answer(reply, strict=True) is not None),
+    "gsm8k": Legal(
+        {"strict": True, "explain": True}, lambda task, state, reply: final_answer(reply, strict=True) is not None
+    ),
 }
 
 
