@@ -27,7 +27,7 @@ from tasks.kitchen.sight import read_move as kitchen_move
 from tasks.tag.sight import read_move as tag_move
 from tasks.worksheet.sheet import PASS, read_line
 
-REPLIES, PROBLEMS, WIDTH = 64, 4, 200
+REPLIES, PROBLEMS = 64, 4
 SHOWN = 5  # replies that are printed, the most frequent ones
 _SUM = re.compile(r"[0-9]+\+[0-9]+=[0-9]+")
 
@@ -39,11 +39,12 @@ class Legal:
     Attributes:
         options: Of the task.
         counts: Whether a reply is legal: of the task, the state before it and the reply.
-        seat: Whose turn is asked for.
+        tokens: Most tokens of a reply.
     """
 
     options: Mapping[str, Any]
     counts: Callable[[Task, Any, str], bool]
+    tokens: int = 16
 
 
 TOLD = {"explain": True, "strict": False}
@@ -55,9 +56,9 @@ LEGAL: Mapping[str, Legal] = {
     ),
     "kitchen": Legal(TOLD, lambda task, state, reply: kitchen_move(reply, strict=False) is not None),
     "tag": Legal(TOLD, lambda task, state, reply: tag_move(reply, strict=False) is not None),
-    "hanabi": Legal(TOLD, lambda task, state, reply: hanabi_move(reply, strict=False) in legal_moves(state)),
+    "hanabi": Legal(TOLD, lambda task, state, reply: hanabi_move(reply, strict=False) in legal_moves(state), 32),
     "gsm8k": Legal(
-        {"strict": True, "explain": True}, lambda task, state, reply: final_answer(reply, strict=True) is not None
+        {"strict": True, "explain": True}, lambda task, state, reply: final_answer(reply, strict=True) is not None, 256
     ),
 }
 
@@ -101,8 +102,7 @@ def measure(model: str, tasks: Sequence[str], replies: int, gsm8k: Path | None =
         for number in range(replies):
             state = states[number % len(states)]
             prompt = renderer.render(task.view(state, task.actors(state)[0]))
-            limit = min(task.max_reply_tokens, WIDTH) if not task.choices else 8
-            asked.append((state, Request(prompt, None, Sampling(), limit, task.stop, seed=number)))
+            asked.append((state, Request(prompt, None, Sampling(), LEGAL[name].tokens, task.stop, seed=number)))
         said = [done.text for done in engine.generate([request for _, request in asked])]
         good = [LEGAL[name].counts(task, state, text) for (state, _), text in zip(asked, said, strict=True)]
         longest = max(len(request.prompt_ids) for _, request in asked)
