@@ -62,7 +62,7 @@ def of_adapters(
         A name, `base` first, and its perplexity.
     """
     base, tokenizer = load_model(model, dtype="float32")
-    ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]])
+    ids = torch.tensor([tokenizer(text, add_special_tokens=False, truncation=True, max_length=tokens)["input_ids"]])
     bank = AdapterBank(base)
     yield BASE, perplexity(bank.model, ids)
     for number, (name, folder) in enumerate(adapters.items()):

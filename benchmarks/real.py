@@ -24,6 +24,8 @@ from llm_sra.registry import find_roster
 
 RECIPE = "smollm2-135m"  # folder of the recipes, below the task's
 ARMS = {"effort": ("ippo", "srpo", "adversary"), "wordlist": ("ippo", "srpo")}
+# Word lists are trained at a low temperature and evaluated greedily; in effort, equilibria are of sampled replies.
+DECODING = {"effort": "sampled", "wordlist": "greedy"}
 WITH_THEORY = ("ippo", "srpo")  # arms that `llm-sra oracle` compares
 PROGRAM = (executable, "-m", "recipes.cli")
 
@@ -63,7 +65,7 @@ def play(task: str, names: Sequence[str], model: str, out: Path, problems: int) 
         What was trained and played, with the tables.
     """
     runs, folder = [str(out / name) for name in names], out / "eval"
-    how = ["--problems", str(problems), "--decoding", "sampled", "--cross_play"]
+    how = ["--problems", str(problems), "--decoding", DECODING[task], "--cross_play"]
     roster = write_strangers(task, model, out)
     log = out / "eval.log"
     run_logged([*PROGRAM, "eval", "--run", *runs, "--out", str(folder), "--roster", str(roster), *how], log)

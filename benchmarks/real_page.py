@@ -20,7 +20,7 @@ LONGEST = 60  # characters of a reply that are quoted
 RESTS = 0.5  # a seat that does less than this share of what the other one does
 FACTS = (
     "max_steps", "problems_per_step", "num_generations", "tau", "entropy_coef", "learning_rate",
-    "adversary_learning_rate", "initial_adapter",
+    "adversary_learning_rate", "temperature", "initial_adapter",
 )  # fmt: skip
 
 
@@ -58,8 +58,7 @@ def write_page(page: Path, about: str, command: str, model: str, parts: Sequence
         "# A real language model, trained here\n\n"
         f"This page is written by `{command}` from what it trained and played; every table and quotation on it is "
         f"generated. The model: {about}.\n\nStrangers are the scripted partners of the task's test roster and the "
-        "model itself, untrained. Intervals are 95 %: a bootstrap over problems and seeds, and Student's t over seeds. "
-        "Replies are sampled at temperature 1."
+        "model itself, untrained. Intervals are 95 %: a bootstrap over problems and seeds, and Student's t over seeds."
     )
     text = "\n\n".join([head, *(section(part, model) for part in parts)]) + "\n"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +69,9 @@ def write_page(page: Path, about: str, command: str, model: str, parts: Sequence
 def section(part: Part, model: str) -> str:
     """What came out on one task."""
     tables = part.tables.partition("\n\n")[2]  # without its own title
-    pieces = [f"## {part.task}", settings(part), resting(part), tables, quoted(part), changed(part)]
+    decodings = " and ".join(read_results(part.folder / "eval").decodings)
+    title = f"## {part.task}\n\nReplies of the evaluation: {decodings}."
+    pieces = [title, settings(part), resting(part), tables, quoted(part), changed(part)]
     return "\n\n".join([*(piece for piece in pieces if piece), reading(part, model)])
 
 

@@ -52,7 +52,9 @@ def test_all_of_it_runs_with_a_tiny_model_and_goes_on_where_it_was(
     asked += ["--problems", "1"]
     real.main(asked)
     page = (tmp_path / "real-model.md").read_text()
-    assert "| ippo-seed1" in page and "exact" in page and "| untrained |" in page and "## effort" in page
+    assert (
+        "| effort/ippo-seed1 | effort |" in page and "exact" in page and "| untrained |" in page and "## effort" in page
+    )
     trained = (tmp_path / "effort" / "ippo-seed1" / "metrics.jsonl").stat().st_mtime_ns
     real.main(asked)
     assert (tmp_path / "effort" / "ippo-seed1" / "metrics.jsonl").stat().st_mtime_ns == trained
