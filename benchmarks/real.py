@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from sys import executable
 
 import yaml
@@ -24,8 +25,6 @@ from llm_sra.registry import find_roster
 
 RECIPE = "smollm2-135m"  # folder of the recipes, below the task's
 ARMS = {"effort": ("ippo", "srpo", "adversary"), "wordlist": ("ippo", "srpo")}
-# Word lists are trained at a low temperature and evaluated greedily; in effort, equilibria are of sampled replies.
-DECODING = {"effort": "sampled", "wordlist": "greedy"}
 WITH_THEORY = ("ippo", "srpo")  # arms that `llm-sra oracle` compares
 PROGRAM = (executable, "-m", "recipes.cli")
 
@@ -52,7 +51,7 @@ def write_strangers(task: str, model: str, out: Path) -> Path:
 
 
 def play(task: str, names: Sequence[str], model: str, out: Path, problems: int) -> Part:
-    """Play all agents with strangers and with each other, report, and compare with theory.
+    """Play all agents with strangers and with each other, and report; or compare those of a matrix game with theory.
 
     Args:
         task: `effort` or `wordlist`.
@@ -64,17 +63,30 @@ def play(task: str, names: Sequence[str], model: str, out: Path, problems: int) 
     Returns:
         What was trained and played, with the tables.
     """
+    if task == "effort":
+        return Part(task, out, names, beside_theory(out, names))
     runs, folder = [str(out / name) for name in names], out / "eval"
-    how = ["--problems", str(problems), "--decoding", DECODING[task], "--cross_play"]
+    how = ["--problems", str(problems), "--decoding", "greedy", "--cross_play"]  # trained at a low temperature
     roster = write_strangers(task, model, out)
     log = out / "eval.log"
     run_logged([*PROGRAM, "eval", "--run", *runs, "--out", str(folder), "--roster", str(roster), *how], log)
     run_logged([*PROGRAM, "report", *runs, "--eval", str(folder), "--out", str(out / "report")], log)
-    text = write_task(out, task)
-    if task == "effort":
-        compared = [compare_with_oracle(out / name) for name in names if name.split("-")[0] in WITH_THEORY]
-        text += f"\nThe trained agents beside the exact equilibria:\n\n{oracle_table(compared)}\n"
-    return Part(task, out, names, text)
+    return Part(task, out, names, write_task(out, task).partition("\n\n")[2])  # without its title
+
+
+def beside_theory(out: Path, names: Sequence[str]) -> str:
+    """The agents of a matrix game beside the exact equilibria: exact probabilities, so that nothing needs to be played.
+
+    Pure adversaries have no equilibrium to compare with.
+    """
+    compared = [compare_with_oracle(out / name) for name in names if name.split("-")[0] in WITH_THEORY]
+    off = {arm: [each.distance for each in compared if f"{arm}-seed" in each.run] for arm in WITH_THEORY}
+    means = ", ".join(f"{arm} {fmean(distances):.3f}" for arm, distances in off.items() if distances)
+    return (
+        "`trained` has the exact probabilities that the two seats work. Beside a partner that always rests, somebody "
+        f"works exactly as often as the agent does.\n\n{oracle_table(compared)}\n\n"
+        f"Off by, on average over seeds: {means}."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

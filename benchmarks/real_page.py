@@ -32,7 +32,7 @@ class Part:
         task: Its name.
         folder: Of its runs, with `eval/`.
         runs: Names of the run folders.
-        tables: As `study_report.write_task` and the oracle wrote them.
+        tables: What came out, as Markdown: by `study_report.write_task`, or by the oracle.
     """
 
     task: str
@@ -67,11 +67,11 @@ def write_page(page: Path, about: str, command: str, model: str, parts: Sequence
 
 
 def section(part: Part, model: str) -> str:
-    """What came out on one task."""
-    tables = part.tables.partition("\n\n")[2]  # without its own title
-    decodings = " and ".join(read_results(part.folder / "eval").decodings)
-    title = f"## {part.task}\n\nReplies of the evaluation: {decodings}."
-    pieces = [title, settings(part), resting(part), tables, quoted(part), changed(part)]
+    """What came out on one task; without what was played, if nothing was."""
+    pieces = [f"## {part.task}", settings(part), part.tables.strip()]
+    if (part.folder / "eval").is_dir():
+        decodings = " and ".join(read_results(part.folder / "eval").decodings)
+        pieces += [f"Replies of the evaluation: {decodings}.", resting(part), quoted(part), changed(part)]
     return "\n\n".join([*(piece for piece in pieces if piece), reading(part, model)])
 
 
@@ -166,11 +166,11 @@ def reading(part: Part, model: str) -> str:
         for name, value in of_adapters(model, missing, read_text()):
             known[name] = value
             kept.write_text(json.dumps(known, indent=1), encoding="utf-8")
-    rows = ["| model | perplexity |", "|---|---|", f"| untrained | {known[BASE]:.2f} |"]
+    rows = ["| model | perplexity |", "|---|---|", f"| untrained | {known[BASE]:.3f} |"]
     for arm in dict.fromkeys(name.rsplit("-seed", 1)[0] for name in part.runs):
         values = [value for name, value in known.items() if name.startswith(f"{arm}-seed") and name in adapters]
         rows.append(
-            f"| {arm}, mean of {len(values)} agents | {fmean(values):.2f} ({min(values):.2f} to {max(values):.2f}) |"
+            f"| {arm}, mean of {len(values)} agents | {fmean(values):.3f} ({min(values):.3f} to {max(values):.3f}) |"
         )
     return (
         f"Perplexity on the first {TOKENS} tokens of `email/architecture.rst`, a page that comes with Python:\n\n"

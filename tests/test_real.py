@@ -85,7 +85,7 @@ def part(tmp_path: Path) -> real_page.Part:
                     episodes.append({**whose, "problem": "animals/1", "solved": rate > 0, "turns": turns})
     write_results(tmp_path / "eval", Summary(tuple(records), {"idle": "lazy"}), map(EvaluatedEpisode.read, episodes))
     names = [f"{arm}-seed{seed}" for seed in (1, 2) for arm in ("ippo", "srpo")]
-    return real_page.Part("wordlist", tmp_path, names, "# title\n\nthe tables")
+    return real_page.Part("wordlist", tmp_path, names, "the tables")
 
 
 def test_the_page_counts_seats_that_rest(part: real_page.Part) -> None:
@@ -112,8 +112,8 @@ def test_perplexities_are_read_once(part: real_page.Part, monkeypatch: pytest.Mo
     monkeypatch.setattr(real_page, "of_adapters", made_up)
     first = real_page.reading(part, "m")
     assert real_page.reading(part, "m") == first and len(asked) == 1
-    assert "| untrained | 20.00 |" in first and re.search(
-        r"\| ippo, mean of \d agents \| 21.00 \(21.00 to 21.00\) \|", first
+    assert "| untrained | 20.000 |" in first and re.search(
+        r"\| ippo, mean of \d agents \| 21.000 \(21.000 to 21.000\) \|", first
     )
 
 
