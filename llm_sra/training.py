@@ -138,7 +138,7 @@ def _train(
     if partners is None:
         check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)
     checkpoint = _checkpoint(model_args, args, writer is not None)
-    bank, tokenizer = _load_bank(model_args, args, roles)
+    bank, tokenizer = _load_bank(model_args, args, roles, warm=checkpoint is None)
     renderer = Renderer.of(tokenizer, vars(args))
     check_reply_limit(task, renderer, args.max_completion_length)
     options = replace(EngineOptions.of(vars(args)), seeded=sends_seeds(args.engine, args.seeded_rollouts))
@@ -205,8 +205,11 @@ def _checkpoint(model_args: ModelArguments, args: SRPOConfig, main: bool) -> str
     return checkpoint
 
 
-def _load_bank(model_args: ModelArguments, args: SRPOConfig, roles: Roles) -> tuple[AdapterBank, Any]:
-    """The base model with an adapter for each agent, adversaries as copies of their partners; and its tokenizer."""
+def _load_bank(model_args: ModelArguments, args: SRPOConfig, roles: Roles, warm: bool) -> tuple[AdapterBank, Any]:
+    """The base model with an adapter for each agent, adversaries as copies of their partners; and its tokenizer.
+
+    Agents start from `initial_adapter`, if `warm` is on and there is one; else a checkpoint has their weights.
+    """
     lora, trust = get_peft_config(model_args), args.trust_remote_code
     shape = read_config(model_args.model_name_or_path, model_args.model_revision, trust)
     check_targets(shape, lora, served=args.engine != "transformers", trust_remote_code=trust)
@@ -222,6 +225,9 @@ def _load_bank(model_args: ModelArguments, args: SRPOConfig, roles: Roles) -> tu
     )
     critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
     bank = AdapterBank.create(base, roles.adapters, lora, args.seed, critics)
+    if warm and model_args.initial_adapter:
+        for hero in dict.fromkeys(roles.heroes.values()):
+            bank.load(Path(model_args.initial_adapter), hero)
     for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)
     return bank, tokenizer

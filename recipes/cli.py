@@ -14,6 +14,7 @@ COMMANDS = {
     "new": "write a task of your own to start from",
     "check": "hold a task of your own against the protocol, and show what each seat sees",
     "train": "train agents: --config RECIPE, and any field as a flag",
+    "warm-start": "teach an adapter a task's replies by scripted play: a start that all arms share",
     "compare": "train settings over seeds, play them with a roster and each other, report",
     "paper": "the comparison that makes the paper's table: paper gsm8k",
     "watch": "show a run's curves and newest episode as it trains",
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from recipes.terminal import run_command
 
-        return run_command(lambda: import_module(f"recipes.commands.{name}").main(arguments))
+        return run_command(lambda: import_module(f"recipes.commands.{name.replace('-', '_')}").main(arguments))
     except KeyboardInterrupt:  # while it was still importing
         print("llm-sra: interrupted", file=sys.stderr)
         return 130

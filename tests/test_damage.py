@@ -213,7 +213,13 @@ def test_an_optimizers_state_of_another_training_is_refused_in_words() -> None:
 
 @pytest.mark.parametrize(
     ("name", "before", "now"),
-    [("optim", "adamw_torch", "sgd"), ("lora_r", 8, 16), ("arm", "ippo", "srpo"), ("sharing", "shared", "separate")],
+    [
+        ("optim", "adamw_torch", "sgd"),
+        ("lora_r", 8, 16),
+        ("arm", "ippo", "srpo"),
+        ("sharing", "shared", "separate"),
+        ("initial_adapter", None, "runs/warm"),
+    ],
 )
 def test_an_option_that_cannot_take_effect_is_refused(name: str, before: object, now: object) -> None:
     check_options({name: before}, {name: before})

@@ -188,7 +188,7 @@ def test_embedded_models_keep_their_options_as_they_are() -> None:
 
 def test_options_that_are_given_stay() -> None:
     assert options_for("worksheet", {"explain": False, "turns": 8}, "m") == {**TOLD, "explain": False, "turns": 8}
-    assert options_for("gsm8k", {"strict": True}, "m") == {"strict": True}
+    assert options_for("gsm8k", {"strict": True}, "m") == {"strict": True, "explain": True}
 
 
 def test_what_was_begun_without_the_rules_goes_on_without() -> None:

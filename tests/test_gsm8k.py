@@ -5,6 +5,7 @@ import time
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gsm8k_support import PENS, QUESTION, RNG, made_up_rows, play, write_data
@@ -174,6 +175,23 @@ def test_partners_reply(task: GSM8K, name: str, steps: list[str], reply: str) ->
         state = state.with_step(step)
     messages = [message.as_dict() for message in task.view(state, task.actors(state)[0])]
     assert load_partner(name, task).reply(messages, RNG) == reply
+
+
+@pytest.mark.parametrize("protocol", ["relay", "debate"])
+def test_repeating_the_worked_examples_before_a_problem_is_no_answer(folder: str, protocol: str) -> None:
+    options: dict[str, Any] = {"data_path": folder, "protocol": protocol, "validation": 5, "strict": True}
+    bare, told = GSM8K(**options), GSM8K(**options, explain=True)
+    [problem] = bare.problems("train", 1)
+    state = told.start(problem, RNG)
+    [short], [long] = bare.view(bare.start(problem, RNG), "first"), told.view(state, "first")
+    example = long.content.removesuffix(short.content).strip()
+    assert long.content.endswith(f"\n\n{short.content}") and example.count("#### ") == 2
+    for reply in (example, example.rpartition("\n\n")[2]):
+        after, _ = told.step(state, dict.fromkeys(told.actors(state), reply), RNG)
+        assert (after.answer if protocol == "relay" else after.answers[-1]["first"]) is None
+    asked = [message.as_dict() for message in told.view(state, "first")]
+    right = f"#### {problem.data['answer']}"
+    assert load_partner("right_for_wrong_reasons", told).reply(asked, RNG).endswith(right)
 
 
 def test_the_wrong_partner_finishes_and_is_never_right(task: GSM8K) -> None:

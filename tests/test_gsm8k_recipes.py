@@ -110,5 +110,6 @@ def test_the_arms_of_a_model_differ_in_nothing_but_the_objective() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_recipe_of_the_paper_is_strict_and_credits_rounds(recipe: Path) -> None:
     settings = yaml.safe_load(recipe.read_text())
-    assert settings["task_args"] == {"protocol": "debate", "rounds": 3, "gamma": 1.0, "strict": True}
+    options = {"protocol": "debate", "rounds": 3, "gamma": 1.0, "strict": True, "explain": False}
+    assert settings["task_args"] == options
     assert settings["advantage_level"] == "turn"

@@ -270,6 +270,26 @@ def test_a_users_script_is_another_once_its_file_is(tmp_path: Path) -> None:
     assert identity("NO") == identity("NO", "b") != identity("YES")
 
 
+def test_a_script_is_another_once_a_file_beside_it_is_that_can_change_what_it_says(tmp_path: Path) -> None:
+    def identity() -> str:
+        loader = PolicyLoader(Worksheet())
+        return loader.identity(loader.partner(Entry("x", "scripted", f"{tmp_path / 'mine.py'}:Shout"))["first"])
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    write("__init__.py", "")
+    write("mine.py", "class Shout:\n    def reply(self, messages, rng):\n        return 'NO'\n")
+    write("words/animals.txt", "fox")
+    before = identity()
+    for name in ("README.md", "models/a/weights", "runs/b/config.yaml", "__pycache__/mine.pyc", ".hidden/c"):
+        write(name, "x")
+    assert identity() == before
+    write("words/animals.txt", "cow")
+    assert identity() != before
+
+
 def test_what_has_no_file_has_no_source() -> None:
     assert source_digest(int) == ""
 

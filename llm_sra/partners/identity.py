@@ -7,7 +7,7 @@ the adapter of an engine's policy. Names of runs and rosters are not known here.
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from llm_sra.policies import Endpoint, EnginePolicy, Policy, Recorded, Scripted, Wrapper
 
 Facts = dict[str, Any]
+UNCOUNTED = ("__pycache__", "models", "runs")  # folders of a package whose files do not change how it plays
 
 
 def digest(value: Any) -> str:
@@ -53,7 +54,11 @@ def script(thing: object) -> Facts:
 
 
 def source_digest(cls: type) -> str:
-    """A hash of the file that defines a class, and of the other files of its package; empty if there is no file."""
+    """A hash of the file that defines a class, and of the other files of its package; empty if there is no file.
+
+    All files of the package count, those of its folders too, such as word lists and prompts. What cannot change play
+    does not: `*.md`, hidden files, `__pycache__`, `models` (weights have their own hashes) and `runs`.
+    """
     try:
         file = Path(inspect.getsourcefile(cls) or "")
     except TypeError:
@@ -68,8 +73,20 @@ def _of_file(path: Path) -> str:
 
 
 def _of_files(file: Path) -> str:
-    package = (file.parent / "__init__.py").is_file()
-    return digest([(path.name, _of_file(path)) for path in (sorted(file.parent.glob("*.py")) if package else [file])])
+    folder = file.parent
+    paths = _below(folder) if (folder / "__init__.py").is_file() else [file]
+    return digest([(path.relative_to(folder).as_posix(), _of_file(path)) for path in sorted(paths)])
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files of a package and of its folders that can change how it plays."""
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.name in UNCOUNTED:
+            continue
+        if path.is_dir():
+            yield from _below(path)
+        elif path.suffix != ".md":
+            yield path
 
 
 def _plain(sampling: Any) -> list[float]:

@@ -34,6 +34,13 @@ class ModelArguments(ModelConfig):  # type: ignore[misc]
     lora_target_modules: list[str] | None = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "Modules that get an adapter."}
     )
+    initial_adapter: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of an adapter that every agent starts from, such as one of `llm-sra warm-start`; None: "
+            "adapters that change nothing yet."
+        },
+    )
 
     def __post_init__(self) -> None:
         if not self.use_peft:

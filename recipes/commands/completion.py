@@ -38,6 +38,6 @@ def _whole() -> argparse.ArgumentParser:
     whole.add_argument("--version", action="store_true")
     commands = whole.add_subparsers()
     for name, text in COMMANDS.items():
-        own = import_module(f"recipes.commands.{name}").parser()
+        own = import_module(f"recipes.commands.{name.replace('-', '_')}").parser()
         commands.add_parser(name, parents=[own], add_help=False, help=text)
     return whole

@@ -15,6 +15,7 @@ COMMON = {
     "What is trained on": (
         "task", "task_args", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "seed",
         "model_name_or_path", "dtype", "lora_r", "lora_alpha", "lora_target_modules",
+        "initial_adapter",
     ),
     "The budget of a step": (
         "max_steps", "problems_per_step", "num_generations", "max_completion_length", "temperature",

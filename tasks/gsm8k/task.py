@@ -36,6 +36,7 @@ class GSM8K(Task[Any]):
         strict: Read only `#### number` as an answer; the relay always does.
         show_thinking: Whether a model's thoughts (`<think>...</think>`) are shown to the other seat and searched for
             answers. By default they are removed from a reply; a thought that never ends leaves nothing.
+        explain: Whether the first prompt begins with two worked examples (`prompts/example.txt`), for small models.
         prompts: Folder with files that replace the files of the same name in `prompts/`.
         max_question_chars: Questions with more characters are left out of all splits; None keeps all (the longest has
             985).
@@ -65,6 +66,7 @@ class GSM8K(Task[Any]):
         cost_per_token: float = 0.0,
         strict: bool = False,
         show_thinking: bool = False,
+        explain: bool = False,
         prompts: str | None = None,
         max_question_chars: int | None = None,
         validation: int = 500,
@@ -79,7 +81,7 @@ class GSM8K(Task[Any]):
         for name, path in (("data_path", data_path), ("prompts", prompts)):
             if path is not None and not isinstance(path, str):
                 raise TypeError(f"gsm8k option `{name}` must be a folder's name or null, got {path!r}")
-        for name, choice in (("strict", strict), ("show_thinking", show_thinking)):
+        for name, choice in (("strict", strict), ("show_thinking", show_thinking), ("explain", explain)):
             if not isinstance(choice, bool):
                 raise TypeError(f"gsm8k option `{name}` must be true or false, got {choice!r}")
         if protocol not in PROTOCOLS:
@@ -89,12 +91,13 @@ class GSM8K(Task[Any]):
         self._source = Source(None if data_path is None else Path(data_path).expanduser())
         self.partners = {**PARTNERS, "right_for_wrong_reasons": partial(RightForWrongReasons, self._source)}
         folder = None if prompts is None else Path(prompts).expanduser()
+        before = f"{read_prompt(folder, 'example.txt')}\n\n" if explain else ""
         self._rules: Relay | Debate
         if protocol == "relay":
-            self._rules = Relay(self.seats, turns, read_prompt(folder, "relay.txt"))
+            self._rules = Relay(self.seats, turns, before + read_prompt(folder, "relay.txt"))
         else:
             first, again = read_prompt(folder, "debate.txt", QUESTION), read_prompt(folder, "debate_again.txt", PEER)
-            self._rules = Debate(self.seats, rounds, float(gamma), first, again, strict)
+            self._rules = Debate(self.seats, rounds, float(gamma), before + first, again, strict)
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Problems of a split, shuffled: `test` is the data set's own, `train` and `dev` share its training file."""

@@ -1,0 +1,174 @@
+"""`llm-sra warm-start`: teach an adapter a task's replies by scripted play, as a start that all arms share.
+
+Supervised learning by TRL's SFTTrainer. A training takes the adapter as its `initial_adapter`.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm_sra.models.renderer import Renderer
+    from llm_sra.task import Episode, Task
+
+IGNORED = -100
+EPISODES = 64  # that are played at a time
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Play, teach, and write the adapter.
+
+    Args:
+        argv: Arguments of the command line without the program's name; those of this process if None.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        ConfigError: If the recipe or a flag cannot be used.
+        UserError: If the task has no such partner, or the folder holds something already.
+    """
+    args, flags = parser().parse_known_args(argv)
+    from trl import get_peft_config
+
+    from llm_sra.errors import UserError
+    from llm_sra.models.loading import load_model
+    from llm_sra.models.renderer import Renderer
+    from llm_sra.registry import load_task
+    from llm_sra.trainer.explain import options_for
+    from llm_sra.trainer.parse import parse
+
+    if args.steps < 1 or args.batch < 1:
+        raise UserError(f"--steps and --batch must be 1 or more, got {args.steps} and {args.batch}")
+    if args.out.exists() and any(args.out.iterdir()):
+        raise UserError(f"{args.out} is not empty: name a new folder")
+    model_args, config = parse(args.config, flags)
+    assert not isinstance(config.task_args, str)
+    options = options_for(config.task, config.task_args, str(model_args.model_name_or_path))
+    task = load_task(config.task, options)
+    partners = _partners(task, args.partners)
+    base, tokenizer = load_model(
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        revision=model_args.model_revision,
+        trust_remote_code=config.trust_remote_code,
+    )
+    renderer = Renderer.of(tokenizer, vars(config))
+    examples = _examples(task, partners, renderer, config.seed)
+    rows = list(islice(examples, args.steps * args.batch))
+    base = _teach(base, tokenizer, rows, get_peft_config(model_args), config, args)
+    base.save_pretrained(str(args.out))
+    _keep_facts(
+        args.out, base.get_base_model(), {"task": config.task, "task_args": options, "partners": partners}, args
+    )
+    print(f"taught:  {args.out}, {len(rows)} replies of {', '.join(partners)}")
+    print(f"next:    llm-sra train --initial_adapter {args.out}, with the same model and LoRA options")
+    return Path(args.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        "llm-sra warm-start",
+        description="Teach a LoRA adapter the replies of a task's scripted partners, as a start that all arms share: "
+        "`llm-sra train --initial_adapter FOLDER`.",
+        epilog="Further arguments are fields of a training: --task, --task_args, --model_name_or_path, --lora_r, "
+        "--seed.",
+    )
+    parser.add_argument("--config", help="recipe whose task, model and LoRA options are taken")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder of the adapter")
+    parser.add_argument("--steps", type=int, default=50, help="optimizer steps (default %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="replies a step (default %(default)s)")
+    parser.add_argument("--learning_rate", type=float, default=2e-4, help="falls linearly to 0 (default %(default)s)")
+    parser.add_argument(
+        "--partners",
+        nargs="+",
+        metavar="NAME",
+        help="scripted partners, one drawn for each seat of an episode (default: the task's first one and the one that "
+        "rests)",
+    )
+    return parser
+
+
+def _partners(task: "Task", names: Sequence[str] | None) -> list[str]:
+    """The partners that are asked for; by default one that works and the one that rests, so that both are learnt."""
+    from llm_sra.errors import UserError
+
+    if not task.partners:
+        raise UserError("a warm start needs a task with scripted partners, and this one names none in `partners`")
+    chosen = list(dict.fromkeys(names or [next(iter(task.partners)), *([task.idle] if task.idle else [])]))
+    if unknown := [name for name in chosen if name not in task.partners]:
+        raise UserError(f"the task has no partner {unknown[0]!r}; there are: {', '.join(task.partners)}")
+    return chosen
+
+
+def _episodes(task: "Task", partners: Sequence[str], seed: int) -> Iterator["Episode"]:
+    """Episodes of the train split without end, a partner drawn for each seat."""
+    from llm_sra.playing import EpisodeSpec, play
+    from llm_sra.policies import Match, Scripted
+
+    rng = random.Random(f"warm start {seed}")
+    problems = list(task.problems("train", None, seed))
+    first = 0
+    while True:
+        specs = []
+        for index in range(first, first + EPISODES):
+            drawn = {seat: rng.choice(partners) for seat in task.seats}
+            seated = {seat: Scripted(name, task.partners[name]()) for seat, name in drawn.items()}
+            specs.append(EpisodeSpec(problems[index % len(problems)], Match(f"scripted {index}", seated)))
+        yield from play(task, specs, {}, seed=seed)
+        first += EPISODES
+
+
+def _examples(task: "Task", partners: Sequence[str], renderer: "Renderer", seed: int) -> Iterator[dict[str, list[int]]]:
+    """Prompts as agents see them in training, and what the partner said, ended as a turn ends."""
+    end = renderer.ends.ids[:1] or (renderer.tokenizer.eos_token_id,)
+    rng = random.Random(f"replies {seed}")
+    for episode in _episodes(task, partners, seed):
+        turn = rng.choice(episode.turns)  # one of each episode: its turns are much alike
+        prompt = list(renderer.render(turn.view))
+        reply = [*renderer.encode_text(turn.reply.text), *end]
+        yield {"input_ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
+
+
+def _teach(base: Any, tokenizer: Any, rows: list[dict[str, list[int]]], lora: Any, config: Any, args: Any) -> Any:
+    """The model with the adapter, after one pass over the rows."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    with tempfile.TemporaryDirectory() as scratch:
+        how = SFTConfig(
+            output_dir=scratch,
+            max_steps=args.steps,
+            per_device_train_batch_size=args.batch,
+            learning_rate=args.learning_rate,
+            lr_scheduler_type="linear",
+            seed=config.seed,
+            use_cpu=config.use_cpu,
+            bf16=config.bf16,
+            gradient_checkpointing=config.gradient_checkpointing,
+            max_length=None,
+            logging_steps=10,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=config.disable_tqdm,
+        )
+        trainer = SFTTrainer(
+            base, how, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, peft_config=lora
+        )
+        trainer.train()
+    return trainer.model
+
+
+def _keep_facts(folder: Path, base: Any, taught: dict[str, Any], args: Any) -> None:
+    """Write beside the adapter what it was taught, and on which base."""
+    from llm_sra.models.adapters import CARD, fingerprint
+
+    facts = {"warm_start": {**taught, "steps": args.steps, "batch": args.batch, "learning_rate": args.learning_rate}}
+    text = json.dumps({"base_fingerprint": fingerprint(base), **facts}, indent=1)
+    (folder / CARD).write_text(text, encoding="utf-8")
