@@ -29,6 +29,7 @@ SECONDS = 2.0
 HANGS = 30.0  # seconds besides those of a sound file after which a command is taken to hang
 CALIBRATIONS = 3  # of a command's own time; the median counts
 MARK = "ran"  # what the files try to write
+ROSTER_FILE, SCRIPT = "roster.yaml", ":Evil"
 ROSTER = {
     "partners": [
         {"name": "a", "kind": "scripted", "policy": "partners.py:Apple"},
@@ -81,7 +82,7 @@ def _make(sent: Path, model: Path, folder: Path) -> None:
     sent.mkdir()
     (sent / "partners.py").write_text(PARTNER)
     (sent / "replies.jsonl").write_text('{"question": "q", "reply": "x"}\n')
-    (sent / "roster.yaml").write_text(yaml.safe_dump(ROSTER))
+    (sent / ROSTER_FILE).write_text(yaml.safe_dump(ROSTER))
     run(lambda: make_agents(sent / "q" / "run", model), folder / "run.log")
     evaluated = run(_evaluation(sent, sent / "q" / "run" / "report"), folder / "eval.log")
     trained = run(training(_training(model, sent / "trained", 2)), folder / "train.log")
@@ -115,7 +116,7 @@ def _kinds(model: Path) -> list[Kind]:
         return training([*_training(model, folder / "new", 2), "--resume_from_checkpoint", str(folder / checkpoint)])
 
     return [
-        Kind("roster", "roster.yaml", evaluation),
+        Kind("a roster, but for scripts that it names", ROSTER_FILE, evaluation),
         Kind("recorded replies", "replies.jsonl", evaluation),
         Kind("a run's configuration", "q/run/config.yaml", evaluation),
         Kind("an adapter's configuration", f"{agent}/adapter_config.json", evaluation),
@@ -291,7 +292,10 @@ def _value(path: Path, rng: random.Random) -> None:
             break
         holder, key = inside, rng.choice(list(inside) if isinstance(inside, dict) else range(len(inside)))
     if key is not None:
-        holder[key] = rng.choice(_values(_place_of(path)))
+        values = _values(_place_of(path))
+        if path.name == ROSTER_FILE:  # a roster is a program: what it names is run
+            values = [value for value in values if not (isinstance(value, str) and value.endswith(SCRIPT))]
+        holder[key] = rng.choice(values)
     dumped = yaml.safe_dump(loaded) if path.suffix == ".yaml" else json.dumps(loaded)
     path.write_text("\n".join([*parts[:at], dumped, *parts[at + 1 :]]) + "\n", errors="replace")
 
