@@ -22,6 +22,17 @@ CHECKSUM = "crc32"  # key of a line's checksum, always its last
 _CHECKED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\s*')
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what `write_whole` left below a folder when its process was killed; nobody may be writing there.
+
+    Raises:
+        OSError: If a file cannot be removed.
+    """
+    for path in folder.rglob(".*.partial"):
+        if path.is_file() or path.is_symlink():
+            path.unlink()
+
+
 def readable_as_others(folder: Path) -> None:
     """Give weights below a folder the permissions that a new file has: safetensors makes files for their owner alone.
 

@@ -169,3 +169,12 @@ def test_what_a_killed_process_had_set_aside_comes_back(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="already holds a run"):
         RunWriter(run, overwrite=False, resume=False).__enter__()
     assert content(run) == before
+
+
+def test_what_a_killed_process_was_writing_is_removed_when_the_run_goes_on(tmp_path: Path) -> None:
+    run = train_tiny(tmp_path / "run", max_steps=1, save_strategy="steps", save_steps=1)
+    left = [run.path / ".config.yaml.1.partial", run.path / "episodes" / ".step-000001.jsonl.1.partial"]
+    for path in left:
+        path.write_text("half")
+    train_tiny(tmp_path / "run", max_steps=2, save_strategy="steps", save_steps=1, resume_from_checkpoint="true")
+    assert not any(path.exists() for path in left)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from llm_sra.files import publish_folder, sync_tree, write_whole, writing
+from llm_sra.files import publish_folder, remove_partial, sync_tree, write_whole, writing
 from llm_sra.runs import RunError
 from llm_sra.runs.locks import LOCK, FolderLock, LockedError
 from llm_sra.runs.trust import COPY
@@ -69,6 +69,7 @@ class RunWriter:
         self._begun = True
         with writing("the run folder", self.path):
             if self._resume:
+                remove_partial(self.path)
                 self._step_back(checkpoint)
             else:
                 shutil.rmtree(self.path / OVERWRITTEN, ignore_errors=True)
