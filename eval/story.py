@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from eval.cross_play import between_runs
 from eval.grid import Grid
 from eval.groups import Group
 from eval.report.gather import Gathered
-from eval.report.headline import comparisons, main_pair, rest_sentence, said, work
-from eval.stats import ArmDifference, Summary, cross_play, summarise
+from eval.report.headline import among_seeds, comparisons, main_pair, rest_sentence, said, work
+from eval.stats import ArmDifference, Summary, summarise
 from eval.table import NOTHING, difference
 from llm_sra.partners.rosters import SELF_PLAY
 
@@ -102,8 +101,7 @@ def _worse(gathered: Gathered, group: Group, of: Callable[[Summary], float | Non
 
 def _crossed(gathered: Gathered, group: Group) -> str:
     """With the agents of the setting's other seeds."""
-    runs = list(gathered.evaluated(group).values()) if gathered.results.cross_play else []
-    found = cross_play(between_runs(gathered.results, runs, gathered.decoding)) if len(runs) > 1 else None
+    found = among_seeds(gathered, group)
     return NOTHING if found is None or found.cross_play is None else f"{found.cross_play:.2f}"
 
 

@@ -22,6 +22,11 @@ CHECKSUM = "crc32"  # key of a line's checksum, always its last
 _CHECKED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\s*')
 
 
+# What new files are not permitted; it can be read by setting it only, which other threads must not see.
+_UMASK = os.umask(0o077)
+os.umask(_UMASK)
+
+
 def remove_partial(folder: Path) -> None:
     """Remove what `write_whole` left below a folder when its process was killed; nobody may be writing there.
 
@@ -39,10 +44,8 @@ def readable_as_others(folder: Path) -> None:
     Raises:
         OSError: If a file cannot be changed.
     """
-    mask = os.umask(0)
-    os.umask(mask)
     for path in folder.rglob("*.safetensors"):
-        path.chmod(0o666 & ~mask)
+        path.chmod(0o666 & ~_UMASK)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
