@@ -51,22 +51,37 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]
             self._uniform = torch.from_numpy(np.stack(uniform))  # (B, max_tokens), in [0, 1)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        scores = cast(torch.FloatTensor, scores.float())
+        token = self.draw(input_ids, scores, range(len(scores)))
+        chosen = torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+        return cast(torch.FloatTensor, chosen)
+
+    def draw(self, input_ids: torch.Tensor, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Draw the next token of each row.
+
+        Args:
+            input_ids: (P, L) tokens of the different prompts.
+            scores: (P, V), their logits.
+            rows: Of each of the B rows, which prompt it has.
+
+        Returns:
+            (B, 1) tokens.
+        """
+        scores = scores.float()
         if self._choices:
             others = torch.full_like(scores, -torch.inf)
             others[:, self._choices] = scores[:, self._choices]
-            scores = cast(torch.FloatTensor, others)
+            scores = others
         logprobs = self._warpers(input_ids, scores).log_softmax(dim=-1)
+        index = torch.tensor(rows, device=scores.device)
         if self._greedy:
-            token = logprobs.argmax(dim=-1, keepdim=True)
+            token = logprobs.argmax(dim=-1, keepdim=True)[index]
         else:
             cumulative = logprobs.double().exp().cumsum(dim=-1)
-            uniform = self._uniform[:, len(self.logprobs), None].to(scores.device)
-            token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+            uniform = self._uniform[:, len(self.logprobs)].to(scores.device)
+            token = _inverted(cumulative, uniform, index)
             token = token.clamp(max=scores.size(1) - 1)  # where rounding brought the product up to the sum
-        self.logprobs.append(logprobs.gather(1, token).squeeze(1))
-        chosen = torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
-        return cast(torch.FloatTensor, chosen)
+        self.logprobs.append(logprobs[index, token[:, 0]])
+        return token
 
     def go_on(self, rows: Sequence[int]) -> None:
         """Draw for these rows alone from now on, from where they are."""
@@ -100,3 +115,16 @@ class Ended(StoppingCriteria):  # type: ignore[misc]
             done = done | self._stop(input_ids, scores, **kwargs)
         self.rows = done if self.rows is None else self.rows | done
         return torch.ones_like(done) if int(self.rows.sum()) > self._most else self.rows
+
+
+def _inverted(cumulative: torch.Tensor, uniform: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """(B, 1): where in the row of (P, V) sums that each of B numbers in [0, 1) belongs to that share of the whole is."""
+    order = rows.argsort(stable=True)
+    counts = torch.bincount(rows, minlength=len(cumulative))
+    places = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
+    wanted = cumulative.new_zeros(len(cumulative), int(counts.max()))  # the numbers of each row side by side
+    wanted[rows[order], places] = uniform[order] * cumulative[rows[order], -1]
+    found = torch.searchsorted(cumulative, wanted, right=True)
+    token = torch.empty_like(rows)
+    token[order] = found[rows[order], places]
+    return token[:, None]
