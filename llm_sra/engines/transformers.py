@@ -198,7 +198,7 @@ class TransformersEngine:
                 token = draw.draw(ids, read.logits, places)
                 ids, mask = ids[places], mask[places]
                 output = torch.cat([ids, token], dim=1)
-                ended(output, read.logits)
+                ended(output, None)  # the scores play no part
             else:
                 if cache is not None:
                     cache = repeated(cache, places, layout.width + first.max_tokens)
@@ -262,7 +262,7 @@ class TransformersEngine:
         layout = Layout.of(prompts, [0 if one is None else one.shape[3] for one in states])
         if 2 * layout.new > max(map(len, prompts)):  # some row knows too little: the others gain nothing
             layout = Layout.of(prompts, [0] * len(prompts))
-        cache = layout.cache(states, layout.width) or DynamicCache()
+        cache = layout.cache(states, layout.width + requests[0].max_tokens) or DynamicCache()
         ids, mask = layout.tensors(pad, self.bank.model.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         with running([adapter for adapter, _ in places]):
