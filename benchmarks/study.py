@@ -17,8 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipes.comparing.cells import Cell as Cell  # benchmarks.real has it from here
-from recipes.comparing.cells import check_cells, make_cells
+from recipes.comparing.cells import Cell, check_cells, make_cells
 from recipes.comparing.evaluating import Played, evaluate
 from recipes.comparing.training import TrainingError, Trainings
 from recipes.comparing.whole import Comparison, compare
