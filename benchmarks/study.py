@@ -9,18 +9,14 @@ from its last checkpoint, and what was played is kept. Prints and writes `runs/s
 import argparse
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
-from recipes.comparing.cells import Cell as Cell  # benchmarks.real has it from here
-from recipes.comparing.cells import check_cells, make_cells
+from recipes.comparing.cells import Cell, check_cells, make_cells
 from recipes.comparing.evaluating import Played, evaluate
-from recipes.comparing.training import TrainingError, Trainings
+from recipes.comparing.training import Trainings
 from recipes.comparing.whole import Comparison, compare
 from recipes.terminal import console, run_command
 
@@ -104,18 +100,6 @@ def fill(cells: Sequence[Cell], out: Path, processes: int) -> None:
     Trainings(cells, out, check_cells(cells, out), processes).run()
 
 
-def train(cell: Cell, out: Path) -> None:
-    """Train a cell unless it is finished, and show nothing.
-
-    Raises:
-        SystemExit: If it failed; names its log.
-    """
-    try:
-        Trainings([cell], out, check_cells([cell], out), console=Console(quiet=True)).run()
-    except TrainingError as error:
-        raise SystemExit(str(error)) from error
-
-
 def play(cells: Sequence[Cell], played: Played, out: Path) -> None:
     """Play the agents of runs with the test roster, unless that has been done."""
     evaluate(played, cells, out)
@@ -167,19 +151,6 @@ def study_task(task: str, out: Path, problems: int, processes: int) -> str:
     played = Played(f"{task}_test", problems, decodings=["sampled"])
     compare(Comparison(task_cells(task), out, played, processes), console())
     return write_task(out, task)
-
-
-def run_logged(command: Sequence[str], log: Path) -> None:
-    """Run a command with one thread, its output behind a log.
-
-    Raises:
-        SystemExit: If it fails; names the log.
-    """
-    environment = {"HF_HUB_OFFLINE": "1", **os.environ, "OMP_NUM_THREADS": "1"}
-    with log.open("a", encoding="utf-8") as file:
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(f"failed, see {log}: {' '.join(command)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,27 +11,31 @@ from support import make_bank, make_run, qwen2_folder, scramble
 
 from benchmarks import legal, real, real_page
 from benchmarks.perplexity import BASE, of_adapters, perplexity, read_text
-from benchmarks.study import Cell
 from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
 from llm_sra.evaluation.results import write_results
 from llm_sra.registry import find_model
 from llm_sra.trainer.parse import parse
+from recipes.comparing.cells import Cell
+from recipes.comparing.whole import Comparison
 
 PARTNERS = ("self-play", "lazy", "late")
 SAID = {"ippo": "pass", "srpo": "fox | `cow`"}
 
 
-def test_a_seed_is_trained_by_all_arms_before_the_next_one() -> None:
-    names = [cell.name for cell in real.cells("effort", 2, "m")]
-    assert names == [f"{arm}-seed{seed}" for seed in (1, 2) for arm in ("ippo", "srpo", "adversary")]
-    assert real.cells("wordlist", 1, "m")[1] == Cell(
-        "srpo-seed1", "wordlist/smollm2-135m/srpo", {"seed": 1, "model_name_or_path": "m"}
-    )
+def test_a_seed_is_trained_by_all_arms_before_the_next_one(tmp_path: Path) -> None:
+    cells = real.comparison("effort", 2, "m", tmp_path).cells
+    assert [cell.name for cell in cells] == [
+        f"{arm}-seed{seed}" for seed in (1, 2) for arm in ("ippo", "srpo", "adversary")
+    ]
+    whole = real.comparison("wordlist", 1, "m", tmp_path)
+    flags = {"seed": 1, "model_name_or_path": "m"}
+    assert whole.cells[1] == Cell("srpo-seed1", "wordlist/smollm2-135m/srpo", flags, "srpo")
+    assert whole.played is not None and whole.played.cross_play and whole.played.roster
 
 
 @pytest.mark.parametrize("task", real.ARMS)
-def test_arms_differ_in_the_objective_alone(task: str) -> None:
-    first, *others = [parse(cell.recipe)[1].to_dict() for cell in real.cells(task, 1, "m")]
+def test_arms_differ_in_the_objective_alone(task: str, tmp_path: Path) -> None:
+    first, *others = [parse(cell.recipe)[1].to_dict() for cell in real.comparison(task, 1, "m", tmp_path).cells]
     for other in others:
         differ = {key for key in first if first[key] != other[key]}
         assert differ <= {"arm", "tau", "output_dir"}  # pure adversaries have no tau
@@ -46,8 +51,13 @@ def test_all_of_it_runs_with_a_tiny_model_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = {"max_steps": 1, "num_generations": 4, "dtype": "float32", "save_strategy": "no"}
-    whole = real.cells
-    monkeypatch.setattr(real, "cells", lambda *how: [Cell(c.name, c.recipe, {**c.flags, **tiny}) for c in whole(*how)])
+    whole = real.comparison
+
+    def small(*how: object) -> Comparison:
+        made = whole(*how)
+        return replace(made, cells=[replace(cell, flags={**cell.flags, **tiny}) for cell in made.cells])
+
+    monkeypatch.setattr(real, "comparison", small)
     asked = ["--out", str(tmp_path), "--model", find_model("effort/player"), "--seeds", "1", "--tasks", "effort"]
     asked += ["--problems", "1"]
     real.main(asked)

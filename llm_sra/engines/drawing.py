@@ -51,22 +51,37 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]
             self._uniform = torch.from_numpy(np.stack(uniform))  # (B, max_tokens), in [0, 1)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        scores = cast(torch.FloatTensor, scores.float())
+        token = self.draw(input_ids, scores)
+        chosen = torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+        return cast(torch.FloatTensor, chosen)
+
+    def draw(self, input_ids: torch.Tensor, scores: torch.Tensor, rows: Sequence[int] | None = None) -> torch.Tensor:
+        """Draw the next token of each row.
+
+        Args:
+            input_ids: (P, L) tokens of the different prompts.
+            scores: (P, V), their logits.
+            rows: Of each of the B rows, which prompt it has; None: each has its own, B is P.
+
+        Returns:
+            (B, 1) tokens.
+        """
+        scores = scores.float()
         if self._choices:
             others = torch.full_like(scores, -torch.inf)
             others[:, self._choices] = scores[:, self._choices]
-            scores = cast(torch.FloatTensor, others)
-        logprobs = self._warpers(input_ids, scores).log_softmax(dim=-1)
+            scores = others
+        logprobs: torch.Tensor = self._warpers(input_ids, scores).log_softmax(dim=-1)
+        index = None if rows is None else torch.tensor(rows, device=scores.device)
         if self._greedy:
             token = logprobs.argmax(dim=-1, keepdim=True)
+            token = token if index is None else token[index]
         else:
             cumulative = logprobs.double().exp().cumsum(dim=-1)
             uniform = self._uniform[:, len(self.logprobs), None].to(scores.device)
-            token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-            token = token.clamp(max=scores.size(1) - 1)  # where rounding brought the product up to the sum
-        self.logprobs.append(logprobs.gather(1, token).squeeze(1))
-        chosen = torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
-        return cast(torch.FloatTensor, chosen)
+            token = _inverted(cumulative, uniform) if index is None else _inverted_by_row(cumulative, uniform, index)
+        self.logprobs.append(logprobs.gather(1, token)[:, 0] if index is None else logprobs[index, token[:, 0]])
+        return token
 
     def go_on(self, rows: Sequence[int]) -> None:
         """Draw for these rows alone from now on, from where they are."""
@@ -93,10 +108,28 @@ class Ended(StoppingCriteria):  # type: ignore[misc]
         self._ends, self._stop, self._most = torch.tensor(list(ends)), stop, most
         self.rows: torch.Tensor | None = None
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> torch.Tensor:
         self._ends = self._ends.to(input_ids.device)
         done = torch.isin(input_ids[:, -1], self._ends)
         if self._stop is not None:
             done = done | self._stop(input_ids, scores, **kwargs)
         self.rows = done if self.rows is None else self.rows | done
         return torch.ones_like(done) if int(self.rows.sum()) > self._most else self.rows
+
+
+def _inverted(cumulative: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """(B, N): where sums (B, V) reach shares (B, N) of their last ones."""
+    found = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    return found.clamp(max=cumulative.size(1) - 1)  # where rounding brought the product up to the sum
+
+
+def _inverted_by_row(cumulative: torch.Tensor, uniform: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """(B, 1): where sums (P, V) reach shares (B, 1) of their last ones; `rows` (B,) says which sums are whose."""
+    order = rows.argsort(stable=True)
+    counts = torch.bincount(rows, minlength=len(cumulative))
+    places = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
+    shares = uniform.new_zeros(len(cumulative), int(counts.max()))  # those of each row side by side
+    shares[rows[order], places] = uniform[order, 0]
+    token = torch.empty_like(uniform, dtype=torch.long)
+    token[order, 0] = _inverted(cumulative, shares)[rows[order], places]
+    return token

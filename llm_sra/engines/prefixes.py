@@ -122,24 +122,42 @@ class Layout:
         if first is None or not self.old:
             return None
         layers, _, heads, _, size = first.shape
-        whole = first.new_zeros(layers, 2, len(states), heads, self.old, size)
+        whole = first.new_zeros(layers, 2, len(states), heads, room, size)
         for row, one in enumerate(states):
             if one is not None and self.known[row]:
                 whole[:, :, row, :, self.spans(row)[0]] = one
         cache = DynamicCache()
-        cache.layers = [_Roomy(keys, values, room) for keys, values in whole]
+        cache.layers = [_Roomy(layer.unbind(), self.old) for layer in whole]
         return cache
 
 
 class _Roomy(DynamicLayer):  # type: ignore[misc]
-    """A layer's keys and values with room for more tokens: adding a token copies that token alone."""
+    """A layer's keys and values with room for more tokens: adding a token copies that token alone.
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
+    Args:
+        whole: Keys and values, (B, heads, room, size) each.
+        columns: How many of the columns hold tokens.
+    """
+
+    def __init__(self, whole: Sequence[torch.Tensor], columns: int) -> None:
         super().__init__()
-        self.lazy_initialization(keys, values)
-        self._whole = [one.new_zeros(*one.shape[:2], room, one.shape[3]) for one in (keys, values)]
-        self.keys, self.values = keys[:, :, :0], values[:, :, :0]
-        self.update(keys, values)
+        self.lazy_initialization(*whole)
+        self._whole = whole
+        self.keys, self.values = (one[:, :, :columns] for one in whole)
+
+    @classmethod
+    def of(cls, layer: DynamicLayer, room: int) -> "_Roomy":
+        """A layer with so many columns; itself where it has them."""
+        if isinstance(layer, cls) and layer._whole[0].size(2) == room:
+            return layer
+        whole = [one.new_empty(*one.shape[:2], room, one.shape[3]) for one in (layer.keys, layer.values)]
+        roomy = cls(whole, 0)
+        roomy.update(layer.keys, layer.values)
+        return roomy
+
+    def rows(self, index: torch.Tensor) -> "_Roomy":
+        """A layer that has these rows."""
+        return _Roomy([one.index_select(0, index) for one in self._whole], self.keys.size(2))
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
@@ -153,6 +171,23 @@ class _Roomy(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
 
+def common_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], int]]:
+    """The beginnings that groups of prompts share, at least half of each, and how many prompts each group has."""
+    groups: list[tuple[tuple[int, ...], int]] = []
+    beginning: tuple[int, ...] = ()
+    count = 0
+    for ids in sorted(prompts):
+        size = next((i for i, (a, b) in enumerate(zip(beginning, ids, strict=False)) if a != b), len(beginning))
+        shared = beginning[: min(size, len(ids))]
+        if count and 2 * len(shared) >= max(len(beginning), len(ids)):
+            beginning, count = shared, count + 1
+            continue
+        groups.append((beginning, count))
+        beginning, count = ids, 1
+    groups.append((beginning, count))
+    return [(shared, size) for shared, size in groups if size > 1]
+
+
 def keeps_all(model: PreTrainedModel) -> bool:
     """Whether a model can continue from any keys and values: it has no sliding windows and takes positions."""
     layers = DynamicCache(config=model.config).layers
@@ -162,10 +197,13 @@ def keeps_all(model: PreTrainedModel) -> bool:
 
 
 def repeated(cache: Cache, rows: Sequence[int], room: int) -> Cache:
-    """A cache of so many columns whose rows are those of another."""
-    index = torch.tensor(rows, device=cache.layers[0].keys.device)
+    """A cache of so many columns whose rows are those of another; where it has them already, they are not copied."""
+    layers = [_Roomy.of(layer, room) for layer in cache.layers]
+    if list(rows) != list(range(len(layers[0].keys))):
+        index = torch.tensor(rows, device=layers[0].keys.device)
+        layers = [layer.rows(index) for layer in layers]
     wider = DynamicCache()
-    wider.layers = [_Roomy(layer.keys[index], layer.values[index], room) for layer in cache.layers]
+    wider.layers = layers
     return wider
 
 

@@ -8,6 +8,7 @@ has a say (up to the float error that another batch shape brings).
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -23,7 +24,7 @@ from transformers import (
 
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.drawing import Ended, SeededDraw, StopInReply
-from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
+from llm_sra.engines.prefixes import Layout, Owner, Prefixes, common_beginnings, keeps_all, repeated, states_of
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
@@ -34,8 +35,27 @@ SCORED = 32  # replies in one forward pass of `logprobs`
 LEAVING = 4  # once a fourth of the rows has ended they leave the batch
 LEAST_ROWS = 16  # below this, fewer rows take about as long
 PREFIX_BYTES = 2**30  # of keys and values that are kept from turn to turn
+WORTH_A_PASS = 256  # tokens that are not read again, for one more pass
 
+Prompt = tuple[str | None, tuple[int, ...]]  # who reads it, and its tokens
 Runs = Callable[[Rows], AbstractContextManager[None]]  # inside the block, each row runs with its adapter
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What is known of the prompts of a batch.
+
+    Attributes:
+        layout: Of the P different prompts.
+        rows: Of each request, which prompt it has.
+        cache: Their keys and values; None: nothing was read.
+        logits: (P, V) of the first tokens of replies; None as well.
+    """
+
+    layout: Layout
+    rows: list[int]
+    cache: Cache | None = None
+    logits: torch.Tensor | None = None
 
 
 class TransformersEngine:
@@ -156,53 +176,63 @@ class TransformersEngine:
         model.eval()
         try:
             with self._adapters(requests) as running:
-                kept = self._prefixes is not None
-                layout, cache = self._read(requests, pad, running) if kept else (_unread(requests), None)
-                return self._say(requests, layout, cache, pad, running)
+                return self._say(requests, self._read(requests, pad, running), pad, running)
         finally:
             model.train(was_training)
 
-    def _say(
-        self, requests: Sequence[Request], layout: Layout, cache: Cache | None, pad: int, running: Runs
-    ) -> list[Completion]:
-        """Generate all replies. Where the cache is ours, rows that have ended leave the batch, a share at a time."""
-        first = requests[0]
+    def _say(self, requests: Sequence[Request], read: "_Read", pad: int, running: Runs) -> list[Completion]:
+        """Generate all replies. Where the cache is ours, rows that have ended leave the batch, a share at a time.
+
+        There the first tokens are drawn from what reading gave: rows with one prompt have one distribution.
+        """
+        first, layout, cache = requests[0], read.layout, read.cache
         ids, mask = layout.tensors(pad, self.bank.model.device)
         draw = SeededDraw([r.seed for r in requests], first.max_tokens, first.sampling, first.choices)
         rows, found = list(range(len(requests))), {}
+        places = read.rows  # where each row stands in the cache
         said: list[list[int]] = [[] for _ in rows]
         logprobs: list[list[float]] = [[] for _ in rows]
         while rows:
             leave = cache is not None and len(rows) >= LEAST_ROWS and first.max_tokens > 1
-            ended = Ended(self._ends, self._stop_of(first, layout.width), len(rows) // LEAVING if leave else len(rows))
-            with running([requests[row].adapter for row in rows]):
-                output = self.bank.base.generate(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    past_key_values=cache,
-                    generation_config=self._config(first.max_tokens - (ids.size(1) - layout.width), pad),
-                    logits_processor=LogitsProcessorList([draw]),
-                    stopping_criteria=StoppingCriteriaList([ended]),
-                )
+            most = len(rows) // LEAVING if leave else len(rows)
+            ended = Ended(self._ends, self._stop_of(first, layout.width), most)
+            if read.logits is not None and not said[rows[0]]:
+                token = draw.draw(ids, read.logits, places)
+                ids, mask = ids[places], mask[places]
+                output = torch.cat([ids, token], dim=1)
+                ended(output, None)  # the scores play no part
+            else:
+                if cache is not None:
+                    cache = repeated(cache, places, layout.width + first.max_tokens)
+                    places = list(range(len(rows)))
+                with running([requests[row].adapter for row in rows]):
+                    output = self.bank.base.generate(
+                        input_ids=ids,
+                        attention_mask=mask,
+                        past_key_values=cache,
+                        generation_config=self._config(first.max_tokens - (ids.size(1) - layout.width), pad),
+                        logits_processor=LogitsProcessorList([draw]),
+                        stopping_criteria=StoppingCriteriaList([ended]),
+                    )
             over = [True] * len(rows)
             if output.size(1) < layout.width + first.max_tokens and ended.rows is not None:
                 over = ended.rows.tolist()
             tokens = output[:, ids.size(1) :].tolist()
             drawn = torch.stack(draw.logprobs, dim=1).tolist()
-            for place, row in enumerate(rows):
-                said[row] += tokens[place]
-                logprobs[row] += drawn[place]
-                if over[place]:
+            for number, row in enumerate(rows):
+                said[row] += tokens[number]
+                logprobs[row] += drawn[number]
+                if over[number]:
                     found[row] = completion(self.renderer, self._ends, said[row], logprobs[row], first.stop)
                     if cache is not None:
-                        self._keep(requests[row], found[row], layout, row, cache, place)
-            on = [place for place, gone in enumerate(over) if not gone]
-            rows = [rows[place] for place in on]
+                        self._keep(requests[row], found[row], layout, read.rows[row], cache, places[number])
+            on = [number for number, gone in enumerate(over) if not gone]
+            rows, places = [rows[number] for number in on], [places[number] for number in on]
             if rows:
                 assert cache is not None  # else nobody leaves before the end
                 draw.go_on(on)
                 mask = torch.nn.functional.pad(mask[on], (0, output.size(1) - ids.size(1)), value=1)
-                ids, cache = output[on], repeated(cache, on, layout.width + first.max_tokens)
+                ids = output[on]
         return [found[row] for row in range(len(requests))]
 
     def _config(self, tokens: int, pad: int) -> GenerationConfig:
@@ -223,41 +253,63 @@ class TransformersEngine:
         self._stops[request.stop].prompt_width = prompt_width
         return self._stops[request.stop]
 
-    def _read(self, requests: Sequence[Request], pad: int, running: Runs) -> tuple[Layout, Cache | None]:
-        """Read all prompts but for their last tokens: each but once, and not what was read before."""
-        assert self._prefixes is not None
+    def _read(self, requests: Sequence[Request], pad: int, running: Runs) -> "_Read":
+        """Read all prompts: each but once, and not what was read before. Without a cache nothing is read yet."""
+        if self._prefixes is None:
+            return _Read(Layout.of([one.prompt_ids for one in requests], [0] * len(requests)), [*range(len(requests))])
         places = {key: i for i, key in enumerate(dict.fromkeys((r.adapter, r.prompt_ids) for r in requests))}
-        prompts = [ids for _, ids in places]
-        states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in places]
-        layout = Layout.of(prompts, [0 if one is None else one.shape[3] for one in states])
-        if 2 * layout.new > max(map(len, prompts)):  # some row knows too little: the others gain nothing
-            layout = Layout.of(prompts, [0] * len(prompts))
-        cache = layout.cache(states, layout.width - 1) or DynamicCache()
-        if layout.new:
-            ids, mask = (one[:, :-1] for one in layout.tensors(pad, self.bank.model.device))
-            places_of = (mask.cumsum(-1) - 1).clamp(min=0)
-            with running([adapter for adapter, _ in places]):
-                self.bank.base(
-                    input_ids=ids[:, layout.old :],
-                    attention_mask=mask,
-                    position_ids=places_of[:, layout.old :],
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-        rows = [places[request.adapter, request.prompt_ids] for request in requests]
-        whole = Layout([prompts[i] for i in rows], [layout.known[i] for i in rows], layout.old, layout.new)
-        if layout.width == 1:
-            return whole, None
-        return whole, repeated(cache, rows, layout.width + requests[0].max_tokens)
+        prompts = list(places)
+        if beginnings := self._worth_reading(prompts):
+            layout, cache, _ = self._pass(beginnings, 0, pad, running)
+            for row, (adapter, ids) in enumerate(beginnings):
+                self._prefixes.keep(self._owner(adapter), ids, states_of(cache, row, layout.spans(row)))
+        layout, cache, logits = self._pass(prompts, requests[0].max_tokens, pad, running)
+        return _Read(layout, [places[request.adapter, request.prompt_ids] for request in requests], cache, logits)
 
-    def _keep(self, request: Request, done: Completion, layout: Layout, row: int, cache: Cache, place: int) -> None:
-        """Remember what was read and said in a row, for the next turn; in the cache it stands at a place."""
+    def _worth_reading(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Beginnings that several prompts share and that are not known, if that saves enough tokens."""
+        assert self._prefixes is not None
+        found: list[Prompt] = []
+        saved = 0
+        for adapter in dict.fromkeys(adapter for adapter, _ in prompts):
+            for beginning, count in common_beginnings([ids[:-1] for owner, ids in prompts if owner == adapter]):
+                known = self._prefixes.find(self._owner(adapter), beginning)
+                if known is None or 2 * known.shape[3] < len(beginning):
+                    found.append((adapter, beginning))
+                    saved += (count - 1) * len(beginning)
+        return found if saved >= WORTH_A_PASS else []
+
+    def _pass(
+        self, prompts: Sequence[Prompt], room: int, pad: int, running: Runs
+    ) -> tuple[Layout, Cache, torch.Tensor]:
+        """Read what is not known of prompts; gives their cache, with room for more tokens, and last logits (P, V)."""
+        assert self._prefixes is not None
+        tokens = [ids for _, ids in prompts]
+        states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in prompts]
+        layout = Layout.of(tokens, [0 if one is None else one.shape[3] for one in states])
+        if 2 * layout.new > max(map(len, tokens)):  # some row knows too little: the others gain nothing
+            layout = Layout.of(tokens, [0] * len(tokens))
+        cache = layout.cache(states, layout.width + room) or DynamicCache()
+        ids, mask = layout.tensors(pad, self.bank.model.device)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        with running([adapter for adapter, _ in prompts]):
+            output = self.bank.base(
+                input_ids=ids[:, layout.old :],
+                attention_mask=mask,
+                position_ids=positions[:, layout.old :],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        return layout, cache, output.logits[:, -1]
+
+    def _keep(self, request: Request, done: Completion, layout: Layout, prompt: int, cache: Cache, place: int) -> None:
+        """Remember what was read of a prompt and said, for the next turn; in the cache it stands at a place."""
         assert self._prefixes is not None
         read = cache.get_seq_length() - layout.width  # of the reply: the last token was never an input
         said, owner = done.token_ids[:read], self._owner(request.adapter)
         if (owner, request.prompt_ids + said) not in self._prefixes:  # else: equal prompts, the same word
-            known, rest = layout.spans(row)
+            known, rest = layout.spans(prompt)
             states = states_of(cache, place, [known, slice(rest.start, rest.stop + len(said))])
             self._prefixes.keep(owner, request.prompt_ids + said, states)
 
@@ -285,12 +337,6 @@ class TransformersEngine:
                     yield lambda rows: nullcontext()
             else:
                 yield self._mixed.gather(names).rows
-
-
-def _unread(requests: Sequence[Request]) -> Layout:
-    """All prompts as they are, for a model that must read them anew."""
-    prompts = [request.prompt_ids for request in requests]
-    return Layout.of(prompts, [0] * len(prompts))
 
 
 @contextmanager
