@@ -104,8 +104,8 @@ def compare_with_oracle(
     policies, adversaries = trained_policies(run, task, trust_remote_code)
     mine = [policies[seat] for seat in task.seats]
     found = [each for each in equilibria(task.game, profile) if each.stable is not False]
-    if config["sharing"] == "shared":
-        found = symmetric(found)
+    if config["sharing"] == "shared" and len({tuple(task.view((), seat)) for seat in task.seats}) == 1:
+        found = symmetric(found)  # one policy that is asked the same in both seats says the same
     nearest = min(found, key=lambda each: _distance(each.policies, mine))
     gaps = []
     for me, seat in enumerate(task.seats):
@@ -141,14 +141,13 @@ def trained_policies(
     roles = assign_roles(str(config["arm"]), task.seats, str(config["sharing"]), float(config["tau"]))
     for name in roles.adapters:
         bank.load(run.adapters / name, name)
-    ids = list(renderer.single_tokens(task.choices))
 
     def probabilities(adapter: str, seat: str) -> Array:
+        ids = list(renderer.single_tokens(task.choices_of(seat)))
         prompt = torch.tensor([renderer.render(task.view((), seat))])
         with bank.using(adapter):
             logits = bank.base(input_ids=prompt).logits[0, -1, ids].double() / float(config["temperature"])
-        words = [task.choices.index(name) for name in task.game.actions[task.seats.index(seat)]]
-        return np.asarray(logits.softmax(dim=-1).numpy()[words])
+        return np.asarray(logits.softmax(dim=-1).numpy())
 
     policies = {seat: probabilities(roles.heroes[seat], seat) for seat in task.seats}
     adversaries = {}

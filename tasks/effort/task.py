@@ -37,8 +37,7 @@ class Effort(Task[Said]):
     A payoff is the seat's `own` reward, or `team` if every cell pays both seats the same. In the effort game the
     benefit is `team` and working is the `cost`.
 
-    A model chooses from `choices`, the words of both seats. If the seats have the same words, as by default in every
-    square game, it cannot say anything illegal.
+    A model chooses from the words of its seat, so it cannot say anything illegal.
 
     Args:
         game: Name of a game of `llm_sra.games.known`, with spaces or underscores; `effort` if neither this nor
@@ -86,7 +85,7 @@ class Effort(Task[Said]):
                 raise TypeError(f"effort option `{name}` must be true or false, got {switch!r}")
         scale = chosen.scale if normalise else 1.0
         self.game = MatrixGame(chosen.name, chosen.first / scale, chosen.second / scale, names)
-        self.choices = tuple(dict.fromkeys(names[0] + names[1]))
+        self.choices = names[0] if names[0] == names[1] else dict(zip(self.seats, names, strict=True))
         self.explain, self.strict = explain, strict
         self._has_costs = chosen is KNOWN["effort"]
         self._is_shared = np.array_equal(chosen.first, chosen.second)
