@@ -17,7 +17,7 @@ from llm_sra.games.objective import adversary
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
-from llm_sra.runs import Run, RunError
+from llm_sra.runs import Run, RunError, read_metrics
 from llm_sra.runs.trust import may_run_code, task_of_run
 from llm_sra.trainer.arms import adversary_of, assign_roles
 from llm_sra.untrusted import one_line
@@ -45,7 +45,7 @@ class Comparison:
     Attributes:
         run: Name of the run.
         game: Name of the game.
-        profile: τ and ε that the agents were trained with.
+        profile: τ and ε that the agents were trained with; of τ that changed on the way, the last.
         algorithm: How they were trained.
         policies: By seat, the probability of each action.
         adversaries: By the seat whose adversary it is, the probability of each of the other seat's actions; empty if
@@ -85,7 +85,8 @@ def compare_with_oracle(
         trust_task: Whether its task may run if it does not ship and somebody else trained the run.
 
     Raises:
-        RunError: If the run is not of the task `effort`, or its arm has no equilibrium to compare with.
+        RunError: If the run is not of the task `effort`, its arm has no equilibrium to compare with, or it is not known
+            at which τ it ended.
     """
     run = path if isinstance(path, Run) else Run.open(path)
     config = run.config
@@ -99,7 +100,7 @@ def compare_with_oracle(
             f"{run.path}: the oracle has the equilibria of arms ippo and srpo at one tau, with advantages in units of "
             f"the reward and nothing else in the objective; not of {', '.join(f'{key} {config[key]}' for key in wrong)}"
         )
-    tau = float(config["tau"]) if config["arm"] == "srpo" else 0.0
+    tau = _last_tau(run) if config["arm"] == "srpo" else 0.0
     profile = RiskProfile.same(tau, float(config["entropy_coef"]), config["kl_direction"])
     policies, adversaries = trained_policies(run, task, trust_remote_code)
     mine = [policies[seat] for seat in task.seats]
@@ -125,6 +126,19 @@ def compare_with_oracle(
         adversary_distance=max(gaps) if gaps else None,
         gain=exploitability(task.game, profile, (mine[0], mine[1])),
     )
+
+
+def _last_tau(run: Run) -> float:
+    """τ of the last step: that of the configuration, or where a schedule had come to, as the log says."""
+    if run.config.get("tau_schedule", "constant") == "constant":
+        return float(run.config["tau"])
+    logged = [float(line["tau"]) for line in read_metrics(run.path / "metrics.jsonl") if "tau" in line]
+    if not logged:
+        raise RunError(
+            f"{run.path}: tau_schedule is {run.config['tau_schedule']}, and metrics.jsonl has no tau, so it is not "
+            "known at which one the training ended: train with logging_steps"
+        )
+    return logged[-1]
 
 
 @torch.no_grad()

@@ -166,7 +166,7 @@ def model_card(exported: Exported) -> ModelCard:
         f"## Results\n\n{_results(exported)}",
         f"## Use\n\n{_use(exported)}",
         _asked(exported),
-        *([each.section() for each in exported.choices] or [exported.generation and exported.generation.section()]),
+        *(each.section() for each in exported.choices or (exported.generation,) if each),
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),
         "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "

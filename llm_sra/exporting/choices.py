@@ -45,10 +45,11 @@ class Choices:
         shown = ", ".join(f"`{one_line(word).replace('`', chr(39))}`" for word in self.words)
         messages = printable(json.dumps([m.as_dict() for m in self.example], ensure_ascii=False))
         allowed = list(self.ids)
+        where = f" in seat {one_line(self.seat)}" if self.seat else ""
         return (
-            f"## Asking it{f' in seat {one_line(self.seat)}' if self.seat else ''}\n\nIts reply is one token, one of the words {shown}; in training and evaluation no other "
-            f"token could be drawn. Without that restriction it says one of them with probability {self.mass:.2f} "
-            f"(mean over {self.prompts} prompts at temperature 1): allow these tokens only.\n\n"
+            f"## Asking it{where}\n\nIts reply is one token, one of the words {shown}; in training and evaluation no "
+            f"other token could be drawn. Without that restriction it says one of them with probability "
+            f"{self.mass:.2f} (mean over {self.prompts} prompts at temperature 1): allow these tokens only.\n\n"
             f"```python\nmessages = {messages}\n"
             'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", '
             "return_dict=True)\n"
@@ -62,9 +63,7 @@ class Choices:
 
 
 @torch.no_grad()
-def measure(
-    task: Task[Any], seats: Sequence[str], model: torch.nn.Module, renderer: Renderer
-) -> tuple[Choices, ...]:
+def measure(task: Task[Any], seats: Sequence[str], model: torch.nn.Module, renderer: Renderer) -> tuple[Choices, ...]:
     """Measure how much probability the words have.
 
     Args:

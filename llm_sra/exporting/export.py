@@ -98,8 +98,9 @@ def export(
     choices = measure(task, exported.seats, model, renderer)
     generation = Generation.of(base, renderer, task, run.config)
     for each in choices:
+        asked = f"{policy} in seat {each.seat}" if each.seat else policy
         print(
-            f"{policy}{f' in seat {each.seat}' if each.seat else ''}: P(choices) is {each.mass:.3f} without restricting "
+            f"{asked}: P(choices) is {each.mass:.3f} without restricting "
             f"tokens to {', '.join(each.words)}; the card says how to restrict them"
         )
     card = model_card(replace(exported, choices=choices, generation=generation))

@@ -104,7 +104,8 @@ class Head:
         whose = None if seats is None else seats[:, None].expand_as(ids)[there]
         back = None
         if states.shared and others is None:  # what is predicted from one state is projected once for each token
-            size, lists = self._model.config.get_text_config().vocab_size, 1 if whose is None else len(self._choices)
+            size = self._model.config.get_text_config().vocab_size
+            lists = 1 if self._choices is None or whose is None else len(self._choices)
             keys = (places * size + labels) * lists + (0 if whose is None else whose)
             keys, back = torch.unique(keys, return_inverse=True)
             places, labels, whose = (
@@ -165,7 +166,7 @@ class Head:
         if partner is not None:
             with torch.no_grad():
                 theirs = self.logits(partner)
-        choices = self._choices if whose is None else self._choices[whose]
+        choices = self._choices if self._choices is None or whose is None else self._choices[whose]
         found = statistics_of(logits, labels, choices, theirs)
         return found.logprobs, found.entropies, found.missing, found.divergences
 

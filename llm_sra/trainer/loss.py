@@ -17,6 +17,7 @@ from llm_sra.trainer.rows import Row, collate
 TOKEN_SUM = ("dapo", "cispo", "vespo", "bnpo")  # normalised by the number of own tokens (bnpo: of its process)
 ROW_MEAN = ("grpo", "sapo")  # mean over a row's tokens, then over rows
 # dr_grpo and luspo: sum over a row's tokens, mean over rows (dr_grpo: by the reply limit, too)
+NEVER = -1e4  # a logit whose probability is 0 in float32; much lower ones make an entropy's gradient infinite times 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +196,12 @@ def restricted(logits: torch.Tensor, choices: torch.Tensor) -> torch.Tensor:
         choices: (C,), token ids; or (..., C), each token's own, -1 where it has fewer than C.
 
     Returns:
-        (..., C); where there is no choice the lowest number, whose probability is 0.
+        (..., C); `NEVER` where there is no choice.
     """
     if choices.dim() == 1:
         return logits[..., choices]
     chosen = logits.gather(-1, choices.clamp(min=0))
-    return chosen.masked_fill(choices < 0, torch.finfo(logits.dtype).min)
+    return chosen.masked_fill(choices < 0, NEVER)
 
 
 def missing_probability(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
