@@ -17,6 +17,7 @@ from llm_sra.games.objective import adversary
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
+from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.runs import Run, RunError, read_metrics
 from llm_sra.runs.trust import may_run_code, task_of_run
 from llm_sra.trainer.arms import adversary_of, assign_roles
@@ -129,16 +130,18 @@ def compare_with_oracle(
 
 
 def _last_tau(run: Run) -> float:
-    """τ of the last step: that of the configuration, or where a schedule had come to, as the log says."""
-    if run.config.get("tau_schedule", "constant") == "constant":
-        return float(run.config["tau"])
-    logged = [float(line["tau"]) for line in read_metrics(run.path / "metrics.jsonl") if "tau" in line]
-    if not logged:
+    """τ of the last step: that of the configuration, or where its line had come to."""
+    config, kind = run.config, run.config.get("tau_schedule", "constant")
+    if kind == "constant":
+        return float(config["tau"])
+    done = max((int(line["step"]) for line in read_metrics(run.path / "metrics.jsonl")), default=0)
+    if not done:
         raise RunError(
-            f"{run.path}: tau_schedule is {run.config['tau_schedule']}, and metrics.jsonl has no tau, so it is not "
-            "known at which one the training ended: train with logging_steps"
+            f"{run.path}: tau_schedule is {kind}, and metrics.jsonl does not say how many steps were made, so the tau "
+            "at which the training ended is not known"
         )
-    return logged[-1]
+    steps = config.get("tau_schedule_steps") or max(int(config["max_steps"]), 1)
+    return TauSchedule(kind, float(config["tau"]), float(config["tau_start"]), int(steps)).at(done - 1)
 
 
 @torch.no_grad()
