@@ -49,7 +49,7 @@ class Legal:
 
 TOLD = {"explain": True, "strict": False}
 LEGAL: Mapping[str, Legal] = {
-    "effort": Legal(TOLD, lambda task, state, reply: reply.strip(" .*").casefold() in task.choices),
+    "effort": Legal(TOLD, lambda task, state, reply: reply.strip(" .*").casefold() in task.legal_replies()),
     "wordlist": Legal({}, lambda task, state, reply: state.add(reply).verdicts[-1] in ("pass", "new")),
     "worksheet": Legal(
         TOLD, lambda task, state, reply: read_line(reply) == PASS or bool(_SUM.fullmatch(read_line(reply)))

@@ -17,7 +17,8 @@ from llm_sra.games.objective import adversary
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
-from llm_sra.runs import Run, RunError
+from llm_sra.objectives.tau_schedule import TauSchedule
+from llm_sra.runs import Run, RunError, read_metrics
 from llm_sra.runs.trust import may_run_code, task_of_run
 from llm_sra.trainer.arms import adversary_of, assign_roles
 from llm_sra.untrusted import one_line
@@ -45,7 +46,7 @@ class Comparison:
     Attributes:
         run: Name of the run.
         game: Name of the game.
-        profile: τ and ε that the agents were trained with.
+        profile: τ and ε that the agents were trained with; of τ that changed on the way, the last.
         algorithm: How they were trained.
         policies: By seat, the probability of each action.
         adversaries: By the seat whose adversary it is, the probability of each of the other seat's actions; empty if
@@ -85,7 +86,8 @@ def compare_with_oracle(
         trust_task: Whether its task may run if it does not ship and somebody else trained the run.
 
     Raises:
-        RunError: If the run is not of the task `effort`, or its arm has no equilibrium to compare with.
+        RunError: If the run is not of the task `effort`, its arm has no equilibrium to compare with, or it is not known
+            at which τ it ended.
     """
     run = path if isinstance(path, Run) else Run.open(path)
     config = run.config
@@ -99,13 +101,13 @@ def compare_with_oracle(
             f"{run.path}: the oracle has the equilibria of arms ippo and srpo at one tau, with advantages in units of "
             f"the reward and nothing else in the objective; not of {', '.join(f'{key} {config[key]}' for key in wrong)}"
         )
-    tau = float(config["tau"]) if config["arm"] == "srpo" else 0.0
+    tau = _last_tau(run) if config["arm"] == "srpo" else 0.0
     profile = RiskProfile.same(tau, float(config["entropy_coef"]), config["kl_direction"])
     policies, adversaries = trained_policies(run, task, trust_remote_code)
     mine = [policies[seat] for seat in task.seats]
     found = [each for each in equilibria(task.game, profile) if each.stable is not False]
-    if config["sharing"] == "shared":
-        found = symmetric(found)
+    if config["sharing"] == "shared" and len({tuple(task.view((), seat)) for seat in task.seats}) == 1:
+        found = symmetric(found)  # one policy that is asked the same in both seats says the same
     nearest = min(found, key=lambda each: _distance(each.policies, mine))
     gaps = []
     for me, seat in enumerate(task.seats):
@@ -127,6 +129,21 @@ def compare_with_oracle(
     )
 
 
+def _last_tau(run: Run) -> float:
+    """τ of the last step: that of the configuration, or where its line had come to."""
+    config, kind = run.config, run.config.get("tau_schedule", "constant")
+    if kind == "constant":
+        return float(config["tau"])
+    done = max((int(line["step"]) for line in read_metrics(run.path / "metrics.jsonl")), default=0)
+    if not done:
+        raise RunError(
+            f"{run.path}: tau_schedule is {kind}, and metrics.jsonl does not say how many steps were made, so the tau "
+            "at which the training ended is not known"
+        )
+    steps = config.get("tau_schedule_steps") or max(int(config["max_steps"]), 1)
+    return TauSchedule(kind, float(config["tau"]), float(config["tau_start"]), int(steps)).at(done - 1)
+
+
 @torch.no_grad()
 def trained_policies(
     run: Run, task: Effort, trust_remote_code: bool = False
@@ -141,14 +158,13 @@ def trained_policies(
     roles = assign_roles(str(config["arm"]), task.seats, str(config["sharing"]), float(config["tau"]))
     for name in roles.adapters:
         bank.load(run.adapters / name, name)
-    ids = list(renderer.single_tokens(task.choices))
 
     def probabilities(adapter: str, seat: str) -> Array:
+        ids = list(renderer.single_tokens(task.choices_of(seat)))
         prompt = torch.tensor([renderer.render(task.view((), seat))])
         with bank.using(adapter):
             logits = bank.base(input_ids=prompt).logits[0, -1, ids].double() / float(config["temperature"])
-        words = [task.choices.index(name) for name in task.game.actions[task.seats.index(seat)]]
-        return np.asarray(logits.softmax(dim=-1).numpy()[words])
+        return np.asarray(logits.softmax(dim=-1).numpy())
 
     policies = {seat: probabilities(roles.heroes[seat], seat) for seat in task.seats}
     adversaries = {}

@@ -1,6 +1,7 @@
 """Shows results as tables: with rich in a terminal, and as Markdown, from the same `Grid`."""
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from textwrap import wrap
 
 from rich import box
@@ -9,12 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.grid import Grid, grid_markdown
-from eval.stats import Estimate, RunDifference, Summary, compare_runs, summarise
+from eval.stats import Estimate, Summary, compare_runs, summarise
+from llm_sra.evaluation.records import Record
 from llm_sra.evaluation.results import Results, labels
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.untrusted import as_markdown, one_line, printable
 
 WIDTH = 100  # of the widest table, if at least one run fits into it
+EXAMPLES = 6  # most shares whose interval a note tells
 NOTHING = "-"
 NO_SPREAD = "(no spread)"  # instead of an interval, where all outcomes are the same
 
@@ -85,13 +88,8 @@ def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
             runs = results.runs[start : start + per_table]
             shown = [s for s in summaries if s.decoding == decoding and s.run in runs]
             yield _agents(results, decoding, shown)
-    later = results.runs[1:]
-    if later:
-        first = results.runs[0]
-        compared = [
-            compare_runs(results, first, run, decoding, seed) for run in later for decoding in results.decodings
-        ]
-        yield _differences(results, compared)
+    if results.runs[1:]:
+        yield _differences(results, seed)
 
 
 def _missing(results: Results) -> list[str]:
@@ -138,10 +136,7 @@ def _agents(results: Results, decoding: str, shown: Sequence[Summary]) -> Grid:
 
 def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[str, ...]:
     runs = {s.run for s in shown}
-    ends = [r.solve_rate_ci95 for r in results.records if r.decoding == decoding and r.run in runs]
-    widest = max(high - low for low, high in ends) / 2
-    kind = results.interval_name
-    interval = f"Each share's 95 % interval ({kind}) extends at most {widest:.2f} to either side of its middle."
+    interval = _intervals(results, [r for r in results.records if r.decoding == decoding and r.run in runs])
     if decoding != results.decodings[-1] or results.runs[-1] not in runs:
         return (interval,)  # the last of these tables explains the words
     even = f"{1 / len(results.seats):.2g}"
@@ -154,16 +149,34 @@ def _notes(results: Results, decoding: str, shown: Sequence[Summary]) -> tuple[s
     return tuple(words)
 
 
-def _differences(results: Results, compared: Sequence[RunDifference]) -> Grid:
+def _intervals(results: Results, records: Sequence[Record]) -> str:
+    """What the shares in a table may be: the interval of each, or of some, the widest where a share has several."""
+    ends: dict[str, tuple[float, float]] = {}
+    for low, high, share in sorted((*r.solve_rate_ci95, r.solve_rate) for r in records):
+        name = f"{share:.2f}"
+        if name not in ends or high - low > ends[name][1] - ends[name][0]:
+            ends[name] = low, high
+    names = sorted(ends)
+    if len(names) > EXAMPLES:
+        names = [names[0], min(names, key=lambda name: abs(float(name) - 0.5)), names[-1]]
+    listed = ", ".join(f"{name} [{ends[name][0]:.2f}, {ends[name][1]:.2f}]" for name in dict.fromkeys(names))
+    return f"A share with its 95 % interval ({results.interval_name}): {listed}."
+
+
+def _differences(results: Results, seed: int) -> Grid:
+    """Each later run with each decoding, beside the first: with the roster's partners, and in self-play."""
+    first, *later = results.runs
+    kinds = {"all partners": results.partners, SELF_PLAY: (SELF_PLAY,)}
     rows = []
-    for c in compared:
-        rows.append((name_of(results, c.later), c.decoding, difference(c.mean), difference(c.self_play)))
-    first = name_of(results, compared[0].first)
+    for run, decoding, (what, partners) in product(later, results.decodings, kinds.items()):
+        if partners:
+            found = compare_runs(results, first, run, decoding, partners, seed)
+            rows.append((name_of(results, run), what, decoding, difference(found.resampled), difference(found.student)))
     return Grid(
-        f"{results.measure.capitalize()}: difference run - {first}, with its 95 % interval",
-        ("run", "decoding", "mean over seats and partners", "self-play"),
+        f"{results.measure.capitalize()}: difference run - {name_of(results, first)}, with 95 % intervals",
+        ("run", "with", "decoding", "problems resampled", "Student's t over problems"),
         (tuple(rows),),
-        ("Paired on the same problems; bootstrap over problems, so it does not cover other training seeds.",),
+        ("Paired on the same problems, mean over seats and partners. Other training seeds are not covered.",),
     )
 
 

@@ -199,8 +199,8 @@ class Task(ABC, Generic[State]):
         cost_per_token: What each generated token costs its writer, on top of what `step` makes it pay; policies that
             speak text generate none.
         choices: If given, a model's reply is one of these words, each a single token of its tokenizer: sampling,
-            log-probabilities and entropy are those of the distribution over them alone. Partners that speak text may
-            say anything.
+            log-probabilities and entropy are those of the distribution over them alone. One tuple for all seats, or a
+            mapping of every seat to its own. Partners that speak text may say anything.
         show_thinking: Whether `step` is told what a model thought (`<think>...</think>`), too. By default a thought is
             taken out of a reply before the task sees it, and one that never ends leaves nothing behind it.
         headline: Name of one of the outcome's metrics, a share in [0, 1] that all episodes have, by which evaluations
@@ -215,7 +215,7 @@ class Task(ABC, Generic[State]):
     max_reply_chars: int = 8192
     max_turns: int = 1000
     cost_per_token: float = 0.0
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
     show_thinking: bool = False
     headline: str = ""
     partners: Mapping[str, Callable[[], "ScriptedPartner"]] = {}
@@ -256,9 +256,13 @@ class Task(ABC, Generic[State]):
             The new state, and a reward, finite, for every seat that gets something (missing: zero).
         """
 
+    def choices_of(self, seat: str) -> tuple[str, ...]:
+        """The words that a model in a seat chooses from; none: it writes freely."""
+        return tuple(self.choices[seat] if isinstance(self.choices, Mapping) else self.choices)
+
     def legal_replies(self) -> Sequence[str]:
         """Replies that a model must be able to write within the token limit, the longest among them; none: unknown."""
-        return self.choices
+        return tuple(dict.fromkeys(word for seat in self.seats for word in self.choices_of(seat)))
 
     @abstractmethod
     def outcome(self, state: State) -> Outcome:

@@ -67,8 +67,7 @@ def mass(run: Run) -> float:
     base, tokenizer = load_model(str(run.config["model_name_or_path"]))
     bank, seat = AdapterBank(base), next(iter(run.heroes))
     bank.load(run.adapters / run.heroes[seat], "hero")
-    found = measure(load_task("effort", None), [seat], bank.model, Renderer.of(tokenizer, run.config))
-    assert found is not None
+    [found] = measure(load_task("effort", None), [seat], bank.model, Renderer.of(tokenizer, run.config))
     return found.mass
 
 

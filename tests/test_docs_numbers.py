@@ -18,7 +18,12 @@ from support import ROOT
 
 BENCHMARKS = ROOT / "benchmarks" / "README.md"
 TASKS = sorted((ROOT / "docs" / "tasks").glob("*.md"))
-PAGES = [ROOT / "README.md", BENCHMARKS, *(ROOT / "docs" / name for name in ("quickstart.md", "paper.md")), *TASKS]
+PAGES = [
+    ROOT / "README.md",
+    BENCHMARKS,
+    *(ROOT / "docs" / name for name in ("quickstart.md", "paper.md", "equilibria.md")),
+    *TASKS,
+]
 MEASURED = "What was measured"  # on the page of a task, the section that this module is about
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ROWS = re.compile(r"<!--\s+rows:\s+(.*?)\s+-->", re.DOTALL)

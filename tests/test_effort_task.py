@@ -50,7 +50,7 @@ def text(task: Effort, seat: str) -> str:
         ("rest", "rest", Reward(), Reward(), False),
         ("rest", "work", Reward(team=1), Reward(team=1, cost=0.3), True),
         ("work", "rest", Reward(team=1, cost=0.3), Reward(team=1), True),
-        ("work", "work", Reward(team=1, cost=0.3), Reward(team=1, cost=0.3), False),  # 1.4 together, not 1.7
+        ("work", "work", Reward(team=1, cost=0.3), Reward(team=1, cost=0.3), True),
     ],
 )
 def test_the_effort_game_pays_a_benefit_to_both_and_makes_each_worker_pay(
@@ -61,25 +61,26 @@ def test_the_effort_game_pays_a_benefit_to_both_and_makes_each_worker_pay(
     assert outcome == Outcome(
         solved,
         effort={"first": float(first == "work"), "second": float(second == "work")},
-        metrics={"illegal/first": 0.0, "illegal/second": 0.0},
+        metrics={"illegal/first": 0.0, "illegal/second": 0.0, "somebody works": float(solved)},
     )
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "first_paid", "second_paid", "solved"),
-    [
-        ("A", "A", 3.0, -3.0, False),  # shirk, trust: the wage for nothing
-        ("A", "B", 0.0, -0.5, False),  # shirk, inspect: no wage, the cost of inspecting
-        ("B", "A", 2.0, 1.0, True),  # work, trust: wage 3 less work 1; output 4 less wage 3
-        ("B", "B", 2.0, 0.5, False),
+    ("first", "second", "first_paid", "second_paid", "share"),
+    [  # together they get between -0.5 and 3
+        ("A", "A", 3.0, -3.0, 1 / 7),  # shirk, trust: the wage for nothing
+        ("A", "B", 0.0, -0.5, 0.0),  # shirk, inspect: no wage, the cost of inspecting
+        ("B", "A", 2.0, 1.0, 1.0),  # work, trust: wage 3 less work 1; output 4 less wage 3
+        ("B", "B", 2.0, 0.5, 6 / 7),
     ],
 )
 def test_the_inspection_game_pays_each_seat_its_own(
-    first: str, second: str, first_paid: float, second_paid: float, solved: bool
+    first: str, second: str, first_paid: float, second_paid: float, share: float
 ) -> None:
-    outcome, *paid = play(Effort(game="inspection"), first, second)
+    task = Effort(game="inspection")
+    outcome, *paid = play(task, first, second)
     assert paid == [Reward(own=first_paid), Reward(own=second_paid)]
-    assert outcome.solved is solved
+    assert outcome.metrics[task.headline] == pytest.approx(share) and outcome.solved is (share == 1)
 
 
 def test_the_first_seat_chooses_the_row_and_the_second_the_column() -> None:
@@ -125,24 +126,24 @@ def test_a_zero_sum_game_is_always_solved_in_spite_of_rounding() -> None:
 def test_case_and_what_stands_around_the_word_do_not_matter(reply: str) -> None:
     outcome, first, _ = play(Effort(), reply, "rest")
     assert first == Reward(team=1, cost=0.3)
-    assert outcome.metrics == {"illegal/first": 0, "illegal/second": 0}
+    assert outcome.metrics == {"illegal/first": 0, "illegal/second": 0, "somebody works": 1}
 
 
 @pytest.mark.parametrize("reply", ["", " ", "...", "I work", "rest, work", "workwork", "wor", "arbeite"])
 def test_an_illegal_reply_counts_as_the_first_action(reply: str) -> None:
     outcome, first, second = play(Effort(), "work", reply)
     assert (first, second) == (Reward(team=1, cost=0.3), Reward(team=1))
-    assert outcome.metrics == {"illegal/first": 0, "illegal/second": 1}
+    assert outcome.metrics == {"illegal/first": 0, "illegal/second": 1, "somebody works": 1}
     assert outcome.effort == {"first": 1, "second": 0}
     assert outcome.solved
 
 
 def test_a_word_of_the_other_seat_alone_is_illegal() -> None:
     task = Effort(game="inspection", actions=[["shirk", "work"], ["trust", "inspect"]])
-    assert task.choices == ("shirk", "work", "trust", "inspect")
+    assert task.choices == {"first": ("shirk", "work"), "second": ("trust", "inspect")}
     outcome, first, second = play(task, "inspect", "inspect")
     assert (first, second) == (Reward(own=0), Reward(own=-0.5))
-    assert outcome.metrics == {"illegal/first": 1, "illegal/second": 0}
+    assert outcome.metrics == {"illegal/first": 1, "illegal/second": 0, "share of the best joint payoff": 0}
 
 
 @given(first=st.text(max_size=20), second=st.text(max_size=20))
@@ -199,7 +200,12 @@ def test_the_same_game_in_each_split_under_another_id() -> None:
         "stag_hunt/dev",
         "stag_hunt/test",
     ]
-    assert len(task.problems("dev", 5)) == 1 and task.problems("dev", 0) == []
+    assert [problem.id for problem in task.problems("dev", 3)] == [
+        "stag_hunt/dev",
+        "stag_hunt/dev/1",
+        "stag_hunt/dev/2",
+    ]
+    assert task.problems("dev", 0) == []
     assert task.problems("dev", seed=1) == task.problems("dev")
     assert Effort(payoffs=LOPSIDED).problems("train")[0].id == "payoffs/train"
     with pytest.raises(ValueError, match="split must be one of train, dev, test, got 'validation'"):
@@ -228,7 +234,7 @@ def test_words_are_the_games_own_where_both_seats_have_the_same() -> None:
     assert Effort().choices == ("rest", "work")
     assert Effort(game="rock_paper_scissors").choices == ("rock", "paper", "scissors")
     assert Effort(game="inspection").choices == ("A", "B")
-    assert Effort(payoffs=LOPSIDED).choices == ("A", "B", "C")
+    assert Effort(payoffs=LOPSIDED).choices == {"first": ("A", "B"), "second": ("A", "B", "C")}
     assert Effort(game="inspection", actions=["no", "yes"]).game.actions == (("no", "yes"), ("no", "yes"))
 
 

@@ -199,9 +199,12 @@ def test_outcomes_are_averaged_over_seats_and_partners_per_problem():
 
 def test_two_runs_compared():
     # With lazy, per problem: 0.5, 0.5, 0, 0 against 1, 1, 1, 0; differences 0.5, 0.5, 1, 0. Self-play: 0, 0, 0, 1.
-    got = compare_runs(two_runs(), "r/a", "r/b", "sampled")
-    assert (got.mean.value, got.self_play.value) == (0.5, 0.25)
-    assert 0.0 <= got.mean.low < 0.5 < got.mean.high <= 1.0
+    got = compare_runs(two_runs(), "r/a", "r/b", "sampled", ["lazy"])
+    assert compare_runs(two_runs(), "r/a", "r/b", "sampled", ["self-play"]).resampled.value == 0.25
+    assert got.resampled.value == got.student.value == 0.5
+    assert 0.0 <= got.resampled.low < 0.5 < got.resampled.high <= 1.0
+    # Deviation sqrt(1/6), t(0.975, 3) = 3.1824: half is 3.1824 sqrt(1/6) / 2 = 0.6496; the upper end is cut.
+    assert got.student.low == pytest.approx(-0.1496, abs=1e-4) and got.student.high == 1
 
 
 def test_two_arms_compared_by_the_number_of_their_seeds():
@@ -214,7 +217,10 @@ def test_two_arms_compared_by_the_number_of_their_seeds():
     # Deviation sqrt(0.125), t(0.975, 1) = 12.7062: half is 12.7062 * sqrt(0.125 / 2), far beyond what shares differ by.
     assert seed_interval([0, 0], [0.0, 0.5]).high - 0.25 == pytest.approx(3.17655, abs=1e-4)
     assert (got.over_seeds.low, got.over_seeds.high) == (-1, 1)
-    assert compare_arms(both, {1: "s/a1"}, {1: "s/b1"}, "sampled").over_seeds is None
+    one = compare_arms(both, {1: "s/a2"}, {1: "s/b2"}, "sampled")
+    # Problems differ by 0, 1, 1, 0: deviation sqrt(1/3), t(0.975, 3) = 3.1824, half of it 0.9187; cut at 1.
+    assert one.over_seeds is None and one.over_problems.low == pytest.approx(-0.4187, abs=1e-4)
+    assert (one.over_problems.value, one.over_problems.high) == (0.5, 1)
 
 
 def test_arms_with_different_seeds_are_refused():
@@ -226,7 +232,7 @@ def test_runs_on_different_problems_are_refused():
     a = results({("r/a", "first", "lazy"): "1100"})
     b = results({("r/b", "first", "lazy"): "1100"}, problems=(*PROBLEMS[1:], PROBLEMS[0]))
     with pytest.raises(StatsError, match="different problems"):
-        compare_runs(merge([a, b]), "r/a", "r/b", "sampled")
+        compare_runs(merge([a, b]), "r/a", "r/b", "sampled", ["lazy"])
 
 
 def test_results_are_merged_once_and_only_with_their_like():

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from eval.stats import wilson
 from eval.table import grids, markdown, print_tables
 from llm_sra.evaluation.options import CHUNK
 from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
-from llm_sra.evaluation.results import Results, ResultsError, read_results, write_results
+from llm_sra.evaluation.results import Results, ResultsError, read_results, score_interval, write_results
 from llm_sra.partners.rosters import RosterError, read_roster
 from llm_sra.registry import find_roster
 from llm_sra.runs import Run, RunError, open_runs
@@ -103,10 +104,32 @@ def test_the_later_runs_are_compared_with_the_first(tmp_path):
     text = markdown(results(tmp_path, {"q/ippo": "ippo", "q/srpo": "srpo", "q/again": "ippo"}))
     # (58 + 50 - 0 - 60) / 128 = 0.375; both arms solve the same problems in self-play.
     assert "difference run - ippo" in text
-    (greedy, sampled) = cells(text, "srpo")
-    assert [greedy[0], sampled[0]] == ["greedy", "sampled"]
-    assert greedy[1].startswith("+0.38 [+0.3") and greedy[2] == "+0.00 (no spread)"
-    assert cells(text, "again (ippo)")[0][1:] == ["+0.00 (no spread)"] * 2
+    rows = cells(text, "srpo")
+    assert [row[:2] for row in rows] == [[w, d] for d in ("greedy", "sampled") for w in ("all partners", "self-play")]
+    assert all(cell.startswith("+0.38 [+0.3") for cell in rows[0][2:]) and len(rows[0]) == 4
+    assert rows[1][2:] == cells(text, "again (ippo)")[0][2:] == ["+0.00 (no spread)"] * 2
+
+
+def test_a_note_tells_intervals_and_never_a_half_width(tmp_path):
+    records = [
+        replace(
+            one,
+            n=4,
+            solve_rate=share,
+            solve_rate_ci95=(wilson(round(4 * share), 4).low, wilson(round(4 * share), 4).high),
+        )
+        for one in evaluation({"q/a": "ippo"}, ["sampled"])[0]
+        for share in [0.0 if one.seat == "first" else 0.5]
+    ]
+    lines = [
+        {**line, "solved": line["seat"] == "second" and int(line["problem"]) < 2}
+        for line in evaluation({"q/a": "ippo"}, ["sampled"])[1]
+        if int(line["problem"]) < 4
+    ]
+    write(tmp_path, records, lines, {})
+    text = markdown(read_results(tmp_path))
+    # Wilson, 0 and 2 of 4: z^2 / (4 + z^2) = 0.49; 0.5 -+ 0.35
+    assert "A share with its 95 % interval (Wilson): 0.00 [0.00, 0.49], 0.50 [0.15, 0.85]." in text
 
 
 def test_one_run_is_compared_with_nothing(tmp_path):
@@ -141,7 +164,9 @@ def test_what_cannot_be_said_is_a_dash(tmp_path):
 def test_an_empty_roster_shows_self_play(tmp_path):
     shown = results(tmp_path, {"q/ippo": "ippo", "q/srpo": "srpo"}, partners=())
     assert cells(markdown(shown), "self-play") == [["0.97"] * 4] * 2
-    assert cells(markdown(shown), "srpo")[0] == ["greedy", "-", "+0.00 (no spread)"]
+    assert cells(markdown(shown), "srpo") == [
+        ["self-play", way, *["+0.00 (no spread)"] * 2] for way in ("greedy", "sampled")
+    ]
 
 
 def test_names_do_not_break_the_markdown_or_colour_the_terminal(tmp_path):
@@ -291,17 +316,29 @@ def test_a_tasks_own_headline_stands_in_the_place_of_the_share_solved(tmp_path: 
     shown = read_results(tmp_path)
     found = shown.record("study/a", "first", "self-play", "sampled")
     assert found.solve_rate == 0.5
-    reach = 1.96 * (64 / 63) ** 0.5 / 4 / 8
-    assert found.solve_rate_ci95 == pytest.approx((0.5 - reach, 0.5 + reach))
+    # Variance 1/16, a quarter of that of zeros and ones: Wilson's for 4 * 64 trials.
+    assert found.solve_rate_ci95 == pytest.approx((wilson(128, 256).low, wilson(128, 256).high), abs=1e-5)
     assert shown.record("study/b", "second", "lazy", "sampled").solve_rate == pytest.approx(0.6)
     text = printed(shown)
     assert "Share of the full score, sampled, 64 problems with each partner" in text
     assert "Share of the full score: difference run - a" in text
     assert "reliance" not in text  # this task names nobody who does no work
-    assert "+0.10" in text and "interval (normal)" in text
+    assert "+0.10" in text and "interval (score)" in text
     assert "solved" not in text
 
 
 def test_results_without_a_headline_are_shares_of_problems_solved(tmp_path: Path) -> None:
     shown = results(tmp_path, {"study/a": "ippo"})
     assert (shown.measure, shown.interval_name) == ("share of problems solved", "Wilson")
+
+
+@pytest.mark.parametrize("ones", [0, 1, 3, 4])
+def test_the_interval_of_a_mean_of_zeros_and_ones_is_wilsons(ones: int) -> None:
+    values, share = np.array([1.0] * ones + [0.0] * (4 - ones)), wilson(ones, 4)
+    assert score_interval(values) == pytest.approx((share.low, share.high), abs=1e-6)
+
+
+def test_equal_headlines_between_0_and_1_have_an_interval_with_a_width() -> None:
+    low, high = score_interval(np.full(8, 0.5))
+    assert 0.3 < low < 0.5 < high < 0.7  # Wilson's for 64 trials
+    assert score_interval(np.array([1.0, 1.0, 0.9]))[1] <= 1

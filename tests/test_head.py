@@ -50,7 +50,9 @@ def head_of(model: Any, choices: torch.Tensor | None = None) -> Head:
     return Head(model, TEMPERATURE, choices, nullcontext)
 
 
-def written_out(model: Any, given: States, choices: torch.Tensor | None, partner: torch.Tensor | None) -> Any:
+def written_out(
+    model: Any, given: States, choices: torch.Tensor | None, partner: torch.Tensor | None, ids: torch.Tensor = IDS
+) -> Any:
     """The four numbers of all places by the model's whole logits: its layers are passed by as their output is given."""
     hidden = given.rows()
 
@@ -68,7 +70,7 @@ def written_out(model: Any, given: States, choices: torch.Tensor | None, partner
     theirs = None if partner is None else logits_of(partner)
     theirs = theirs if theirs is None or choices is None else theirs[..., choices]
     divergence = None if theirs is None else exact_tether(theirs, chosen)
-    return (*token_statistics(chosen, IDS, choices), missing, divergence)
+    return (*token_statistics(chosen, ids, choices), missing, divergence)
 
 
 @pytest.mark.parametrize("asked", ["", "choices", "partner", "both"])
@@ -94,6 +96,29 @@ def test_numbers_and_gradients_are_those_of_whole_logits(
         total.backward()
         assert table.grad is not None and table.grad.abs().max() > 1e-3
     torch.testing.assert_close(one.table.grad, other.table.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_numbers_and_gradients_of_each_row_are_those_of_its_seats_words(shared: bool) -> None:
+    model, partner = make_model(), torch.randn(*IDS.shape, 16)
+    lists, seats = [torch.tensor([7, 3, 20]), torch.tensor([3, 7])], torch.tensor([0, 0, 1])
+    ids = torch.tensor([[7, 3, 3, 0], [7, 20, 0, 0], [7, 3, 7, 7]])
+    head = head_of(model, torch.tensor([[7, 3, 20], [3, 7, -1]]))
+    for others in (None, partner):
+        one, other = states(shared), states(shared)
+        found = head.statistics(one, ids, MASK, others, seats)
+        mine = (found.logprobs, found.entropies, found.missing, found.divergences)
+        exact = [written_out(model, other, words, others, ids) for words in lists]
+        total = torch.zeros(())
+        for number, numbers in enumerate(mine):
+            if numbers is not None:
+                theirs = torch.stack([exact[seat][number][row] for row, seat in enumerate(seats.tolist())]) * MASK
+                torch.testing.assert_close(numbers, theirs, atol=1e-5, rtol=1e-5)
+                total = total + (number + 1) * theirs.sum()
+        sum((number + 1) * each.sum() for number, each in enumerate(mine) if each is not None).backward()  # type: ignore[union-attr]
+        total.backward()
+        assert one.table.grad is not None and one.table.grad.abs().max() > 1e-3
+        torch.testing.assert_close(one.table.grad, other.table.grad, atol=1e-5, rtol=1e-5)
 
 
 class Largest(TorchDispatchMode):

@@ -48,3 +48,20 @@ def test_a_run_without_an_equilibrium_is_refused(tmp_path: Path) -> None:
     run = train(RECIPE, output_dir=tmp_path / "run", max_steps=1, scale_rewards="batch", disable_tqdm=True)
     with pytest.raises(RunError, match="advantages in units of the reward"):
         compare_with_oracle(run)
+
+
+def test_a_run_whose_tau_changed_is_compared_at_the_last_one(tmp_path: Path) -> None:
+    schedule = {"tau_schedule": "linear", "tau_start": 1, "tau_schedule_steps": 4, "tau": 3}
+    run = train(
+        RECIPE,
+        output_dir=tmp_path / "run",
+        max_steps=2,
+        num_generations=4,
+        disable_tqdm=True,
+        logging_steps=2,
+        **schedule,
+    )
+    assert compare_with_oracle(run).profile.tau == (1.5, 1.5)  # steps 0 and 1 of 4 from 1 to 3
+    (run.path / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match=r"tau_schedule is linear, and metrics\.jsonl does not say how many steps"):
+        compare_with_oracle(run)

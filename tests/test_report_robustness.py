@@ -71,6 +71,8 @@ def test_how_far_partners_are_is_a_table_nearest_first_and_a_picture(tmp_path, m
     for line in lines:
         if (key := (line["seat"], line["partner"])) in rates:
             line["solved"] = int(line["problem"][1:]) < 4 * rates[key]  # p0 to p3
+        if key == ("second", "far"):
+            line["metrics"] = {"divergence/first": float(line["problem"][1:])}  # 0, 1, 2, 3
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     drawn = {}
     kept = figures._kept
@@ -85,11 +87,11 @@ def test_how_far_partners_are_is_a_table_nearest_first_and_a_picture(tmp_path, m
 
     monkeypatch.setattr(figures, "_kept", watched)
     _, text = report(tmp_path / "out", [run])
-    rows = re.findall(r"^\| one \(srpo\), (\w+) \| (\w+) \| (\S+) \| (\S+) \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| one \(srpo\), (\w+) \| (\w+) \| (.+?) \| (\S+) \|$", text, re.MULTILINE)
     assert rows == [  # a partner that speaks text has no row; chance below 0 is shown as it is
         ("first", "near", "-0.25", "1.00"),
         ("second", "near", "0.00", "0.50"),
-        ("second", "far", "1.50", "0.00"),
+        ("second", "far", "1.50 [-0.55, 3.55]", "0.00"),  # deviation 1.291, t(0.975, 3) = 3.182
         ("first", "far", "60.00", "0.25"),
     ]
     assert drawn["points"] == [[0.0, 1.0], [0.0, 0.5], [1.5, 0.0], [60.0, 0.25]]

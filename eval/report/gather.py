@@ -136,6 +136,7 @@ def _only(results: Results, run: str) -> Results:
         results.missing,
         tuple(record for record in results.cross_play if record.run == run),
         tuple(record for record in results.teams if record.run == run),
+        {key: nats for key, nats in results.nats.items() if key[0] == run},
     )
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from eval.grid import Grid
 from eval.report.gather import Gathered
+from eval.stats import Estimate, mean_interval
 from eval.table import name_of
 from llm_sra.evaluation.matches import DECODINGS
-from llm_sra.evaluation.results import Results
+from llm_sra.evaluation.results import DIVERGENCE, Results
 from llm_sra.partners.rosters import Entry
 
-DIVERGENCE = "divergence/"  # how names of such numbers begin
 PERTURBED, TEMPERATURE = "perturbed", "temperature"
 PROBABILITY = "probability"
 ALWAYS = 1.0  # the probability where the roster names none
@@ -45,6 +45,7 @@ class Distance:
         nats: KL per episode between what the partners in all other seats say and what the usual partners would say. An
             estimate, so it can fall below 0 by chance.
         solved: Share of problems solved, or the task's headline metric.
+        interval: Of `nats`, Student's t over the problems; None if there are fewer than 2.
     """
 
     run: str
@@ -52,6 +53,7 @@ class Distance:
     partner: str
     nats: float
     solved: float
+    interval: Estimate | None = None
 
 
 def distances(results: Results) -> list[Distance]:
@@ -60,7 +62,9 @@ def distances(results: Results) -> list[Distance]:
     for record in (*results.records, *results.cross_play):
         nats = [value for name, value in record.metrics.items() if name.startswith(DIVERGENCE)]
         if nats:
-            found.append(Distance(record.run, record.seat, record.partner, sum(nats), record.solve_rate))
+            each = results.nats.get(record.key, ())
+            interval = mean_interval(each) if len(each) > 1 else None
+            found.append(Distance(record.run, record.seat, record.partner, sum(nats), record.solve_rate, interval))
     return sorted(found, key=lambda distance: distance.nats)
 
 
@@ -106,7 +110,7 @@ def perturbed_grid(gathered: Gathered, found: Sequence[Series]) -> Grid:
 def distances_grid(gathered: Gathered, found: Sequence[Distance]) -> Grid:
     """A row for each agent and partner."""
     rows = tuple(
-        (f"{name_of(gathered.results, d.run)}, {d.seat}", d.partner, f"{d.nats:z.2f}", f"{d.solved:.2f}") for d in found
+        (f"{name_of(gathered.results, d.run)}, {d.seat}", d.partner, _nats(d), f"{d.solved:.2f}") for d in found
     )
     return Grid(
         "How far partners are from the training partner, and what they solve together, sampled",
@@ -114,9 +118,14 @@ def distances_grid(gathered: Gathered, found: Sequence[Distance]) -> Grid:
         (rows,),
         (
             "KL between the partner's replies and the training partner's, nearest first. It is estimated from the "
-            "replies in these episodes, so it can fall below 0 by chance.",
+            "replies in these episodes, so it can fall below 0 by chance; 95 % interval: Student's t over problems.",
         ),
     )
+
+
+def _nats(distance: Distance) -> str:
+    ends = distance.interval
+    return f"{distance.nats:z.2f}" + (f" [{ends.low:z.2f}, {ends.high:z.2f}]" if ends and ends.has_width else "")
 
 
 def _key(entry: Entry) -> tuple[str, ...]:

@@ -148,12 +148,14 @@ def _differences(found: Sequence[Comparison], measure: str) -> Grid:
 
 def _ways(several: bool) -> tuple[str, ...]:
     """How intervals were made; over seeds if there are several."""
-    return ("problems and seeds resampled", "Student's t over seeds") if several else ("problems resampled",)
+    if several:
+        return "problems and seeds resampled", "Student's t over seeds"
+    return "problems resampled", "Student's t over problems"
 
 
 def _intervals(found: ArmDifference, several: bool) -> tuple[str, ...]:
     """A difference for each of `_ways`."""
-    return (difference(found.problems_and_seeds), *[difference(found.over_seeds)] * several)
+    return difference(found.problems_and_seeds), difference(found.over_seeds if several else found.over_problems)
 
 
 def _effort(gathered: Gathered) -> Grid:

@@ -64,16 +64,15 @@ class RunDifference:
         first: Name of the run that is compared with.
         later: Name of the other.
         decoding: `greedy` or `sampled`.
-        mean: Difference of the solve rate averaged over seats and partners; the problems are resampled. None if the
-            roster is empty.
-        self_play: The same with their own partners.
+        resampled: Difference of the solve rate averaged over seats and partners; the problems are resampled.
+        student: The same, with Student's t over the problems, cut to [-1, 1]; None with one problem.
     """
 
     first: str
     later: str
     decoding: str
-    mean: Estimate | None
-    self_play: Estimate
+    resampled: Estimate
+    student: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,7 @@ class ArmDifference:
         per_seed: The difference of each seed.
         problems_and_seeds: Mean of these differences, with problems and seeds resampled.
         over_seeds: The same mean, with Student's t over the seeds' differences, cut to [-1, 1]; None with one seed.
+        over_problems: The same with Student's t over the problems, the seeds taken as given; None with one problem.
     """
 
     decoding: str
@@ -93,6 +93,7 @@ class ArmDifference:
     per_seed: tuple[float, ...]
     problems_and_seeds: Estimate
     over_seeds: Estimate | None
+    over_problems: Estimate | None = None
 
     @property
     def is_clear(self) -> bool:
@@ -131,20 +132,18 @@ def summarise(records: Sequence[Record], idle: str | None = None) -> list[Summar
     return [_summary(by_partner, idle) for by_partner in groups.values()]
 
 
-def compare_runs(results: Results, first: str, later: str, decoding: str, seed: int = 0) -> RunDifference:
-    """The difference `later - first` of two runs.
+def compare_runs(
+    results: Results, first: str, later: str, decoding: str, partners: Sequence[str], seed: int = 0
+) -> RunDifference:
+    """The difference `later - first` of two runs with some partners.
 
     Raises:
         ResultsError: If they did not play the same partners on the same problems.
         StatsError: As `paired_bootstrap`.
     """
-
-    def difference(partners: Sequence[str]) -> Estimate:
-        (a,), (b,) = _paired(results, [first], [later], decoding, partners)
-        return paired_bootstrap(a, b, seed=seed)
-
-    mean = difference(results.partners) if results.partners else None
-    return RunDifference(first, later, decoding, mean, difference([SELF_PLAY]))
+    (a,), (b,) = _paired(results, [first], [later], decoding, partners)
+    student = seed_interval(a, b).within(-1, 1) if len(a) > 1 else None
+    return RunDifference(first, later, decoding, paired_bootstrap(a, b, seed=seed), student)
 
 
 def compare_arms(
@@ -176,7 +175,9 @@ def compare_arms(
     a, b = _paired(results, *runs, decoding, results.partners if partners is None else partners)
     over_seeds = seed_interval(a.mean(axis=1), b.mean(axis=1)).within(-1, 1) if len(seeds) > 1 else None
     per_seed = tuple(float(value) for value in (b - a).mean(axis=1))
-    return ArmDifference(decoding, seeds, per_seed, hierarchical_bootstrap(a, b, seed=seed), over_seeds)
+    over_problems = seed_interval(a.mean(axis=0), b.mean(axis=0)).within(-1, 1) if a.shape[1] > 1 else None
+    resampled = hierarchical_bootstrap(a, b, seed=seed)
+    return ArmDifference(decoding, seeds, per_seed, resampled, over_seeds, over_problems)
 
 
 def _paired(

@@ -57,17 +57,17 @@ def divergences(
         EngineError: If an engine runs elsewhere.
     """
     found: list[dict[str, float]] = [{seat: 0.0 for seat in partners} for partners in compared]
-    todo: dict[tuple[str, str | None], list[tuple[int, Turn]]] = {}
+    todo: dict[tuple[str, str | None, tuple[str, ...]], list[tuple[int, Turn]]] = {}
     for i, (episode, partners) in enumerate(zip(episodes, compared, strict=True)):
         for seat, policy in partners.items():
             for turn in episode.turns_of(seat):
                 if turn.reply.token_ids:
-                    todo.setdefault((policy.engine, policy.adapter), []).append((i, turn))
-    for (name, adapter), turns in todo.items():
+                    todo.setdefault((policy.engine, policy.adapter, task.choices_of(seat)), []).append((i, turn))
+    for (name, adapter, words), turns in todo.items():
         engine = engines[name]
         if not isinstance(engine, TransformersEngine):
             raise EngineError("a divergence needs the model in this process: --engine transformers")
-        choices = engine.renderer.single_tokens(task.choices)
+        choices = engine.renderer.single_tokens(words)
         said = [(turn.prompt_ids, turn.reply.token_ids) for _, turn in turns]
         for (i, turn), logprob in zip(turns, engine.logprobs(said, adapter, choices), strict=True):
             found[i][turn.seat] += sum(turn.reply.logprobs) - logprob

@@ -20,6 +20,8 @@ from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.untrusted import checked, parse_json, read_text
 
 RESULTS, EPISODES = "results.json", "episodes.jsonl"
+DIVERGENCE = "divergence/"  # how names of the metrics begin that `--divergence` adds
+NORMAL = 1.959964  # 97.5 % quantile of the normal distribution
 LARGEST = 256 << 20  # bytes of `results.json`
 
 
@@ -39,6 +41,8 @@ class Results:
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other.
         teams: Records of runs' teams with others in some of their seats.
+        nats: By the same key, how far the partners' replies were from the training partners', Σ log p - log q over all
+            of their seats: shape (problems,). Only where `--divergence` measured it.
     """
 
     records: tuple[Record, ...]
@@ -48,6 +52,7 @@ class Results:
     missing: Mapping[str, str] = field(default_factory=dict)
     cross_play: tuple[Record, ...] = ()
     teams: tuple[TeamRecord, ...] = ()
+    nats: Mapping[Key, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def measure(self) -> str:
@@ -62,7 +67,7 @@ class Results:
     @property
     def interval_name(self) -> str:
         """How the intervals of records were computed."""
-        return "normal" if self.settings.get("headline") else "Wilson"
+        return "score" if self.settings.get("headline") else "Wilson"
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -231,12 +236,15 @@ def read_results(folder: str | Path) -> Results:
     problems: dict[Key, list[str]] = {}
     solved: dict[Key, list[bool]] = {}
     shares: dict[Key, list[float]] = {}
+    nats: dict[Key, list[float]] = {}
     for line in read_episodes(folder):
         problems.setdefault(line.key, []).append(line.episode.problem)
         solved.setdefault(line.key, []).append(line.episode.solved)
         if headline and headline not in line.episode.metrics:
             raise ResultsError(f"{folder / EPISODES}: an episode of {line.key} lacks the headline {headline!r}")
         shares.setdefault(line.key, []).append(line.episode.metrics[headline] if headline else line.episode.solved)
+        if apart := [n for name, n in line.episode.metrics.items() if name.startswith(DIVERGENCE)]:
+            nats.setdefault(line.key, []).append(sum(apart))
     for record in (*summary.records, *summary.cross_play):
         found = solved.get(record.key, [])
         if (len(found), sum(found)) != (record.n, round(record.n * record.solve_rate)):
@@ -249,7 +257,8 @@ def read_results(folder: str | Path) -> Results:
         for part in (summary.records, summary.cross_play)
     )
     ids = {key: tuple(found) for key, found in problems.items()}
-    return Results(records, ids, measured, summary.settings, summary.missing, cross_play, summary.teams)
+    apart_by_key = {key: np.array(found, dtype=np.float64) for key, found in nats.items()}
+    return Results(records, ids, measured, summary.settings, summary.missing, cross_play, summary.teams, apart_by_key)
 
 
 def merge(parts: Sequence[Results]) -> Results:
@@ -274,6 +283,7 @@ def merge(parts: Sequence[Results]) -> Results:
         {partner: reason for part in parts for partner, reason in part.missing.items()},
         tuple(record for part in parts for record in part.cross_play),
         tuple(record for part in parts for record in part.teams),
+        {key: found for part in parts for key, found in part.nats.items()},
     )
 
 
@@ -285,11 +295,25 @@ def labels(runs: Sequence[str]) -> dict[str, str]:
 
 
 def _with_headline(record: Record, shares: Mapping[Key, NDArray[np.float64]]) -> Record:
-    """The record with the mean of its headline and a normal 95 % interval, in place of the share solved."""
+    """The record with the mean of its headline and a 95 % score interval, in place of the share solved."""
     values = shares[record.key]
-    mean = float(values.mean())
-    reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
-    return replace(record, solve_rate=mean, solve_rate_ci95=(max(0.0, mean - reach), min(1.0, mean + reach)))
+    return replace(record, solve_rate=float(values.mean()), solve_rate_ci95=score_interval(values))
+
+
+def score_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a mean of numbers in [0, 1]: Wilson's, for as many trials as would have their variance.
+
+    Of zeros and ones it is Wilson's. It stays in [0, 1], and has a width even if all numbers are equal.
+
+    Args:
+        values: Shape (n,), 1 or more.
+    """
+    n, mean = len(values), float(values.mean())
+    most = mean * (1 - mean)  # the variance of zeros and ones
+    trials = n * most / max(float(values.var()), most / n) if most else n
+    middle, reach = mean + NORMAL**2 / (2 * trials), NORMAL * (most / trials + (NORMAL / (2 * trials)) ** 2) ** 0.5
+    low, high = ((middle + sign * reach) / (1 + NORMAL**2 / trials) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)
 
 
 def _existing(path: Path) -> Path:

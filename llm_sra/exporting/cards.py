@@ -63,7 +63,7 @@ class Exported:
     where: str
     evaluation: Summary | None
     asked: tuple[str, ...] = ()
-    choices: Choices | None = None
+    choices: tuple[Choices, ...] = ()
     generation: Generation | None = None
 
     @property
@@ -166,11 +166,7 @@ def model_card(exported: Exported) -> ModelCard:
         f"## Results\n\n{_results(exported)}",
         f"## Use\n\n{_use(exported)}",
         _asked(exported),
-        exported.choices.section()
-        if exported.choices
-        else exported.generation.section()
-        if exported.generation
-        else "",
+        *(each.section() for each in exported.choices or (exported.generation,) if each),
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),
         "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "

@@ -22,9 +22,10 @@ STEPS = 100  # of an episode, to come to the seat's turn
 
 @dataclass(frozen=True)
 class Choices:
-    """The words of an agent.
+    """The words of an agent in a seat.
 
     Attributes:
+        seat: Which one, if its words differ from seat to seat; empty: any.
         words: One of them is the reply.
         ids: Their tokens.
         mass: Mean probability of all of them together, among all tokens at temperature 1.
@@ -32,6 +33,7 @@ class Choices:
         prompts: How many were measured.
     """
 
+    seat: str
     words: tuple[str, ...]
     ids: tuple[int, ...]
     mass: float
@@ -43,10 +45,11 @@ class Choices:
         shown = ", ".join(f"`{one_line(word).replace('`', chr(39))}`" for word in self.words)
         messages = printable(json.dumps([m.as_dict() for m in self.example], ensure_ascii=False))
         allowed = list(self.ids)
+        where = f" in seat {one_line(self.seat)}" if self.seat else ""
         return (
-            f"## Asking it\n\nIts reply is one token, one of the words {shown}; in training and evaluation no other "
-            f"token could be drawn. Without that restriction it says one of them with probability {self.mass:.2f} "
-            f"(mean over {self.prompts} prompts at temperature 1): allow these tokens only.\n\n"
+            f"## Asking it{where}\n\nIts reply is one token, one of the words {shown}; in training and evaluation no "
+            f"other token could be drawn. Without that restriction it says one of them with probability "
+            f"{self.mass:.2f} (mean over {self.prompts} prompts at temperature 1): allow these tokens only.\n\n"
             f"```python\nmessages = {messages}\n"
             'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", '
             "return_dict=True)\n"
@@ -60,7 +63,7 @@ class Choices:
 
 
 @torch.no_grad()
-def measure(task: Task[Any], seats: Sequence[str], model: torch.nn.Module, renderer: Renderer) -> Choices | None:
+def measure(task: Task[Any], seats: Sequence[str], model: torch.nn.Module, renderer: Renderer) -> tuple[Choices, ...]:
     """Measure how much probability the words have.
 
     Args:
@@ -70,13 +73,24 @@ def measure(task: Task[Any], seats: Sequence[str], model: torch.nn.Module, rende
         renderer: How it is asked.
 
     Returns:
-        None if replies are not chosen from words.
+        One, or one for each seat if the words of its seats differ; none if replies are not chosen from words.
     """
-    ids = renderer.single_tokens(task.choices)
+    seats = seats or task.seats
+    differ = len({task.choices_of(seat) for seat in seats}) > 1
+    parts = [(seat, [seat]) for seat in seats] if differ else [("", seats)]
+    found = [_measure(name, task, part, model, renderer) for name, part in parts]
+    return tuple(each for each in found if each is not None)
+
+
+def _measure(
+    name: str, task: Task[Any], seats: Sequence[str], model: torch.nn.Module, renderer: Renderer
+) -> Choices | None:
+    words = task.choices_of(seats[0])
+    ids = renderer.single_tokens(words)
     if not ids:
         return None
     rng = random.Random(0)
-    prompts = [_prompt(task, problem, seats or task.seats, rng) for problem in task.problems("test", PROBLEMS)]
+    prompts = [_prompt(task, problem, seats, rng) for problem in task.problems("test", PROBLEMS)]
     prompts = [prompt for prompt in prompts if prompt]
     if not prompts:
         return None
@@ -87,7 +101,7 @@ def measure(task: Task[Any], seats: Sequence[str], model: torch.nn.Module, rende
         logits = model(input_ids=torch.tensor([renderer.render(prompt)])).logits[0, -1].float()
         masses.append(float(logits.softmax(-1)[list(ids)].sum()))
     model.train(was_training)
-    return Choices(tuple(task.choices), ids, sum(masses) / len(masses), tuple(prompts[0]), len(prompts))
+    return Choices(name, words, ids, sum(masses) / len(masses), tuple(prompts[0]), len(prompts))
 
 
 def _prompt(task: Task[Any], problem: Any, seats: Sequence[str], rng: random.Random) -> Sequence[Message]:
@@ -100,5 +114,5 @@ def _prompt(task: Task[Any], problem: Any, seats: Sequence[str], rng: random.Ran
                 return task.view(state, seat)
         if not actors:
             break
-        state, _ = task.step(state, {seat: rng.choice(task.choices) for seat in actors}, rng)
+        state, _ = task.step(state, {seat: rng.choice(task.choices_of(seat)) for seat in actors}, rng)
     return ()

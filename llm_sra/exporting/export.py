@@ -97,10 +97,11 @@ def export(
     task = task_of_run(run, run.config.get("task_args"), trust_task)
     choices = measure(task, exported.seats, model, renderer)
     generation = Generation.of(base, renderer, task, run.config)
-    if choices is not None:
+    for each in choices:
+        asked = f"{policy} in seat {each.seat}" if each.seat else policy
         print(
-            f"{policy}: P(choices) is {choices.mass:.3f} without restricting tokens to {', '.join(choices.words)}; "
-            "the card says how to restrict them"
+            f"{asked}: P(choices) is {each.mass:.3f} without restricting "
+            f"tokens to {', '.join(each.words)}; the card says how to restrict them"
         )
     card = model_card(replace(exported, choices=choices, generation=generation))
     saved = model.merge_and_unload() if merge else model

@@ -82,3 +82,6 @@ KNOWN = {
         battle_of_the_sexes(), prisoners_dilemma(), rock_paper_scissors(),
     )
 }  # fmt: skip
+
+# Games in which the team succeeds in other cells than those that pay both together most: (A, B), 1 where it does.
+SUCCESS = {"effort": [[0, 1], [1, 1]]}  # anyone works; that both do costs more and earns no more

@@ -230,7 +230,10 @@ class PolicyLoader:
             if (key := not_finite(model.named_parameters())) is not None:
                 raise ModelError(f"the weights of {base!r} hold NaN or infinity, first in {key}: take other weights")
             bank, renderer = AdapterBank(model), Renderer.of(tokenizer, config)
-            renderer.single_tokens(self.task.choices)  # raises before play where it could not choose in play
+            for seat in self.task.seats:
+                renderer.single_tokens(
+                    self.task.choices_of(seat)
+                )  # raises before play where it could not choose in play
             if generates_here:
                 options = replace(options, batch_size=int(config.get("rollout_batch_size") or options.batch_size))
             self.engines[name], self._banks[name] = make_engine(options, bank, renderer), bank

@@ -230,7 +230,7 @@ class Turns:
         engine = self._engines[policy.engine]
         prompt = _prompt(self._task, waiting, policy, engine)
         room = max(engine.context_length - len(prompt), 0)
-        choices = engine.renderer.single_tokens(self._task.choices)
+        choices = engine.renderer.single_tokens(self._task.choices_of(waiting.seat))
         return Request(
             prompt_ids=prompt,
             adapter=policy.adapter,

@@ -71,7 +71,9 @@ def check_task(task: Task, seed: int = 0, episodes: int = EPISODES) -> TaskCheck
         seed: Seed of problems and replies.
         episodes: How many are played.
     """
-    rules, watch, findings, trials = Rules(task), Watch(task), list[Finding](), list[Trial]()
+    rules, watch, findings, trials = Rules(task), Watch(task), _of_choices(task), list[Trial]()
+    if findings:
+        return TaskCheck(tuple(findings), ())
     try:
         problems = rules.problems("train", PROBLEMS, seed)
         findings += _of_problems(rules, problems, seed)
@@ -121,6 +123,24 @@ def unpaid(task: Task, returns: Sequence[Mapping[str, float]]) -> Finding | None
         f"({others}): its agent learns nothing. Give every seat its Reward; `team` is not shared out by itself",
         breaks=False,
     )
+
+
+def _of_choices(task: Task) -> list[Finding]:
+    """Whether the choices are words, for all seats or for each."""
+    name, choices = f"`choices` of {type(task).__name__}", task.choices
+    if isinstance(choices, Mapping) and set(choices) != set(task.seats):
+        came = ", ".join(map(str, choices)) or "no seat"
+        return [
+            Finding(
+                f"{name} names words for {came}, but the seats are {', '.join(task.seats)}: give each seat its words, "
+                "or all seats one tuple"
+            )
+        ]
+    for words in choices.values() if isinstance(choices, Mapping) else [choices]:
+        given = isinstance(words, tuple | list) and all(isinstance(word, str) for word in words)
+        if not given or (isinstance(choices, Mapping) and not words):
+            return [Finding(f"{name} holds {words!r}: expected a tuple of words, as ('rest', 'work')")]
+    return []
 
 
 def _of_problems(rules: Rules, train: Sequence[Problem], seed: int) -> list[Finding]:
@@ -206,7 +226,6 @@ def _of_pay(task: Task, episodes: Sequence[Sequence[Mapping[str, Reward]]]) -> l
 def _trial(rules: Rules, problem: Problem, seed: int, watch: Watch) -> Trial:
     """Play one episode with stand-in replies."""
     task, rng = rules.task, random.Random(f"{seed}/{problem.id}")
-    words = task.choices or STAND_INS
     where = at(problem, 0)
     state = watch("start", "the problem's data", problem.data, where, lambda: rules.start(problem, rng))
     watch.state("start", state, where)
@@ -218,7 +237,7 @@ def _trial(rules: Rules, problem: Problem, seed: int, watch: Watch) -> Trial:
         for seat in seats:
             rules.end(seat, counts[seat], where)
             view = watch("view", "the state", state, where, partial(rules.view, state, seat, where))
-            replies[seat] = rng.choice(words)[: task.max_reply_chars]
+            replies[seat] = rng.choice(task.choices_of(seat) or STAND_INS)[: task.max_reply_chars]
             turns.append(TrialTurn(seat, view, replies[seat]))
             counts[seat] += 1
         state, rewards = watch("step", "the state", state, where, partial(rules.step, state, replies, rng, where))

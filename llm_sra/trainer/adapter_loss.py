@@ -60,7 +60,7 @@ class AdapterLoss:
         self._bank.activate(adapter)
         steps = args.steps_per_generation
         scale = accumulation_scale(args.loss_type, len(batch), int(mask.sum()), share, steps)
-        with self._forward.measuring_divergence_from(partner):
+        with self._forward.reading(batch, partner):
             loss, reported = self._trl_loss(model, inputs, scale)
         found = self._forward.latest
         assert found is not None

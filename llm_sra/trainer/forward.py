@@ -3,13 +3,16 @@
 TRL asks its trainer for log-probabilities through one method; that method delegates to `Forward.statistics`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from llm_sra.models.adapters import AdapterBank
+from llm_sra.models.renderer import Renderer
+from llm_sra.task import Task
 from llm_sra.trainer.head import Head, TokenStatistics, statistics_of
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Sample
@@ -22,9 +25,11 @@ class Forward:
     Args:
         bank: The adapters.
         temperature: Divides all logits.
-        choices: (C,) token ids, if the task's replies are chosen from some; None: the whole vocabulary.
+        choices: (C,) token ids, if the task's replies are chosen from some; (S, C), those of each of `seats`, filled up
+            with -1, if these differ; None: the whole vocabulary.
         autocast: Context in which the model computes.
         reader: Gives the hidden states of rows.
+        seats: The task's seats.
     """
 
     def __init__(
@@ -34,12 +39,15 @@ class Forward:
         choices: torch.Tensor | None,
         autocast: Callable[[], AbstractContextManager[Any]],
         reader: Reader,
+        seats: Sequence[str] = (),
     ) -> None:
         self.bank, self.reader = bank, reader
         self.latest: TokenStatistics | None = None  # of the latest pass
         self._temperature, self._choices, self._autocast = temperature, choices, autocast
         self._head = Head(bank.base, temperature, choices, autocast)
         self._partner: torch.Tensor | None = None
+        self._numbers = {seat: number for number, seat in enumerate(seats)}
+        self._seats: torch.Tensor | None = None  # (B,), numbers of the rows' seats, where the seats' choices differ
 
     def statistics(
         self, model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int
@@ -57,7 +65,7 @@ class Forward:
         ids, mask = input_ids[:, -width:], attention_mask[:, -width:]
         if model is self.bank.model:
             states = self.reader.states(input_ids, attention_mask, width)
-            self.latest = self._head.statistics(states, ids, mask, self._partner)
+            self.latest = self._head.statistics(states, ids, mask, self._partner, self._seats)
         else:
             self.latest = self._wrapped(model, input_ids, attention_mask, width)
         return self.latest.logprobs, self.latest.entropies, None
@@ -73,7 +81,10 @@ class Forward:
         if self._partner is not None:
             with torch.no_grad():
                 theirs = self._head.logits(self._partner.flatten(0, 1)).view(logits.shape)
-        return statistics_of(logits, input_ids[:, -width:], self._choices, theirs)
+        choices = self._choices
+        if choices is not None and self._seats is not None:
+            choices = choices[self._seats][:, None].expand(-1, width, -1)
+        return statistics_of(logits, input_ids[:, -width:], choices, theirs)
 
     @torch.no_grad()
     def partner_states(self, batch: Sequence[Sample], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -88,13 +99,36 @@ class Forward:
         return found
 
     @contextmanager
-    def measuring_divergence_from(self, partner: torch.Tensor | None) -> Iterator[None]:
-        """Inside the block, passes find the divergence from a partner's states (B, T, H); None: they do not."""
+    def reading(self, batch: Sequence[Sample], partner: torch.Tensor | None = None) -> Iterator[None]:
+        """Inside the block, passes are of these rows.
+
+        Args:
+            batch: B of them.
+            partner: (B, T, H), states of a partner that the divergence is measured from; None: it is not.
+        """
         self._partner = partner
+        if self._choices is not None and self._choices.dim() == 2:
+            numbers = [self._numbers[sample.row.seat] for sample in batch]
+            self._seats = torch.tensor(numbers, device=self._choices.device)
         try:
             yield
         finally:
-            self._partner = None
+            self._partner = self._seats = None
+
+
+def choice_ids(task: Task, renderer: Renderer, device: torch.device) -> torch.Tensor | None:
+    """Token ids of a task's choices, None without any.
+
+    Returns:
+        (C,) if all seats have the same, else (S, C), those of each seat, filled up with -1.
+
+    Raises:
+        ValueError: If a word is not one token.
+    """
+    lists = [torch.tensor(renderer.single_tokens(task.choices_of(seat)), device=device) for seat in task.seats]
+    if not isinstance(task.choices, Mapping):
+        return lists[0] if len(lists[0]) else None
+    return pad_sequence(lists, batch_first=True, padding_value=-1)
 
 
 @contextmanager

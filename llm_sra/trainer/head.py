@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from llm_sra.objectives import exact_tether
-from llm_sra.trainer.loss import missing_probability, token_statistics
+from llm_sra.trainer.loss import missing_probability, restricted, token_statistics
 from llm_sra.trainer.reading import States
 
 PIECE = 2**22  # logits of a piece; some tensors of as many float32 live at once, 16 MiB each
@@ -48,15 +48,16 @@ def statistics_of(
     Args:
         logits: (..., V), divided by the temperature.
         ids: (...), the tokens.
-        choices: (C,) token ids, if replies are chosen from some; None: the whole vocabulary.
+        choices: (C,) token ids, or (..., C), each token's own, if replies are chosen from some; None: the whole
+            vocabulary. See `restricted`.
         theirs: (..., V), logits of a partner on the same tokens, to measure the divergence from it; None: it is not.
     """
-    chosen = logits if choices is None else logits[..., choices]
+    chosen = logits if choices is None else restricted(logits, choices)
     missing = None if choices is None else missing_probability(logits, chosen)
     logprobs, entropies = token_statistics(chosen, ids, choices)
     divergences = None
     if theirs is not None:
-        divergences = exact_tether(theirs if choices is None else theirs[..., choices], chosen)
+        divergences = exact_tether(theirs if choices is None else restricted(theirs, choices), chosen)
     return TokenStatistics(logprobs, entropies, missing, divergences)
 
 
@@ -66,7 +67,8 @@ class Head:
     Args:
         model: The base model; has TRL's fused head.
         temperature: Divides all logits.
-        choices: (C,) token ids, if replies are chosen from some; None: the whole vocabulary.
+        choices: (C,) token ids, if replies are chosen from some; (S, C), those of each seat, filled up with -1, if
+            the seats' choices differ; None: the whole vocabulary.
         autocast: Context in which the model computes.
     """
 
@@ -80,7 +82,12 @@ class Head:
         self._model, self._temperature, self._choices, self._autocast = model, temperature, choices, autocast
 
     def statistics(
-        self, states: States, ids: torch.Tensor, mask: torch.Tensor, partner: torch.Tensor | None = None
+        self,
+        states: States,
+        ids: torch.Tensor,
+        mask: torch.Tensor,
+        partner: torch.Tensor | None = None,
+        seats: torch.Tensor | None = None,
     ) -> TokenStatistics:
         """Statistics of tokens.
 
@@ -89,16 +96,24 @@ class Head:
             ids: (B, T), the tokens.
             mask: (B, T), 1 where there is a token.
             partner: (B, T, H), states of a partner on the same tokens, to measure the divergence from it.
+            seats: (B,), number of the seat that each row is of, where the seats' choices differ.
         """
         there = mask.bool()
         places, labels = states.index[there], ids[there]
         others = None if partner is None else partner[there]
+        whose = None if seats is None else seats[:, None].expand_as(ids)[there]
         back = None
         if states.shared and others is None:  # what is predicted from one state is projected once for each token
             size = self._model.config.get_text_config().vocab_size
-            pairs, back = torch.unique(places * size + labels, return_inverse=True)
-            places, labels = pairs // size, pairs % size
-        numbers = self._of(states.table.index_select(0, places), labels, others)
+            lists = 1 if self._choices is None or whose is None else len(self._choices)
+            keys = (places * size + labels) * lists + (0 if whose is None else whose)
+            keys, back = torch.unique(keys, return_inverse=True)
+            places, labels, whose = (
+                keys // (lists * size),
+                keys // lists % size,
+                whose if whose is None else keys % lists,
+            )
+        numbers = self._of(states.table.index_select(0, places), labels, others, whose)
         if back is not None:
             numbers = tuple(one if one is None else one[back] for one in numbers)
         full = (
@@ -118,7 +133,7 @@ class Head:
         return logits[0] / self._temperature
 
     def _of(
-        self, hidden: torch.Tensor, labels: torch.Tensor, partner: torch.Tensor | None
+        self, hidden: torch.Tensor, labels: torch.Tensor, partner: torch.Tensor | None, whose: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, ...]:
         """Log-probabilities, entropies, what is missing and divergences, (N,) each."""
         words = self._model.get_output_embeddings().weight.size(0)
@@ -128,7 +143,7 @@ class Head:
             pieces = [self._fused(*piece) for piece in _cut(max(size, 1), hidden, labels)]
         else:
             size = max(PIECE // words, 1)
-            pieces = [self._again(*piece) for piece in _cut(size, hidden, labels, partner)]
+            pieces = [self._again(*piece) for piece in _cut(size, hidden, labels, partner, whose)]
         return tuple(None if each[0] is None else torch.cat(each) for each in zip(*pieces, strict=True))
 
     def _fused(self, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -146,12 +161,13 @@ class Head:
         return result
 
     def _whole(self, *piece: Any) -> tuple[torch.Tensor | None, ...]:
-        hidden, labels, partner = piece
+        hidden, labels, partner, whose = piece
         logits, theirs = self.logits(hidden), None
         if partner is not None:
             with torch.no_grad():
                 theirs = self.logits(partner)
-        found = statistics_of(logits, labels, self._choices, theirs)
+        choices = self._choices if self._choices is None or whose is None else self._choices[whose]
+        found = statistics_of(logits, labels, choices, theirs)
         return found.logprobs, found.entropies, found.missing, found.divergences
 
     @contextmanager

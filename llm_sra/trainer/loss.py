@@ -17,6 +17,7 @@ from llm_sra.trainer.rows import Row, collate
 TOKEN_SUM = ("dapo", "cispo", "vespo", "bnpo")  # normalised by the number of own tokens (bnpo: of its process)
 ROW_MEAN = ("grpo", "sapo")  # mean over a row's tokens, then over rows
 # dr_grpo and luspo: sum over a row's tokens, mean over rows (dr_grpo: by the reply limit, too)
+NEVER = -1e4  # a logit whose probability is 0 in float32; much lower ones make an entropy's gradient infinite times 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ def token_statistics(
     Args:
         logits: (B, T, V), divided by the temperature; (B, T, C) where there are C choices.
         ids: (B, T), the sampled tokens; one that is no choice gets the log-probability of the first choice.
-        choices: (C,), token ids, if replies are chosen from some.
+        choices: (C,) or (B, T, C), token ids, if replies are chosen from some.
 
     Returns:
         (B, T) and (B, T), in nats.
@@ -185,6 +186,22 @@ def token_statistics(
     logprobs = logits.float().log_softmax(dim=-1)
     places = ids if choices is None else (ids[..., None] == choices).int().argmax(dim=-1)
     return logprobs.gather(-1, places[..., None]).squeeze(-1), -(logprobs.exp() * logprobs).sum(dim=-1)
+
+
+def restricted(logits: torch.Tensor, choices: torch.Tensor) -> torch.Tensor:
+    """Logits of the choices alone.
+
+    Args:
+        logits: (..., V).
+        choices: (C,), token ids; or (..., C), each token's own, -1 where it has fewer than C.
+
+    Returns:
+        (..., C); `NEVER` where there is no choice.
+    """
+    if choices.dim() == 1:
+        return logits[..., choices]
+    chosen = logits.gather(-1, choices.clamp(min=0))
+    return chosen.masked_fill(choices < 0, NEVER)
 
 
 def missing_probability(logits: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from llm_sra.engines import Engine
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics
-from llm_sra.trainer.forward import evaluation_mode
+from llm_sra.trainer.forward import Forward, evaluation_mode
 from llm_sra.trainer.loss import importance_ratios
 from llm_sra.trainer.metrics import TokenMeans
 from llm_sra.trainer.reading import Reader
@@ -29,6 +29,7 @@ class Scorer:
         engine: Sampled the rows.
         critics: If there are any.
         reader: Says in which order rows are read.
+        forward: Is told which rows are read.
         statistics: (model, ids, mask, width) to log-probabilities (B, width) and two values more: TRL's method.
         means: Gets what is measured by token.
         pad_id: Token that fills rows up.
@@ -41,12 +42,13 @@ class Scorer:
         engine: Engine,
         critics: Critics | None,
         reader: Reader,
+        forward: Forward,
         statistics: Callable[..., tuple[Any, ...]],
         means: TokenMeans,
         pad_id: int,
     ) -> None:
         self._args, self._bank, self._engine, self._critics, self._reader = args, bank, engine, critics, reader
-        self._statistics, self._means, self._pad_id = statistics, means, pad_id
+        self._forward, self._statistics, self._means, self._pad_id = forward, statistics, means, pad_id
 
     @torch.no_grad()
     def score(self, rollout: Rollout, adapters: Sequence[str], reused: bool) -> None:
@@ -68,7 +70,7 @@ class Scorer:
     def logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:
         """(B, T) log-probabilities of the completions under an adapter, or under the base."""
         rows = joined(self._inputs(batch))
-        with self._bank.using(adapter):
+        with self._bank.using(adapter), self._forward.reading(batch):
             logprobs: torch.Tensor = self._statistics(self._bank.model, *rows)[0]
         return logprobs
 

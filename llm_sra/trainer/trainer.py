@@ -43,7 +43,7 @@ from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.credit import assign_credit
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.estimators import EstimatorOptions
-from llm_sra.trainer.forward import Forward, evaluation_mode
+from llm_sra.trainer.forward import Forward, choice_ids, evaluation_mode
 from llm_sra.trainer.memory import return_large_blocks
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.resuming import load_with_present_options, reading_state
@@ -128,12 +128,13 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self.reader = Reader(bank.base, self.accelerator.autocast, self.accelerator.distributed_type not in SHARDED)
         self.critics = Critics(bank, arm.adapters, self.reader) if args.estimator.needs_critic else None
         self.checkpoints = Checkpoints(args.run_dir, bank, arm.adapters, self.critics, self._schedule, self._smoothed)
-        chosen = self.engine.renderer.single_tokens(self.task.choices)
-        choices = torch.tensor(chosen, device=args.device) if chosen else None
+        choices = choice_ids(self.task, self.engine.renderer, args.device)
         self.means = metrics.TokenMeans()
-        self.forward = Forward(bank, self.temperature, choices, self.accelerator.autocast, self.reader)
+        self.forward = Forward(bank, self.temperature, choices, self.accelerator.autocast, self.reader, self.task.seats)
         statistics = self._get_per_token_logps_and_entropies
-        self.scorer = Scorer(args, bank, self.engine, self.critics, self.reader, statistics, self.means, pad_id)
+        self.scorer = Scorer(
+            args, bank, self.engine, self.critics, self.reader, self.forward, statistics, self.means, pad_id
+        )
         loss = AdapterLoss(args, arm, bank, self.forward, self._trl_loss, self.means, self._reply_limit, pad_id)
         self.updater = Updater(
             args, arm, bank, self.critics, self.accelerator, loss, self.reader, self.means, self._record, pad_id

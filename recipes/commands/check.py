@@ -1,7 +1,7 @@
 """`llm-sra check`: hold a task of one's own against the protocol, and show what each seat sees."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llm_sra.untrusted import one_line, printable
@@ -74,7 +74,9 @@ def _things(count: int) -> str:
 
 def _promises(name: str, task: "Task") -> str:
     """What the task says of itself."""
-    if task.choices:
+    if isinstance(task.choices, Mapping):
+        replies = "; ".join(f"{seat} one of {', '.join(task.choices_of(seat))}" for seat in task.seats)
+    elif task.choices:
         replies = f"one of {', '.join(task.choices)}"
     else:
         ends = f", ended by {' or '.join(map(repr, task.stop))}" if task.stop else ""

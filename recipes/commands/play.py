@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> None:
         console.print(Text(printable(introduction(task)), style="bold"))
     if args.partner:
         others: dict[str, Policy] = (
-            dict.fromkeys(task.seats, Human(console, choices=task.choices))
+            {other: Human(console, choices=task.choices_of(other)) for other in task.seats}
             if args.partner == Human.name
             else dict(loader.partner(Entry(args.partner, "scripted", args.partner)))
         )

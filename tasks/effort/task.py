@@ -13,13 +13,15 @@ from typing import ClassVar
 import numpy as np
 
 from llm_sra.games.game import MatrixGame
-from llm_sra.games.known import KNOWN, WORK
+from llm_sra.games.known import KNOWN, SUCCESS, WORK
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
 from tasks.effort.options import default_words, known_game, own_game, plain, words
 from tasks.effort.partners import ASK, PARTNERS
 
 SPLITS = ("train", "dev", "test")
 BENEFIT, COST = 1.0, 0.3  # of the known effort game
+WORKED, EARNED = "somebody works", "share of the best joint payoff"  # headlines
+EQUAL = 1e-9  # sums of payoffs, as a share of their range, may differ by rounding
 AROUND = string.whitespace + string.punctuation  # what may stand around the word of a reply
 _WORD = re.compile(r"[^\W_]+")
 INTRODUCTION = "You and your partner each choose a word at once. Yours, theirs: points for you, for them."
@@ -37,8 +39,7 @@ class Effort(Task[Said]):
     A payoff is the seat's `own` reward, or `team` if every cell pays both seats the same. In the effort game the
     benefit is `team` and working is the `cost`.
 
-    A model chooses from `choices`, the words of both seats. If the seats have the same words, as by default in every
-    square game, it cannot say anything illegal.
+    A model chooses from the words of its seat, so it cannot say anything illegal.
 
     Args:
         game: Name of a game of `llm_sra.games.known`, with spaces or underscores; `effort` if neither this nor
@@ -86,18 +87,21 @@ class Effort(Task[Said]):
                 raise TypeError(f"effort option `{name}` must be true or false, got {switch!r}")
         scale = chosen.scale if normalise else 1.0
         self.game = MatrixGame(chosen.name, chosen.first / scale, chosen.second / scale, names)
-        self.choices = tuple(dict.fromkeys(names[0] + names[1]))
+        self.choices = names[0] if names[0] == names[1] else dict(zip(self.seats, names, strict=True))
         self.explain, self.strict = explain, strict
+        self.headline = WORKED if chosen.name in SUCCESS else EARNED
+        self._success = _success(self.game)
         self._has_costs = chosen is KNOWN["effort"]
         self._is_shared = np.array_equal(chosen.first, chosen.second)
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
-        """One problem, the game, for every split and seed; only its id differs, which names the split."""
+        """The game, as often as asked for: an evaluation plays so many episodes. Only the ids differ; None: once."""
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
         if count is not None and count < 0:
             raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
-        return [Problem(f"{plain(self.game.name)}/{split}", {})][:count]
+        name = f"{plain(self.game.name)}/{split}"
+        return [Problem(f"{name}/{number}" if number else name, {}) for number in range(1 if count is None else count)]
 
     def start(self, problem: Problem, rng: random.Random) -> Said:
         """Nothing has been said yet."""
@@ -126,17 +130,20 @@ class Effort(Task[Said]):
         return said, {seat: self._reward(me, cell) for me, seat in enumerate(self.seats)}
 
     def outcome(self, state: Said) -> Outcome:
-        """It is solved if no other cell pays both seats together more (so a zero-sum game is always solved).
+        """The effort game is solved if anyone works; its headline is that share.
+
+        Any other game is solved if no other cell pays both seats together more. Its headline is where their joint
+        payoff lies between the least, 0, and the most, 1; in a zero-sum game always 1, which says nothing.
 
         A seat's effort is 1 if it played its last action, else 0. In known games that is the cooperative action, such
         as work or stag, if there is one. `illegal/SEAT` is 1 if the seat's reply was none of its words, else 0.
         """
         cell = self._cell(state)
-        joint = self.game.first + self.game.second
+        metrics = {f"illegal/{seat}": float(self._action(me, state) is None) for me, seat in enumerate(self.seats)}
         return Outcome(
-            solved=bool(joint[cell] >= joint.max() - 1e-9 * self.game.scale),  # equal sums may differ by rounding
+            solved=bool(self._success[cell] >= 1 - EQUAL),
             effort={seat: float(cell[me] == self.game.shape[me] - 1) for me, seat in enumerate(self.seats)},
-            metrics={f"illegal/{seat}": float(self._action(me, state) is None) for me, seat in enumerate(self.seats)},
+            metrics={**metrics, self.headline: float(self._success[cell])},
         )
 
     def _cell(self, said: Said) -> tuple[int, int]:
@@ -157,6 +164,15 @@ class Effort(Task[Said]):
             return Reward(team=BENEFIT * (WORK in cell), cost=COST * (cell[me] == WORK))
         payoff = float((self.game.first, self.game.second)[me][cell])
         return Reward(team=payoff) if self._is_shared else Reward(own=payoff)
+
+
+def _success(game: MatrixGame) -> np.ndarray:
+    """(A, B), in [0, 1], 1 where the team succeeds; see `Effort.outcome`."""
+    if game.name in SUCCESS:
+        return np.array(SUCCESS[game.name], dtype=np.float64)
+    joint = game.first + game.second
+    spread = float(np.ptp(joint))
+    return np.asarray((joint - joint.min()) / spread) if spread > EQUAL * game.scale else np.ones(game.shape)
 
 
 def _told(mine: Sequence[str], theirs: Sequence[str], paid: np.ndarray, partner_paid: np.ndarray) -> str:
