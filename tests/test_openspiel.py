@@ -248,7 +248,7 @@ def test_our_hanabi_is_openspiels_move_by_move(setting: dict[str, int]) -> None:
             ours = rules.apply(ours, legal[name])
             theirs.apply_action(actions[name])
             moves += 1
-    assert moves > 500
+    assert moves > 100
 
 
 def card_number(card: Card, setup: Setup) -> int:
