@@ -1,0 +1,93 @@
+"""Scripted partners for all games: they read their moves in what they are shown."""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from llm_sra.task import ScriptedPartner
+from tasks.openspiel.words import move_name, shown_moves, shown_observation
+
+
+class Random(ScriptedPartner):
+    """Plays each of its moves equally often."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """One of the moves."""
+        return rng.choice(shown_moves(messages[-1]["content"]))
+
+
+class FirstLegal(ScriptedPartner):
+    """Always plays the first of its moves."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """The first move."""
+        return shown_moves(messages[-1]["content"])[0]
+
+
+class LastLegal(ScriptedPartner):
+    """Always plays the last of its moves."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """The last move."""
+        return shown_moves(messages[-1]["content"])[-1]
+
+
+class Ends(ScriptedPartner):
+    """Plays the first or the last of its moves, equally often."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """One of the two."""
+        moves = shown_moves(messages[-1]["content"])
+        return rng.choice((moves[0], moves[-1]))
+
+
+class Tabular(ScriptedPartner):
+    """Plays a table of probabilities, such as a solver of OpenSpiel finds; `write_policy` writes it.
+
+    Args:
+        path: JSON file: for each information state, the probabilities of the moves by their names.
+
+    Raises:
+        ValueError: If a view's information state is not in the table; on views that explain the game, too.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._table: dict[str, dict[str, float]] = json.loads(Path(path).read_text(encoding="utf-8"))
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        """A move drawn by the table."""
+        state = shown_observation(messages[-1]["content"])
+        if state not in self._table:
+            raise ValueError(f"the table has no information state {state[:80]!r}: was it made for another game?")
+        moves = self._table[state]
+        return rng.choices(list(moves), list(moves.values()))[0]
+
+
+def write_policy(policy: Any, path: str | Path) -> None:
+    """Write a policy of OpenSpiel as a table that `Tabular` plays.
+
+    Args:
+        policy: An `open_spiel.python.policy.Policy` of a game with information states as text.
+        path: The file.
+    """
+    from open_spiel.python.policy import tabular_policy_from_callable
+
+    game = policy.game
+    whole = tabular_policy_from_callable(game, policy.action_probabilities)
+    table: dict[str, dict[str, float]] = {}
+    for key, place in whole.state_lookup.items():
+        state = whole.states[place]
+        player = state.current_player()
+        chances = whole.action_probabilities(state, player)
+        table[key.strip("\n")] = {move_name(state.action_to_string(player, a)): float(p) for a, p in chances.items()}
+    Path(path).write_text(json.dumps(table, indent=1), encoding="utf-8")
+
+
+PARTNERS: Mapping[str, Callable[[], ScriptedPartner]] = {
+    "random": Random,
+    "first_legal": FirstLegal,
+    "last_legal": LastLegal,
+    "ends": Ends,
+}
