@@ -85,7 +85,7 @@ def with_stranger(policies: Sequence[Array], stranger: str) -> float:
 
 CURVES: Mapping[str, Callable[[Sequence[Array]], float]] = {
     **{f"with {stranger}": partial(with_stranger, stranger=stranger) for stranger in STRANGERS},
-    "with one who rests: the lazier seat": lambda policies: float(min(policy[WORK] for policy in policies)),
+    "with one who rests, the lazier seat": lambda policies: float(min(policy[WORK] for policy in policies)),
 }
 
 
@@ -144,10 +144,11 @@ def draw(found: Sequence[Trained], path: Path) -> Path:
     at = [_place(each.tau) for each in found]
     handles = [Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="none", label="trained")]
     for colour, (label, share) in zip(COLOURS, CURVES.items(), strict=False):
-        axes.plot(taus, [share(policies) for policies in between], color=colour, linewidth=2.2)
+        line = "--" if label.endswith("seat") else "-"
+        axes.plot(taus, [share(policies) for policies in between], line, color=colour, linewidth=2.2)
         axes.plot([IPPO_AT, FREE_AT], [share(each) for each in ends], "_", color=colour, markersize=16, mew=2.2)
         axes.plot(at, [share(each.policies) for each in found], "o", color=colour, mfc="none", clip_on=False)
-        handles.append(Line2D([], [], color=colour, linewidth=2.2, label=label))
+        handles.append(Line2D([], [], color=colour, linestyle=line, linewidth=2.2, label=label))
     _dress(axes)
     figure.legend(handles=handles[1:] + handles[:1], loc="outside lower center", ncols=2, frameon=False)
     return write_png(figure, path)
@@ -163,7 +164,7 @@ def _dress(axes: Axes) -> None:
     axes.minorticks_off()
     axes.set_ylim(0, 1.03)
     axes.set_xlabel("degree of risk aversion τ")
-    axes.set_ylabel("solved with a stranger, mean of both seats")
+    axes.set_ylabel("solved with a stranger")
     axes.grid(color="#DDDDDD", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
 
