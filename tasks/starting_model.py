@@ -5,6 +5,7 @@ module that makes such models.
 """
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ Encoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Made = tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 
-def byte_level_tokenizer(texts: Sequence[str], size: int = 512, pieces: str = WORDS) -> PreTrainedTokenizerFast:
+def byte_level_tokenizer(
+    texts: Sequence[str], size: int = 512, pieces: str = WORDS, later: Sequence[str] = ()
+) -> PreTrainedTokenizerFast:
     """Byte-level BPE whose tokens are the pieces of some texts. ChatML. It takes any text without loss.
 
     Args:
@@ -59,6 +62,7 @@ def byte_level_tokenizer(texts: Sequence[str], size: int = 512, pieces: str = WO
         pieces: Regular expression of the pieces, which are never joined with their neighbours. By default runs of
             letters, and all other characters one by one. Do not change it for a Qwen2: transformers replaces what such
             a model's folder says by Qwen2's own pieces.
+        later: Words that become tokens after all others, which keep their ids.
     """
     tokenizer = Tokenizer(models.BPE())
     alone = pre_tokenizers.Split(Regex(pieces), behavior="isolated")
@@ -73,6 +77,8 @@ def byte_level_tokenizer(texts: Sequence[str], size: int = 512, pieces: str = WO
         show_progress=False,
     )
     tokenizer.train_from_iterator([texts], trainer)
+    for word in later:
+        tokenizer = _with_word(tokenizer, word)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -81,6 +87,17 @@ def byte_level_tokenizer(texts: Sequence[str], size: int = 512, pieces: str = WO
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
     )
+
+
+def _with_word(tokenizer: Tokenizer, word: str) -> Tokenizer:
+    """The tokenizer, with a word of ASCII letters as its last token: further merges join the word's pieces in order."""
+    state = json.loads(tokenizer.to_str())
+    joined, *rest = tokenizer.encode(word).tokens
+    for piece in rest:
+        state["model"]["merges"].append([joined, piece])
+        joined += piece
+        state["model"]["vocab"].setdefault(joined, len(state["model"]["vocab"]))
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def qwen2(tokenizer: PreTrainedTokenizerFast, hidden: int = 96, layers: int = 3) -> PreTrainedModel:

@@ -363,7 +363,7 @@ def test_the_model_begins_near_uniform_over_the_choices(renderer: Renderer, game
     for seat in task.seats:
         shares = probabilities(player, renderer, task, seat) * len(task.choices)
         assert shares.sum().item() == pytest.approx(len(task.choices), abs=1e-5)
-        assert shares.min() > 0.7 and shares.max() < 1.3  # 0.35 to 0.65 in games of two actions
+        assert shares.min() > 0.7 and shares.max() < 1.4  # 0.35 to 0.7 in games of two actions
 
 
 @pytest.mark.parametrize("target", range(3))

@@ -326,3 +326,68 @@ def test_no_text_breaks_the_rules_or_the_partners(replies: list[str], last_word:
         assert rewards[seat].cost == (0 if sheet.lines[-1] == "pass" else 0.1)
         assert len(sheet.lines[-1]) <= 40
     assert task.outcome(sheet).effort["first"] <= 3
+
+
+# -- a wrong line spoils the sheet -----------------------------------------------------------------------------------
+
+SPOILABLE = Worksheet(spoil_price=0.5)
+SOLVING = ["3+2=5", "5+5=10", "pass", "pass", "pass"]
+
+
+@pytest.mark.parametrize(
+    ("last", "solved", "cost"),
+    [
+        ("pass", True, 0),
+        ("5+5=10", True, 0.1),  # a right line again does no harm
+        ("5+5=11", False, 0.5),
+        ("nonsense", False, 0.5),
+        ("", False, 0.5),
+    ],
+)
+def test_a_wrong_line_spoils_the_sheet_and_has_its_price(last: str, solved: bool, cost: float) -> None:
+    outcome, rewards = play([*SOLVING, last], SPOILABLE)
+    assert outcome.solved is solved
+    assert [reward.cost for reward in rewards["second"]] == [0, 0.1, 0, 0, 0, cost]
+    assert rewards["first"][-1] == Reward(team=float(solved))
+
+
+def test_a_spoilt_sheet_cannot_be_mended() -> None:
+    lines = ["3+2=6", "3+2=5", "5+5=10", "pass", "pass", "pass"]
+    assert play(lines)[0].solved
+    outcome, rewards = play(lines, SPOILABLE)
+    assert not outcome.solved
+    assert sum(reward.total for reward in rewards["first"]) == pytest.approx(-0.6)  # 0.5 for the wrong line, 0.1
+    assert sum(reward.total for reward in rewards["second"]) == pytest.approx(-0.1)
+
+
+@given(lines=st.lists(st.sampled_from(["pass", "3+2=5", "5+5=10", "5+5=11", "x"]), min_size=6, max_size=6))
+def test_without_the_option_a_wrong_line_is_a_line_like_others(lines: list[str]) -> None:
+    outcome, rewards = play(lines)
+    assert outcome.solved is Sheet((3, 2, 5), tuple(lines)).complete
+    for seat, mine in (("first", lines[::2]), ("second", lines[1::2])):
+        assert [reward.cost for reward in rewards[seat]][["first", "second"].index(seat) :: 2] == [
+            0.0 if line == "pass" else 0.1 for line in mine
+        ]
+
+
+def test_the_rules_in_words_tell_of_spoilt_sheets() -> None:
+    def rules(task: Worksheet) -> str:
+        return task.view(Sheet((3, 2, 5)), "first")[0].content
+
+    told = "pass costs nothing. A wrong line costs its writer 0.5 points, and then nobody gets the point. Answer with"
+    assert told in rules(Worksheet(explain=True, spoil_price=0.5))
+    assert "pass costs nothing. Answer with" in rules(Worksheet(explain=True))
+
+
+@pytest.mark.parametrize(("price", "error"), [(-0.1, ValueError), (float("nan"), ValueError), ("1", TypeError)])
+def test_a_price_of_spoiling_is_a_number_of_0_or_more(price: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="`spoil_price` must be"):
+        Worksheet(spoil_price=price)  # type: ignore[arg-type]
+
+
+def test_the_spoiler_spoils_now_and_then() -> None:
+    rng = random.Random(1)
+    said = [say("spoiler", "3+2=5", "5+5=10", rng=rng) for _ in range(2000)]
+    assert 1 - said.count("pass") / len(said) == pytest.approx(0.1, abs=0.02)
+    right = [say("spoiler", rng=rng) for _ in range(2000)].count("3+2=5")
+    assert right / 2000 == pytest.approx(0.9, abs=0.02)

@@ -17,6 +17,20 @@ def effort(benefit: float = 1.0, cost: float = 0.3) -> MatrixGame:
     return two_player("effort", first, second, (("rest", "work"), ("rest", "work")))
 
 
+def spoil(benefit: float = 1.0, cost: float = 0.3, price: float = 0.5) -> MatrixGame:
+    """The effort game in which a player may also spoil: then nobody gets the benefit, and the spoiler pays a price.
+
+    Args:
+        benefit: Both get it if anyone works and nobody spoils.
+        cost: What working costs.
+        price: What spoiling costs: above `cost`, no player who wants to earn anything spoils.
+    """
+    worker = benefit - cost
+    first = [[0.0, 0.0, benefit], [-price, -price, -price], [worker, -cost, worker]]
+    names = ("rest", "spoil", "work")
+    return two_player("spoil", first, [list(column) for column in zip(*first, strict=True)], (names, names))
+
+
 def stag_hunt() -> MatrixGame:
     """Catching the stag takes both hunters; a hare is safe."""
     names = ("hare", "stag")
@@ -78,7 +92,7 @@ def rock_paper_scissors() -> MatrixGame:
 KNOWN = {
     game.name: game
     for game in (
-        effort(), stag_hunt(), matching_pennies(), inspection(), pure_coordination(), chicken(),
+        effort(), spoil(), stag_hunt(), matching_pennies(), inspection(), pure_coordination(), chicken(),
         battle_of_the_sexes(), prisoners_dilemma(), rock_paper_scissors(),
     )
 }  # fmt: skip

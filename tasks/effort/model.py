@@ -19,7 +19,11 @@ from tasks.effort.task import Effort
 from tasks.starting_model import CONTEXT, ROLES, byte_level_tokenizer, save
 
 # Words of one token each: the actions of all known games, and letters for other games.
-WORDS = tuple(dict.fromkeys(name for game in KNOWN.values() for names in game.actions for name in names)) + LETTERS[:8]
+NAMES = tuple(dict.fromkeys(name for game in KNOWN.values() for names in game.actions for name in names))
+# Came after the model had been made. Its tokens are the last, and their embeddings are drawn last: the others stay.
+LATER = ("spoil",)
+BEFORE = 377  # tokens without it
+WORDS = tuple(name for name in NAMES if name not in LATER) + LETTERS[:8] + LATER
 HIDDEN = 32
 # Weights are uniform in [-width, width].
 WIDTH = 0.25
@@ -30,9 +34,9 @@ OTHER_WIDTH = 0.5  # of the other tokens' embeddings: the wider they are, the le
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE in which the words, and the other words of the known games' prompts, are tokens. ChatML."""
-    tasks = [Effort(game=name) for name in KNOWN]
+    tasks = [Effort(game=name) for name, game in KNOWN.items() if not set(LATER).intersection(*game.actions)]
     prompts = [message.content for task in tasks for seat in task.seats for message in task.view((), seat)]
-    return byte_level_tokenizer([*WORDS, *ROLES, *prompts])
+    return byte_level_tokenizer([*WORDS[: -len(LATER)], *ROLES, *prompts], later=LATER)
 
 
 def player(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> PreTrainedModel:
@@ -53,11 +57,13 @@ def player(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> PreTrainedModel
     model = Qwen2ForCausalLM(config).eval()
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
+        embeddings = model.get_input_embeddings().weight
         for name, weight in model.named_parameters():
             if weight.ndim == 2:  # not normal numbers, which may differ between kinds of processors
                 width = WRITING_WIDTH if "o_proj" in name or "down_proj" in name else WIDTH
-                weight.uniform_(-width, width, generator=rng)
-        embeddings = model.get_input_embeddings().weight
+                drawn = weight[:BEFORE] if weight is embeddings else weight
+                drawn.uniform_(-width, width, generator=rng)
+        embeddings[BEFORE:].uniform_(-WIDTH, WIDTH, generator=rng)
         is_word = torch.zeros(len(tokenizer), 1, dtype=torch.bool)
         is_word[tokenizer.convert_tokens_to_ids(list(WORDS))] = True
         embeddings.mul_(torch.where(is_word, WORD_WIDTH, OTHER_WIDTH) / WIDTH)

@@ -1,6 +1,6 @@
 """Scripted partners for the worksheet. Each reads the sheet from its messages alone and keeps no memory.
 
-All but the saboteur pass once the chain of right partial sums is complete.
+All but the saboteur and the spoiler pass once the chain of right partial sums is complete.
 """
 
 import random
@@ -64,6 +64,14 @@ class Saboteur(ScriptedPartner):
         return read(messages).wrong_line(rng)
 
 
+class Spoiler(ScriptedPartner):
+    """Writes the next right line, but with probability 0.1 a plausible wrong one, also after the chain is complete."""
+
+    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
+        sheet = read(messages)
+        return sheet.wrong_line(rng) if rng.random() < 0.1 else sheet.next_line
+
+
 class Repairer(ScriptedPartner):
     """Writes the next right line directly after a wrong line of the other seat; else passes."""
 
@@ -79,5 +87,6 @@ PARTNERS: Mapping[str, Callable[[], ScriptedPartner]] = {
     "sloppy": Sloppy,
     "late": Late,
     "saboteur": Saboteur,
+    "spoiler": Spoiler,
     "repairer": Repairer,
 }

@@ -33,6 +33,8 @@ class Worksheet(Task[Sheet]):
         high: Largest number.
         turns: Turns of an episode, both seats together; enough for each seat to solve the sheet alone.
         cost: What a line other than `pass` costs its writer, in units of the team reward.
+        spoil_price: If given, a wrong line spoils the sheet, which is then never solved, and costs its writer this much
+            in place of `cost`. None: wrong lines are lines like others.
         last_word: Whether the last line of the form `a+b=c` must also give the total. Then a partner can spoil
             everything at its last turn.
         explain: Whether views begin with the rules in words and two worked examples, for models that were not taught
@@ -60,17 +62,19 @@ class Worksheet(Task[Sheet]):
         high: int = 9,
         turns: int = 6,
         cost: float = 0.1,
+        spoil_price: float | None = None,
         last_word: bool = False,
         explain: bool = False,
         strict: bool = True,
     ) -> None:
         _check_options(numbers=numbers, low=low, high=high, turns=turns)
-        _check_pay(cost=cost)
+        _check_pay(cost=cost, **({} if spoil_price is None else {"spoil_price": spoil_price}))
         _check_switches(last_word=last_word, explain=explain, strict=strict)
         self.numbers, self.low, self.high = numbers, low, high
         self.turns, self.cost, self.last_word = turns, float(cost), last_word
         self.strict = strict
-        self._told = told(turns=turns, cost=self.cost, last_word=last_word) if explain else ()
+        self.spoil_price = None if spoil_price is None else float(spoil_price)
+        self._told = told(turns=turns, cost=self.cost, last_word=last_word, spoil_price=spoil_price) if explain else ()
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Problems of a split: about 70 % of all are `train`, 15 % `dev`, 15 % `test`, whatever the seed."""
@@ -114,7 +118,7 @@ class Worksheet(Task[Sheet]):
         line = (reply.split("\n", 1)[0] if self.strict else read_line(reply))[:MAX_LINE_CHARS]
         state = Sheet(state.numbers, (*state.lines, line))
         team = float(self._is_over(state) and self._is_solved(state))
-        cost = 0.0 if line == PASS else self.cost
+        cost = self._cost(state)
         return state, {seat: Reward(team=team, cost=cost if seat == writer else 0.0) for seat in self.seats}
 
     def legal_replies(self) -> Sequence[str]:
@@ -145,8 +149,17 @@ class Worksheet(Task[Sheet]):
     def _is_over(self, state: Sheet) -> bool:
         return len(state.lines) >= self.turns
 
+    def _cost(self, state: Sheet) -> float:
+        """Of the last line."""
+        if state.lines[-1] == PASS:
+            return 0.0
+        if self.spoil_price is not None and state.verdicts[-1] == "wrong":
+            return self.spoil_price
+        return self.cost
+
     def _is_solved(self, state: Sheet) -> bool:
-        return state.complete and (not self.last_word or state.last_value == sum(state.numbers))
+        spoilt = self.spoil_price is not None and "wrong" in state.verdicts
+        return state.complete and not spoilt and (not self.last_word or state.last_value == sum(state.numbers))
 
 
 def _bucket(problem_id: str) -> int:
@@ -180,11 +193,12 @@ def _check_options(numbers: int, low: int, high: int, turns: int) -> None:
         )
 
 
-def _check_pay(cost: float) -> None:
-    if isinstance(cost, bool) or not isinstance(cost, int | float):
-        raise TypeError(f"worksheet option `cost` must be a number, got {cost!r}")
-    if not math.isfinite(cost) or cost < 0:
-        raise ValueError(f"worksheet option `cost` must be finite and 0 or more, got {cost}")
+def _check_pay(**pay: float) -> None:
+    for name, value in pay.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"worksheet option `{name}` must be a number, got {value!r}")
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"worksheet option `{name}` must be finite and 0 or more, got {value}")
 
 
 def _check_switches(**switches: bool) -> None:

@@ -1,0 +1,191 @@
+"""Where the tether helps: the game `spoil` over τ, from IPPO to adversaries without a tether; ε 0.2.
+
+    llm-sra compare --config effort/spoil/... --seeds 1 2 3 4 5 --train_only --out runs/spoil
+    python -m benchmarks.spoil runs/spoil --write
+
+Prints a table of the runs in a folder beside exact equilibria, and draws solved games with strangers over τ. Policies
+are read off the models, nothing is sampled. With `--write` both go into the documentation.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from eval.oracle import NEAR, trained_policies
+from eval.plots import COLOURS, DPI, GREY, write_png
+from llm_sra.files import write_whole
+from llm_sra.games import Equilibrium, RiskProfile, equilibria
+from llm_sra.games.game import Array
+from llm_sra.games.known import spoil
+from llm_sra.runs import Run
+from recipes.terminal import run_command
+from tasks.effort import Effort
+
+ROOT = Path(__file__).parent.parent
+PAGE, PICTURE = ROOT / "docs" / "tasks" / "effort.md", ROOT / "docs" / "tasks" / "spoil.png"
+BEGIN, END = "<!-- spoil: python -m benchmarks.spoil -->\n", "<!-- end of spoil -->\n"
+GAME, EPS = spoil(), 0.2
+WORK = 2
+GIVEN = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 1]], dtype=float)  # where both get the benefit
+# What they say, over (rest, spoil, work).
+STRANGERS: Mapping[str, Array] = {
+    "one who rests": np.array([1.0, 0.0, 0.0]),
+    "one who works": np.array([0.0, 0.0, 1.0]),
+    "one who works, but spoils 1 time in 4": np.array([0.0, 0.25, 0.75]),
+}
+STARTS = 8  # of the search for equilibria; more find no others
+FREE = 1000.0  # a τ of no tether: to spoil for sure costs 1/τ times log 1/π(spoil), 0.003 of the benefit
+IPPO_AT, FREE_AT = 0.2, 200.0  # where τ = 0 and no tether are drawn
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The agents of a run: their τ (0: IPPO; inf: no tether) and, by seat, the probability of each action."""
+
+    tau: float
+    policies: tuple[Array, Array]
+
+
+@cache
+def exact(tau: float) -> list[Equilibrium]:
+    """The equilibria at a τ that are not known to be unstable."""
+    found = equilibria(GAME, RiskProfile.same(min(tau, FREE), EPS), STARTS)
+    return [each for each in found if each.stable is not False]
+
+
+def nearest(trained: Trained) -> tuple[Equilibrium, float]:
+    """The nearest of them, and the largest difference of a probability from it."""
+
+    def off(one: Equilibrium) -> float:
+        pairs = zip(one.policies, trained.policies, strict=True)
+        return max(float(np.abs(exact - mine).max()) for exact, mine in pairs)
+
+    best = min(exact(trained.tau), key=off)
+    return best, off(best)
+
+
+def solved(policy: Array, partner: Array) -> float:
+    """How often someone works and nobody spoils, in [0, 1]."""
+    return float(policy @ GIVEN @ partner)
+
+
+def with_stranger(policies: Sequence[Array], stranger: str) -> float:
+    """Solved with a stranger, mean of both seats, in [0, 1]."""
+    return float(np.mean([solved(policy, STRANGERS[stranger]) for policy in policies]))
+
+
+CURVES: Mapping[str, Callable[[Sequence[Array]], float]] = {
+    **{f"with {stranger}": partial(with_stranger, stranger=stranger) for stranger in STRANGERS},
+    "with one who rests, the lazier seat": lambda policies: float(min(policy[WORK] for policy in policies)),
+}
+
+
+def read(folder: Path) -> list[Trained]:
+    """The finished runs of the game below a folder.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = []
+    for path in sorted(folder.glob("*/adapters")):
+        run = Run.open(path.parent)
+        task = Effort(**(run.config.get("task_args") or {}))
+        if run.config["task"] != "effort" or task.game.name != GAME.name or run.config["entropy_coef"] != EPS:
+            raise ValueError(f"{run.path}: expected a run of effort/spoil with entropy_coef {EPS}")
+        tau = {"ippo": 0.0, "adversary": math.inf}.get(str(run.config["arm"]), float(run.config["tau"]))
+        policies, _ = trained_policies(run, task)
+        found.append(Trained(tau, (policies["first"], policies["second"])))
+    if not found:
+        raise ValueError(f"{folder}: expected finished runs of effort/spoil in it, as llm-sra compare makes them")
+    return found
+
+
+def table(found: Sequence[Trained]) -> str:
+    """A Markdown table: for each τ, exact figures and, in brackets, the mean of the trained pairs'."""
+    head = ["arm", "seeds", "works: busier seat", "lazier seat", "solved together", *(f"with {s}" for s in STRANGERS)]
+    rows = []
+    for tau in sorted({each.tau for each in found}):
+        mine = [each for each in found if each.tau == tau]
+        gaps = [nearest(each)[1] for each in mine]
+        theory = _figures(nearest(mine[0])[0].policies)
+        means = np.mean([_figures(each.policies) for each in mine], axis=0)
+        cells = [f"{one:.2f} ({other:.2f})" for one, other in zip(theory, means, strict=True)]
+        near = sum(gap <= NEAR for gap in gaps)
+        rows.append([arm_of(tau), str(len(mine)), *cells, f"{max(gaps):.3f}", f"{near} of {len(mine)}"])
+    head += ["off by at most", f"within {NEAR:g}"]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def arm_of(tau: float) -> str:
+    """How tables name it."""
+    return "ippo" if tau == 0 else "no tether" if math.isinf(tau) else f"srpo, τ {tau:g}"
+
+
+def _figures(policies: Sequence[Array]) -> list[float]:
+    work = sorted((float(policy[WORK]) for policy in policies), reverse=True)
+    return [*work, solved(policies[0], policies[1]), *(with_stranger(policies, stranger) for stranger in STRANGERS)]
+
+
+def draw(found: Sequence[Trained], path: Path) -> Path:
+    """Solved with each stranger over τ: exact as lines, and at both ends as bars; each trained pair as a circle."""
+    figure = Figure(figsize=(7.2, 4.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    taus = np.geomspace(0.3, 100, 40).tolist()
+    between, ends = ([exact(tau)[0].policies for tau in some] for some in (taus, (0.0, math.inf)))
+    at = [_place(each.tau) for each in found]
+    handles = [Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="none", label="trained")]
+    for colour, (label, share) in zip(COLOURS, CURVES.items(), strict=False):
+        line = "--" if label.endswith("seat") else "-"
+        axes.plot(taus, [share(policies) for policies in between], line, color=colour, linewidth=2.2)
+        axes.plot([IPPO_AT, FREE_AT], [share(each) for each in ends], "_", color=colour, markersize=16, mew=2.2)
+        axes.plot(at, [share(each.policies) for each in found], "o", color=colour, mfc="none", clip_on=False)
+        handles.append(Line2D([], [], color=colour, linestyle=line, linewidth=2.2, label=label))
+    _dress(axes)
+    figure.legend(handles=handles[1:] + handles[:1], loc="outside lower center", ncols=2, frameon=False)
+    return write_png(figure, path)
+
+
+def _place(tau: float) -> float:
+    return IPPO_AT if tau == 0 else FREE_AT if math.isinf(tau) else tau
+
+
+def _dress(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_xticks([IPPO_AT, 1, 3, 10, 100, FREE_AT], ["IPPO", "1", "3", "10", "100", "no\ntether"])
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("degree of risk aversion τ")
+    axes.set_ylabel("solved with a stranger")
+    axes.grid(color="#DDDDDD", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table; draw, or write both into the documentation."""
+    parser = argparse.ArgumentParser("spoil", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("folder", type=Path, help="the folder of the runs")
+    parser.add_argument("--picture", type=Path, help="PNG to draw")
+    parser.add_argument("--write", action="store_true", help=f"replace the table and the picture of {PAGE.name}")
+    args = parser.parse_args(argv)
+    found = read(args.folder)
+    text = table(found)
+    print(text)
+    if args.picture or args.write:
+        draw(found, args.picture or PICTURE)
+    if args.write:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        write_whole(PAGE, f"{before}{BEGIN}\n{text}\n\n{END}{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

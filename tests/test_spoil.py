@@ -1,0 +1,76 @@
+"""The game `spoil` over τ: what is solved with strangers, and how far trained agents are from exact equilibria."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import spoil
+from benchmarks.spoil import Trained
+from llm_sra.games import RiskProfile, equilibria
+from llm_sra.games.known import KNOWN
+from tasks.effort import model
+from tasks.starting_model import ROLES, byte_level_tokenizer
+
+GIVING_UP = np.exp([0, -2.5, -1.5]) / np.exp([0, -2.5, -1.5]).sum()  # beside sure sabotage: (0, -0.5, -0.3) / ε
+
+
+def test_payoffs_are_those_of_effort_with_a_third_word() -> None:
+    # rest, work, spoil
+    first = np.array([[0, 1, 0], [0.7, 0.7, -0.3], [-0.5, -0.5, -0.5]])
+    game = KNOWN["spoil"]
+    order = [game.actions[0].index(word) for word in ("rest", "work", "spoil")]
+    assert np.allclose(game.first[np.ix_(order, order)], first, atol=1e-15)
+    assert game.symmetric
+
+
+@pytest.mark.parametrize(
+    ("tau", "work"), [(0, (0.891, 0.276)), (1, (0.652, 0.652)), (3, (0.709, 0.709)), (10, (0.379, 0.379))]
+)
+def test_stable_equilibria(tau: float, work: tuple[float, float]) -> None:
+    found = {tuple(sorted((round(float(x[2]), 3) for x in each.policies), reverse=True)) for each in spoil.exact(tau)}
+    assert found == {work}
+    assert len(equilibria(KNOWN["spoil"], RiskProfile.same(tau, 0.2))) == (3 if tau == 0 else 1)
+
+
+def test_without_a_tether_heroes_respond_to_sure_sabotage() -> None:
+    (only,) = spoil.exact(math.inf)
+    assert np.allclose(only.policies, [GIVING_UP, GIVING_UP], atol=1e-3)
+    assert np.allclose(only.adversaries, [[0, 1, 0], [0, 1, 0]], atol=1e-3)
+
+
+def test_solved_with_strangers() -> None:
+    policy = np.array([0.2, 0.1, 0.7])
+    assert spoil.solved(policy, policy) == pytest.approx(0.9**2 - 0.2**2)
+    resting, working, spoiling = spoil.STRANGERS
+    assert spoil.with_stranger([policy], resting) == pytest.approx(0.7)
+    assert spoil.with_stranger([policy], working) == pytest.approx(0.9)
+    assert spoil.with_stranger([policy, np.array([1.0, 0, 0])], spoiling) == pytest.approx(0.75 * (0.9 + 1) / 2)
+
+
+def test_the_table_tells_how_far_off_the_trained_agents_are() -> None:
+    policies = tuple(GIVING_UP + off for off in ([0.06, 0, -0.06], [0, 0, 0]))
+    found = [Trained(math.inf, (policies[0], policies[1])), Trained(math.inf, (GIVING_UP, GIVING_UP))]
+    row = spoil.table(found).splitlines()[-1]
+    assert row.startswith("| no tether | 2 | 0.17 (0.17) | 0.17 (0.14) |")
+    assert row.endswith("| 0.060 | 1 of 2 |")
+
+
+def test_the_picture_is_small(tmp_path: Path) -> None:
+    found = [Trained(tau, (GIVING_UP, GIVING_UP)) for tau in (0.0, 3.0, math.inf)]
+    picture = spoil.draw(found, tmp_path / "spoil.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) < 100_000
+
+
+def test_the_word_that_came_later_moved_no_token_of_the_model() -> None:
+    tokenizer = model.tokenizer()
+    assert tokenizer.convert_tokens_to_ids("spoil") == len(tokenizer) - 1
+    assert tokenizer.encode("spoil") == [len(tokenizer) - 1]
+    before = byte_level_tokenizer(["rest", "work", *ROLES])
+    after = byte_level_tokenizer(["rest", "work", *ROLES], later=["spoil"])
+    assert after.get_vocab().items() > before.get_vocab().items()
+    assert len(after) == len(before) + 4  # sp, spo, spoi, spoil
+    assert min(index for word, index in tokenizer.get_vocab().items() if word.startswith("sp") and word in "spoil") == (
+        model.BEFORE
+    )
