@@ -150,11 +150,6 @@ COMBINED = (
         "partners_per_step and risk_smoothing need `partners`",
     ),
     Rule(
-        ("risk_smoothing", "partners_per_step"),
-        lambda c: c.partners_per_step is not None and c.risk_smoothing > 0,
-        "risk_smoothing needs the same partners at every step: leave out partners_per_step",
-    ),
-    Rule(
         ("adversary_mix", "adversary_reset_steps", "arm"),
         lambda c: _no_adversaries(c) and bool(c.adversary_mix or c.adversary_reset_steps),
         "adversary_mix and adversary_reset_steps need adversaries; arm {c.arm} with tau {c.tau:g} has none",

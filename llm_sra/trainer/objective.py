@@ -64,7 +64,10 @@ class ObjectiveArguments:
     risk: str = field(default="entropic", metadata={"help": f"Risk measure over sampled partners. {RISKS.describe()}."})
     risk_alpha: float = field(default=0.25, metadata={"help": "cvar: the share of the worst partners that counts."})
     risk_smoothing: float = field(
-        default=0.0, metadata={"help": "Decay with which the partners' weights are averaged over steps, in [0, 1)."}
+        default=0.0,
+        metadata={
+            "help": "Decay with which returns with partners are pooled over steps, in [0, 1); 0: the latest step alone."
+        },
     )
     kl_direction: Literal["adversary_partner", "partner_adversary"] = field(
         default="adversary_partner",

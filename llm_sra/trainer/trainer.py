@@ -29,8 +29,8 @@ from llm_sra.episodes import write_training_episodes
 from llm_sra.errors import NumberError, TaskError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives import Tether
+from llm_sra.objectives.partner_returns import PartnerReturns
 from llm_sra.objectives.risk import RISKS
-from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.playing import play
 from llm_sra.protocol.rules import Rules
@@ -124,10 +124,10 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         steps = args.tau_schedule_steps or max(args.max_steps, 1)
         self._schedule = TauSchedule(args.tau_schedule, strength, args.tau_start, steps, args.target_kl)
         heroes = [match_set.hero for match_set in arm.match_sets if match_set.sampled]
-        self._smoothed = {hero: SmoothedWeights(args.risk_smoothing) for hero in heroes if args.risk_smoothing}
+        self._earned = {hero: PartnerReturns(args.risk_smoothing) for hero in heroes}
         self.reader = Reader(bank.base, self.accelerator.autocast, self.accelerator.distributed_type not in SHARDED)
         self.critics = Critics(bank, arm.adapters, self.reader) if args.estimator.needs_critic else None
-        self.checkpoints = Checkpoints(args.run_dir, bank, arm.adapters, self.critics, self._schedule, self._smoothed)
+        self.checkpoints = Checkpoints(args.run_dir, bank, arm.adapters, self.critics, self._schedule, self._earned)
         chosen = self.engine.renderer.single_tokens(self.task.choices)
         choices = torch.tensor(chosen, device=args.device) if chosen else None
         self.means = metrics.TokenMeans()
@@ -210,7 +210,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             args.estimator,
             EstimatorOptions.of(args),
             lambda returns: RISKS[args.risk].of(returns, args),
-            self._smoothed,
+            self._earned,
         )
 
     def _update(self, model: torch.nn.Module, rollout: Rollout) -> dict[str, float]:
