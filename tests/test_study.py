@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from benchmarks import study, study_report
+from benchmarks import study, study_arms, study_report
 from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
 from llm_sra.evaluation.results import read_results, write_results
+from llm_sra.registry import shipped_recipes
 from llm_sra.trainer.parse import read_recipe
 from recipes.comparing.cells import check_cells
 
@@ -85,9 +86,20 @@ def differing(one: str, other: str) -> set[str]:
 def test_arms_differ_in_nothing_but_the_objective() -> None:
     assert differing("ippo", "srpo") == OBJECTIVE - {"entropy_coef"}
     assert differing("ippo", "entropy") == {"entropy_coef", "output_dir"}
-    assert differing("srpo", "adversary") == {"arm", "output_dir", "tau", "adversary_entropy_coef"}
+    assert differing("srpo", "adversary") == {"arm", "output_dir"}  # the tether alone
     for arm in ("srpo_sampled", "best_response", "fcp"):
         assert differing("srpo", arm) <= OBJECTIVE - {"entropy_coef"} | SAMPLED
+
+
+@pytest.mark.parametrize("recipe", [name for name in shipped_recipes() if name.endswith("/adversary")])
+def test_a_pure_adversary_has_no_tether_and_nothing_else_that_srpo_has_not(recipe: str) -> None:
+    assert study_arms.differences(recipe, recipe.replace("adversary", "srpo")) == {"arm": "adversary"}
+
+
+def test_the_page_says_what_differs_between_arms_as_the_recipes_have_it() -> None:
+    page = study_arms.PAGE.read_text(encoding="utf-8")
+    assert page.split(study_arms.BEGIN)[1].split(study_arms.END)[0].strip() == study_arms.table().strip()
+    assert "| `worksheet/adversary` |" in page and "| `arm` adversary |" in page
 
 
 @pytest.mark.parametrize("arm", [*study.ARMS, *study.BASELINES])
