@@ -33,7 +33,7 @@ def differences(recipe: str, other: str) -> dict[str, object]:
 
 
 def table() -> str:
-    """A row for each recipe of the study: what it has otherwise than `ippo`, and, if it is one of its kind, than `srpo`."""
+    """A row for each recipe of the study: what it has otherwise than `ippo`, and, if of its kind, than `srpo`."""
     arms = {"worksheet": (*ARMS, *BASELINES), **dict.fromkeys(TASKS, TASK_ARMS)}
     rows = [
         f"| `{task}/{arm}` | {_told(task, arm, 'ippo')} | {_told(task, arm, 'srpo')} |\n"

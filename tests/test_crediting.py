@@ -150,9 +150,11 @@ def estimate(rollout: Rollout, algorithm: str, level: str, tau: float = 2.0, **o
     find_estimator(algorithm, level).function(inputs)
 
 
-def credited(rollout: Rollout, how: str, tau: float = 2.0, **options: Any) -> dict[tuple[int, str], list[float]]:
+def credited(
+    rollout: Rollout, how: str, tau: float = 2.0, algorithm: str = "", **options: Any
+) -> dict[tuple[int, str], list[float]]:
     """Advantages of all that was said, by episode and seat; between replies they must be 0."""
-    estimate(rollout, "ppo" if how == "token" else "grpo", how, tau, **options)
+    estimate(rollout, algorithm or ("ppo" if how == "token" else "grpo"), how, tau, **options)
     found: dict[tuple[int, str], list[float]] = {}
     for sample in rollout.samples:
         said = torch.tensor(sample.row.turns) >= 0

@@ -11,6 +11,7 @@ from scipy.optimize import linprog, minimize
 from llm_sra.objectives.risk.cvar import cvar
 from llm_sra.objectives.risk.entropic import entropic
 from llm_sra.objectives.risk.expectation import expectation
+from llm_sra.objectives.risk.rank import rank
 from llm_sra.objectives.risk.worst_case import worst_case
 
 
@@ -53,6 +54,19 @@ def test_cvar_fills_the_worst_partners_first(alpha, weights, value):
     risk = cvar(doubles(3.0, 1.0, 2.0), alpha, doubles(0.5, 0.3, 0.2))
     assert risk.weights.tolist() == pytest.approx(weights, abs=1e-12)
     assert risk.value.item() == pytest.approx(value)
+
+
+def test_ranks_weigh_partners_by_their_place_alone():
+    risk = rank(doubles(3.0, 1.0, 2.0), 1.0)  # ranks 1, 3, 2 of sum 6
+    assert risk.weights.tolist() == pytest.approx([1 / 6, 3 / 6, 2 / 6])
+    assert risk.value.item() == pytest.approx((3 + 3 + 4) / 6)
+    assert rank(doubles(9.0, 1.0, 1.5), 2.0).weights.tolist() == pytest.approx([1 / 14, 9 / 14, 4 / 14])
+    assert rank(doubles(9.0, 1.0, 1.0), 1.0).weights.tolist() == pytest.approx([1 / 6, 2.5 / 6, 2.5 / 6])
+    prior = doubles(0.5, 0.0, 0.5)  # the second has no rank: 1 and 2, of equal priors
+    assert rank(doubles(3.0, -9.0, 1.0), 1.0, prior).weights.tolist() == pytest.approx([1 / 3, 0.0, 2 / 3])
+    assert rank(doubles(3.0, 1.0), 0.0).value.item() == expectation(doubles(3.0, 1.0)).value.item()
+    with pytest.raises(ValueError, match="power"):
+        rank(doubles(1.0), -1.0)
 
 
 def test_equally_bad_partners_share_as_their_priors_do():

@@ -44,7 +44,9 @@ from llm_sra.trainer.credit import assign_credit
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.estimators import EstimatorOptions
 from llm_sra.trainer.forward import Forward, evaluation_mode
+from llm_sra.trainer.influence import add_influence, measure_influence
 from llm_sra.trainer.memory import return_large_blocks
+from llm_sra.trainer.player_episodes import player_episodes
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.resuming import load_with_present_options, reading_state
 from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
@@ -155,7 +157,9 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             rollout = self._play()
             self.engine.rest()
         with clock("score"):
-            self.scorer.score(rollout, self.arm.adapters, self.updater.reuses_rollouts)
+            self.scorer.score(rollout, self.arm.adapters, self.updater.reuses_rollouts, self.arm.peers)
+            if self.args.influence_coef:
+                measure_influence(rollout, self.scorer, self.engine.renderer)
         self._credit(rollout)
         with clock("train"):
             losses = self._update(model, rollout)
@@ -212,6 +216,8 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             lambda returns: RISKS[args.risk].of(returns, args),
             self._earned,
         )
+        if args.influence_coef:
+            add_influence(rollout, player_episodes(rollout), args.influence_coef)
 
     def _update(self, model: torch.nn.Module, rollout: Rollout) -> dict[str, float]:
         with self._naming_step():
