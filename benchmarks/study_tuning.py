@@ -7,6 +7,7 @@ not made again. What is chosen is for a person to put into the recipe: the table
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,14 @@ def _row(arm: str, mine: list[Trial], before: list[dict[str, Any]], out: Path) -
     scores = [(trial, score) for trial in mine if (score := trial.score(out)) is not None]
     best = max(scores, key=lambda one: one[1], default=None)
     fields = {field: list(dict.fromkeys(trial.values[field] for trial in mine)) for field in mine[0].values}
-    by_hand = [_told(one["tried"]) for one in before if arm in one["arms"]]
+    by_hand = [one["tried"] for one in before if arm in one["arms"]]
+    count = sum(prod(map(len, tried.values())) for tried in by_hand)
     recipe = read_recipe(f"worksheet/{arm}")
     cells = (
         arm,
         f"{len(scores)} of {len(mine)}",
         _told(fields),
-        "; ".join(by_hand) or "none",
+        f"{count}: {'; '.join(map(_told, by_hand))}" if count else "none",
         f"{_told(best[0].values)}: {best[1]:.2f}" if best else "-",
         _told({field: recipe[field] for field in fields}),
     )

@@ -9,19 +9,19 @@ abstracts and the formulas in the authors' repositories; the papers' full texts 
 import torch
 
 
-def aligned_advantages(own: torch.Tensor, others: torch.Tensor, coef: float, gamma: float) -> torch.Tensor:
-    """A*_t = A_t + β γ (Σ_{k<t} γ^(t-k) A_k) B_t of one player in one episode.
+def alignment_term(own: torch.Tensor, others: torch.Tensor, coef: float, gamma: float) -> torch.Tensor:
+    """β γ (Σ_{k<t} γ^(t-k) A_k) B_t of one player in one episode: what is added to its advantages A_t.
 
     Args:
         own: (K,), A_t, advantages of its K turns, in units of the reward.
         others: (K,), B_t, what the same turns brought the other players: the sum of their advantages, in that unit.
-        coef: β, 0 or more, per unit of the reward; 0: the own advantages.
+        coef: β, 0 or more, per unit of the reward.
         gamma: Discount from one turn to the next, in [0, 1].
 
     Returns:
-        (K,), in units of the reward. The first turn has nothing before it, so its advantage is its own.
+        (K,), in units of the reward; 0 for the first turn, which has nothing before it.
     """
     past = torch.zeros_like(own)
     for t in range(1, len(own)):
         past[t] = gamma * (past[t - 1] + own[t - 1])
-    return own + coef * gamma * past * others
+    return coef * gamma * past * others

@@ -6,7 +6,9 @@ move at once that is their own advantage; where they alternate, it is what follo
 
 Where this differs: the first paper has a critic and generalised advantages; the second's baseline is leave-one-out,
 which is `advantage_baseline: leave_one_out`. Its variant that plays alternative actions at every step is not here, nor
-are its options (sign, clipping, whitening), nor the weight γ^t of later steps. Uncertain: whether its β is as here.
+are its options (sign, clipping, whitening), nor the weight γ^t of later steps. One option of its code is always on: the
+alignment term is centred over the same turn of the group. Its mean is above 0 where both are paid alike, and would only
+be noise. Uncertain: whether its β is as here.
 """
 
 from collections import defaultdict
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 import torch
 
 from llm_sra.objectives import discounted_to_go, turn_rewards
-from llm_sra.objectives.alignment import aligned_advantages
+from llm_sra.objectives.alignment import alignment_term
 from llm_sra.trainer.estimators.base import EstimatorInputs, estimator
 from llm_sra.trainer.estimators.grpo_turn import turn_advantages
 from llm_sra.trainer.player_episodes import Key, PlayerEpisode
@@ -41,15 +43,13 @@ def adalign_turn(inputs: EstimatorInputs) -> None:
             group = mine[start : start + size]
             own = [discounted_to_go(played.rewards, options.gamma) for played in group]
             others = [discounted_to_go(_of_others(inputs, played), options.gamma) for played in group]
-            credited = zip(
-                group,
-                turn_advantages(own, options.advantage_baseline),
-                turn_advantages(others, options.advantage_baseline),
-                strict=True,
-            )
-            for played, mine_of, theirs in credited:
-                aligned = aligned_advantages(mine_of, theirs, options.alignment_coef, options.gamma)
-                played.set_turn_advantages(aligned)
+            ours = turn_advantages(own, options.advantage_baseline)
+            theirs = turn_advantages(others, options.advantage_baseline)
+            terms = [
+                alignment_term(a, b, options.alignment_coef, options.gamma) for a, b in zip(ours, theirs, strict=True)
+            ]
+            for played, a, term in zip(group, ours, turn_advantages(terms, "mean"), strict=True):
+                played.set_turn_advantages(a + term)
 
 
 def _of_others(inputs: EstimatorInputs, played: PlayerEpisode) -> torch.Tensor:
