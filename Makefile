@@ -58,8 +58,8 @@ house: $(INSTALLED)  ## print entries per folder, import circles, the widest fun
 torture: $(INSTALLED)  ## kill, fill, flip and forge what the promises on faults are about (an hour at most); writes benchmarks/torture.md
 	HF_HUB_OFFLINE=1 .venv/bin/python -m benchmarks.torture --minutes 60 --page benchmarks/torture.md
 
-study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped); TASK=kitchen, tag or hanabi: that task's arms
-	HF_HUB_OFFLINE=1 .venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK))
+study: $(INSTALLED)  ## train and evaluate every cell of the study (hours; goes on where it was stopped); TASK=kitchen, tag or hanabi: that task's arms; TUNE=1: tuning trials on the dev roster instead
+	HF_HUB_OFFLINE=1 .venv/bin/python -m benchmarks.study $(if $(TASK),--task $(TASK)) $(if $(TUNE),--tune)
 
 # The model lies in a package. With MODEL another one is trained, and nothing is fetched.
 real: $(INSTALLED)  ## train a real language model by IPPO and SRPO, and play it with strangers (hours; goes on where it was stopped); SEEDS=1; MODEL=folder or hub name; PAGE=file

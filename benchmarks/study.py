@@ -24,8 +24,8 @@ ROOT = Path(__file__).parent.parent
 ROSTER = "worksheet_test"
 SEEDS = (1, 2, 3, 4, 5)
 ARMS = ("ippo", "srpo")
-# All with the same budget of episodes; fcp's pool are the agents of ippo, and comes on top.
-BASELINES = ("srpo_sampled", "adversary", "best_response", "entropy", "fcp")
+# All with the same budget of episodes; the pools of fcp (the agents of ippo) and mep come on top.
+BASELINES = ("srpo_sampled", "adversary", "best_response", "entropy", "fcp", "mep", "dr_mamr", "adalign")
 # Matrix games held against theory: each by both algorithms.
 GAMES = ("effort", "prisoners_dilemma", "inspection", "battle_of_the_sexes")
 PROFILES = ((1.0, 0.3), (2.0, 0.2), (3.0, 0.2))  # τ and ε, for payoffs that range over 1
@@ -51,6 +51,11 @@ def baseline_cells(seeds: Sequence[int] = SEEDS) -> list[Cell]:
     """The other arms over the same seeds."""
     untrained = Cell(UNTRAINED, "worksheet/ippo", {"arm": "untrained"})
     return [untrained, *make_cells([f"worksheet/{arm}" for arm in BASELINES], seeds=seeds)]
+
+
+def population_cells() -> list[Cell]:
+    """The population that mep learns to play with."""
+    return make_cells(["worksheet/mep_pool"], seeds=[1])
 
 
 def game_cells() -> list[Cell]:
@@ -125,7 +130,7 @@ def study_worksheet(out: Path, problems: int, processes: int, arms_only: bool, s
     fill(arms, out, processes)  # what comes next may play with them
     for which in WHICH:
         play(arms, replace(played, checkpoint="" if which == "end" else which, folder=f"eval/{which}"), out)
-    fill(baselines, out, processes)
+    fill([*population_cells(), *baselines], out, processes)
     play(baselines, replace(played, folder="eval/baselines"), out)
     text = ""
     if not arms_only:
@@ -136,6 +141,19 @@ def study_worksheet(out: Path, problems: int, processes: int, arms_only: bool, s
         play(shared, replace(played, checkpoint=f"checkpoint-{SWEEP_STEPS}", folder="eval/shared"), out)
         text = write_games(out, [cell.name for cell in games]) + "\n"
     return text + write_report(out, [cell.name for cell in arms], [c.name for c in baselines], not arms_only)
+
+
+def tune_worksheet(out: Path, processes: int) -> str:
+    """Make the tuning trials that are missing, and before them the pools that some arms play with.
+
+    Returns:
+        What was tried and found, as Markdown.
+    """
+    from benchmarks.study_tuning import FOLDER, trials, tuning_table
+
+    fill([*make_cells(["worksheet/ippo"], seeds=SEEDS), *population_cells()], out, processes)
+    fill([trial.cell for trial in trials()], out / FOLDER, processes)
+    return tuning_table(out)
 
 
 def study_task(task: str, out: Path, problems: int, processes: int) -> str:
@@ -163,15 +181,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--arms_only", action="store_true", help="leave out the matrix games and the sweep over τ and ε"
     )
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds of the baselines")
+    parser.add_argument(
+        "--tune", action="store_true", help="make the tuning trials of the worksheet's arms, on the dev roster, instead"
+    )
     parser.add_argument("--task", choices=TASKS, help="a task's arms, in the worksheet's place")
     args = parser.parse_args(argv)
-    if args.task and (args.arms_only or args.seeds != len(SEEDS)):
+    if args.task and (args.arms_only or args.tune or args.seeds != len(SEEDS)):
         parser.error(
-            "--seeds and --arms_only are the worksheet's: with --task all arms run, over seeds "
+            "--seeds, --arms_only and --tune are the worksheet's: with --task all arms run, over seeds "
             f"{', '.join(map(str, TASK_SEEDS))}"
         )
     out = args.out.resolve()
-    if args.task:
+    if args.tune:
+        print(tune_worksheet(out, args.processes))
+    elif args.task:
         print(study_task(args.task, out, args.problems, args.processes))
     else:
         print(study_worksheet(out, args.problems, args.processes, args.arms_only, args.seeds))

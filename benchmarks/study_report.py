@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from benchmarks.study_tuning import tuning_table
 from eval.cross_play import cross_play_grids
 from eval.grid import grid_markdown
 from eval.groups import Group
@@ -21,6 +22,11 @@ ARMS = ("ippo", "srpo")
 TITLES = {"end": "At the end of training", "best": "Checkpoints chosen by the worst partner of the dev roster"}
 
 
+TUNING = (
+    "Finished trials of `make study TUNE=1`, and what was tried by hand before. The score is the mean share solved "
+    "with the development partners at the end of training, one seed."
+)
+
 # What of the test roster is like something that an arm met in training.
 RESEMBLES = {
     "srpo": "lazy, sloppy, saboteur (what its adversary becomes)",
@@ -28,6 +34,7 @@ RESEMBLES = {
     "adversary": "saboteur (what its adversary becomes)",
     "best_response": "lazy (resting half), sloppy and saboteur (corrupted half)",
     "fcp": "other-ippo (agents of other seeds)",
+    "mep": "other-ippo (teams that were trained by themselves)",
 }
 
 
@@ -61,6 +68,7 @@ def write_report(out: Path, arms: Sequence[str], baselines: Sequence[str] = (), 
         results = _results(out, ["end", "baselines"])
         names = dict.fromkeys(name.rsplit("-seed", 1)[0] for name in (*arms, *baselines))
         parts.append(f"## All arms, at the end of training\n\n{arms_table(results, list(names), out)}")
+    parts.append(f"## Tuning trials\n\n{TUNING}\n\n{tuning_table(out)}".rstrip())
     if sweep:
         parts.append(f"## SRPO over τ and ε, seed 1\n\n{sweep_table(_results(out, ['shared', 'sweep']))}")
     text = "\n\n".join(parts) + "\n"

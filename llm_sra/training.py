@@ -134,7 +134,7 @@ def _train(
             "leave it out"
         )
     partners = read_roster(args.partners) if args.partners else None
-    roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None)
+    roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None, args.population)
     if partners is None:
         check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)
     checkpoint = _checkpoint(model_args, args, writer is not None)
@@ -226,8 +226,8 @@ def _load_bank(model_args: ModelArguments, args: SRPOConfig, roles: Roles, warm:
     critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
     bank = AdapterBank.create(base, roles.adapters, lora, args.seed, critics)
     if warm and model_args.initial_adapter:
-        for hero in dict.fromkeys(roles.heroes.values()):
-            bank.load(Path(model_args.initial_adapter), hero)
+        for learner in roles.learners:
+            bank.load(Path(model_args.initial_adapter), learner)
     for adversary, partner in roles.adversaries.items():
         bank.copy(partner, adversary)
     return bank, tokenizer
@@ -253,4 +253,6 @@ def _seat_partners(loader: PolicyLoader, entries: Sequence[Entry], sampling: Sam
 
 def _arm(args: SRPOConfig, task: Task, partners: Partners | None = None) -> Arm:
     sampling = Sampling(args.temperature)
-    return build_arm(args.arm, task.seats, args.sharing, args.tau, sampling, partners, args.adversary_mix)
+    return build_arm(
+        args.arm, task.seats, args.sharing, args.tau, sampling, partners, args.adversary_mix, args.population
+    )

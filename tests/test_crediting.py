@@ -18,11 +18,11 @@ from llm_sra.objectives import (
     turn_rewards,
     value_loss,
 )
+from llm_sra.objectives.partner_returns import PartnerReturns
 from llm_sra.objectives.risk.cvar import cvar
 from llm_sra.objectives.risk.entropic import entropic
 from llm_sra.objectives.risk.expectation import expectation
 from llm_sra.objectives.risk.worst_case import worst_case
-from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Sampling, Turn
 from llm_sra.trainer.arms import Arm, build_arm
@@ -150,9 +150,11 @@ def estimate(rollout: Rollout, algorithm: str, level: str, tau: float = 2.0, **o
     find_estimator(algorithm, level).function(inputs)
 
 
-def credited(rollout: Rollout, how: str, tau: float = 2.0, **options: Any) -> dict[tuple[int, str], list[float]]:
+def credited(
+    rollout: Rollout, how: str, tau: float = 2.0, algorithm: str = "", **options: Any
+) -> dict[tuple[int, str], list[float]]:
     """Advantages of all that was said, by episode and seat; between replies they must be 0."""
-    estimate(rollout, "ppo" if how == "token" else "grpo", how, tau, **options)
+    estimate(rollout, algorithm or ("ppo" if how == "token" else "grpo"), how, tau, **options)
     found: dict[tuple[int, str], list[float]] = {}
     for sample in rollout.samples:
         said = torch.tensor(sample.row.turns) >= 0
@@ -289,22 +291,24 @@ def sampled(means: Sequence[float]) -> tuple[Arm, Rollout]:
     return arm, collect(episodes, matches, mask_truncated=False)
 
 
-def weighed(means: Sequence[float], measure: Any, smoothed: Any = None) -> tuple[list[float], Rollout]:
+def weighed(means: Sequence[float], measure: Any, earned: PartnerReturns | None = None) -> tuple[list[float], Rollout]:
     arm, rollout = sampled(means)
     episodes, tether = player_episodes(rollout), Tether(1.0)
     returns, sizes = player_returns(episodes, tether), {t.match.name: 2 for t in arm.matches}
     inputs = EstimatorInputs(rollout, episodes, returns, sizes, tether, EstimatorOptions())
     find_estimator("grpo", "episode").function(inputs)
-    weigh_partners(rollout, arm, episodes, returns, measure, smoothed or {})
+    weigh_partners(rollout, arm, episodes, returns, measure, {"first": earned or PartnerReturns(0.0)})
     return [sample.advantages.item() for sample in rollout.samples], rollout
 
 
 def test_a_hero_learns_most_from_the_partners_that_its_risk_measure_weighs_most() -> None:
-    # Entropic at τ = log 3: w ∝ (1/3, 1), that is (1/4, 3/4); relative to the two partners' equal parts 1/2 and 3/2.
-    advantages, rollout = weighed([1.0, 0.0], lambda returns: entropic(returns, math.log(3)))
+    # Variance within partners 1 / (4 - 2) = 0.5, of a mean of two 0.25; the means vary by 0.5, half of it chance: 1 and
+    # 0 become 0.75 and 0.25. Entropic at τ = log 9: w ∝ (1/3, 1), so (1/4, 3/4); times two partners 1/2 and 3/2.
+    advantages, rollout = weighed([1.0, 0.0], lambda returns: entropic(returns, math.log(9)))
     assert advantages == pytest.approx([0.25, -0.25, 0.75, -0.75])
     assert rollout.notes["risk/first/z0/weight"] == pytest.approx(0.25)
     assert rollout.notes["risk/first/z1/return"] == pytest.approx(0.0)
+    assert rollout.notes["risk/first/noise"] == pytest.approx(0.5)
 
 
 def test_the_expectation_leaves_advantages_as_they_are_and_the_worst_case_only_those_with_the_worst() -> None:
@@ -313,18 +317,38 @@ def test_the_expectation_leaves_advantages_as_they_are_and_the_worst_case_only_t
 
 
 def test_the_risk_measures_differ_and_not_by_a_factor() -> None:
-    measures = (expectation, worst_case, lambda r: entropic(r, 2.0), lambda r: cvar(r, 0.5))
-    found = [torch.tensor(weighed([1.0, 0.4, 0.0], measure)[0]) for measure in measures]
+    measures = (expectation, worst_case, lambda r: entropic(r, 0.5), lambda r: cvar(r, 0.5))
+    found = [torch.tensor(weighed([4.0, 2.0, 0.0], measure)[0]) for measure in measures]
     for i, one in enumerate(found):
         for other in found[i + 1 :]:
             assert torch.cosine_similarity(one, other, dim=0) < 0.995
 
 
-def test_smoothed_weights_are_the_average_over_steps() -> None:
-    smoothed = {"first": SmoothedWeights(0.5)}
-    weighed([1.0, 0.0], worst_case, smoothed)  # (0, 1)
-    _, rollout = weighed([0.0, 1.0], worst_case, smoothed)  # (1, 0): (0.5 * 0 + 1) / 1.5
-    assert rollout.notes["risk/first/z0/weight"] == pytest.approx(2 / 3)
+def test_smoothing_pools_returns_over_steps() -> None:
+    earned = PartnerReturns(0.5)
+    weighed([6.0, 0.0], worst_case, earned)
+    _, rollout = weighed([0.0, 6.0], worst_case, earned)  # (0.5 * 6 + 0) / 1.5 and (0 + 6) / 1.5
+    assert rollout.notes["risk/first/z0/return"] == pytest.approx(2.0)
+    assert rollout.notes["risk/first/z1/return"] == pytest.approx(4.0)
+    assert rollout.notes["risk/first/z0/weight"] == pytest.approx(1.0)
+
+
+def test_a_partner_that_a_step_does_not_meet_keeps_its_weight() -> None:
+    arm, rollout = sampled([10.0, 0.0])
+    earned = {"first": PartnerReturns(0.5)}
+
+    def weigh(rollout: Rollout) -> list[float]:
+        episodes = player_episodes(rollout)
+        returns = player_returns(episodes, Tether(1.0))
+        for sample in rollout.samples:
+            sample.advantages = torch.ones(1)
+        weigh_partners(rollout, arm, episodes, returns, worst_case, earned)
+        return [sample.advantages.item() for sample in rollout.samples]
+
+    assert weigh(rollout) == [0.0, 0.0, 2.0, 2.0]  # all weight on the second, times two partners
+    alone = collect(rollout.episodes[2:], rollout.matches[2:], mask_truncated=False)
+    assert weigh(alone) == [2.0, 2.0]  # as before, not 1: the first partner, which is not met, still counts
+    assert alone.notes["risk/first/z0/weight"] == 0.0
 
 
 # -- the tether's strength -------------------------------------------------------------------------------------------

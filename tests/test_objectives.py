@@ -354,7 +354,6 @@ def test_a_line_of_tau_is_logged_and_used(tmp_path: Path) -> None:
         ({"tau_schedule": "target_kl"}, "go together"),
         ({"tau_schedule": "linear", "tau_start": 0}, "tau_start must be above 0"),
         ({"risk_smoothing": 0.5}, "need `partners`"),
-        ({"partners": "x.yaml", "partners_per_step": 1, "risk_smoothing": 0.5}, "the same partners at every step"),
         ({"algorithm": "ppo", "advantage_level": "episode"}, "advantage_level must be one of token, turn"),
         (
             {"algorithm": "ppo", "scale_rewards": "group"},

@@ -11,8 +11,8 @@ from scipy.optimize import linprog, minimize
 from llm_sra.objectives.risk.cvar import cvar
 from llm_sra.objectives.risk.entropic import entropic
 from llm_sra.objectives.risk.expectation import expectation
+from llm_sra.objectives.risk.rank import rank
 from llm_sra.objectives.risk.worst_case import worst_case
-from llm_sra.objectives.smoothing import SmoothedWeights
 
 
 def doubles(*numbers: float) -> torch.Tensor:
@@ -54,6 +54,19 @@ def test_cvar_fills_the_worst_partners_first(alpha, weights, value):
     risk = cvar(doubles(3.0, 1.0, 2.0), alpha, doubles(0.5, 0.3, 0.2))
     assert risk.weights.tolist() == pytest.approx(weights, abs=1e-12)
     assert risk.value.item() == pytest.approx(value)
+
+
+def test_ranks_weigh_partners_by_their_place_alone():
+    risk = rank(doubles(3.0, 1.0, 2.0), 1.0)  # ranks 1, 3, 2 of sum 6
+    assert risk.weights.tolist() == pytest.approx([1 / 6, 3 / 6, 2 / 6])
+    assert risk.value.item() == pytest.approx((3 + 3 + 4) / 6)
+    assert rank(doubles(9.0, 1.0, 1.5), 2.0).weights.tolist() == pytest.approx([1 / 14, 9 / 14, 4 / 14])
+    assert rank(doubles(9.0, 1.0, 1.0), 1.0).weights.tolist() == pytest.approx([1 / 6, 2.5 / 6, 2.5 / 6])
+    prior = doubles(0.5, 0.0, 0.5)  # the second has no rank: 1 and 2, of equal priors
+    assert rank(doubles(3.0, -9.0, 1.0), 1.0, prior).weights.tolist() == pytest.approx([1 / 3, 0.0, 2 / 3])
+    assert rank(doubles(3.0, 1.0), 0.0).value.item() == expectation(doubles(3.0, 1.0)).value.item()
+    with pytest.raises(ValueError, match="power"):
+        rank(doubles(1.0), -1.0)
 
 
 def test_equally_bad_partners_share_as_their_priors_do():
@@ -168,41 +181,3 @@ def test_returns_and_priors_that_are_none_are_refused(returns, prior, match):
     for measure in (expectation, worst_case, lambda r, p: entropic(r, 1.0, p), lambda r, p: cvar(r, 0.5, p)):
         with pytest.raises(ValueError, match=match):
             measure(returns, prior)
-
-
-def test_smoothed_weights_by_hand():
-    smoothed = SmoothedWeights(0.75)
-    assert smoothed.update(doubles(1.0, 0.0)).tolist() == [1.0, 0.0]  # the first step is itself
-    # Shares of both steps: 0.75 : 1, so 3/7 and 4/7.
-    assert smoothed.update(doubles(0.0, 1.0)).tolist() == pytest.approx([3 / 7, 4 / 7])
-    # 0.5625 : 0.75 : 1, so 9/37, 12/37 and 16/37.
-    assert smoothed.update(doubles(0.5, 0.5)).tolist() == pytest.approx([17 / 37, 20 / 37])
-
-
-def test_without_decay_nothing_is_smoothed():
-    smoothed = SmoothedWeights(0.0)
-    smoothed.update(doubles(1.0, 0.0))
-    assert smoothed.update(doubles(0.25, 0.75)).tolist() == [0.25, 0.75]
-
-
-def test_a_resumed_average_goes_on_bit_for_bit():
-    whole, before, after = SmoothedWeights(0.9), SmoothedWeights(0.9), SmoothedWeights(0.9)
-    steps = torch.softmax(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), dim=1)
-    for step in steps:
-        expected = whole.update(step)
-    for step in steps[:3]:
-        before.update(step)
-    after.load_state_dict(before.state_dict())
-    for step in steps[3:]:
-        resumed = after.update(step)
-    assert torch.equal(resumed, expected)
-
-
-def test_smoothing_refuses_a_decay_of_one_and_another_number_of_partners():
-    for decay in (1.0, -0.1, math.nan):
-        with pytest.raises(ValueError, match="decay"):
-            SmoothedWeights(decay)
-    smoothed = SmoothedWeights(0.5)
-    smoothed.update(doubles(0.5, 0.5))
-    with pytest.raises(ValueError, match="shape"):
-        smoothed.update(doubles(1.0))

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from benchmarks import study, study_report
+from benchmarks import study, study_arms, study_report, study_tuning
 from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
 from llm_sra.evaluation.results import read_results, write_results
+from llm_sra.registry import shipped_recipes
 from llm_sra.trainer.parse import read_recipe
 from recipes.comparing.cells import check_cells
 
@@ -70,7 +71,9 @@ def test_seeds_are_paired_by_number_also_for_chosen_checkpoints(evaluated: Path)
 
 
 OBJECTIVE = {"arm", "output_dir", "tau", "entropy_coef", "adversary_entropy_coef", "adversary_learning_rate"}
-SAMPLED = {"partners", "partners_per_step", "risk", "risk_smoothing", "problems_per_step", "num_generations"}
+SAMPLED = {
+    "partners", "partners_per_step", "risk", "risk_power", "risk_smoothing", "problems_per_step", "num_generations",
+}  # fmt: skip
 
 
 def recipe_of(arm: str) -> dict[str, object]:
@@ -85,15 +88,69 @@ def differing(one: str, other: str) -> set[str]:
 def test_arms_differ_in_nothing_but_the_objective() -> None:
     assert differing("ippo", "srpo") == OBJECTIVE - {"entropy_coef"}
     assert differing("ippo", "entropy") == {"entropy_coef", "output_dir"}
-    assert differing("srpo", "adversary") == {"arm", "output_dir", "tau", "adversary_entropy_coef"}
-    for arm in ("srpo_sampled", "best_response", "fcp"):
+    assert differing("srpo", "adversary") == {"arm", "output_dir"}  # the tether alone
+    assert differing("ippo", "dr_mamr") == {"influence_coef", "output_dir"}
+    assert differing("ippo", "adalign") == {"algorithm", "alignment_coef", "output_dir"}
+    assert differing("fcp", "mep") == {"partners", "risk", "risk_power", "risk_smoothing", "output_dir"}
+    assert differing("ippo", "mep_pool") == {
+        "arm", "output_dir", "problems_per_step", "population", "population_entropy_coef", "entropy_coef",
+    }  # fmt: skip
+    for arm in ("srpo_sampled", "best_response", "fcp", "mep"):
         assert differing("srpo", arm) <= OBJECTIVE - {"entropy_coef"} | SAMPLED
+
+
+@pytest.mark.parametrize("recipe", [name for name in shipped_recipes() if name.endswith("/adversary")])
+def test_a_pure_adversary_has_no_tether_and_nothing_else_that_srpo_has_not(recipe: str) -> None:
+    assert study_arms.differences(recipe, recipe.replace("adversary", "srpo")) == {"arm": "adversary"}
+
+
+def test_the_page_says_what_differs_between_arms_as_the_recipes_have_it() -> None:
+    page = study_arms.PAGE.read_text(encoding="utf-8")
+    assert page.split(study_arms.BEGIN)[1].split(study_arms.END)[0].strip() == study_arms.table().strip()
+    assert "| `worksheet/adversary` |" in page and "| `arm` adversary |" in page
 
 
 @pytest.mark.parametrize("arm", [*study.ARMS, *study.BASELINES])
 def test_all_arms_have_the_same_budget_of_episodes(arm: str) -> None:
     recipe = recipe_of(arm)
     assert int(recipe["problems_per_step"]) * int(recipe["num_generations"]) * int(recipe["max_steps"]) == 128 * 80
+
+
+def test_every_arm_has_as_many_tuning_trials_and_its_recipe_is_one_of_them() -> None:
+    by_arm: dict[str, list[study_tuning.Trial]] = {}
+    for trial in study_tuning.trials():
+        by_arm.setdefault(trial.arm, []).append(trial)
+    assert set(by_arm) == {*study.ARMS, *study.BASELINES}
+    assert {len(mine) for mine in by_arm.values()} == {6}
+    for arm, mine in by_arm.items():
+        recipe = recipe_of(arm)
+        assert [trial.values for trial in mine if all(recipe[k] == v for k, v in trial.values.items())], arm
+
+
+def test_tuning_reads_no_test_roster_and_no_seed_that_is_compared() -> None:
+    for trial in study_tuning.trials():
+        assert read_recipe(trial.cell.recipe)["dev_roster"] == "worksheet_dev"
+        assert trial.cell.flags["seed"] not in study.SEEDS
+    assert "_test" not in study_tuning.DATA.read_text()
+
+
+def write_finished(folder: Path, lines: list[dict[str, float]]) -> None:
+    """A finished training that logged some lines."""
+    (folder / "adapters").mkdir(parents=True)
+    (folder / "config.yaml").write_text("")
+    (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def test_the_trials_table_counts_what_is_finished_and_shows_the_best(tmp_path: Path) -> None:
+    mine = [trial for trial in study_tuning.trials() if trial.arm == "adalign"]
+    for trial, score in zip(mine, (0.5, 0.75, 0.25), strict=False):
+        folder = tmp_path / study_tuning.FOLDER / trial.cell.name
+        write_finished(folder, [{"step": 1, study_tuning.SCORE: 0.9}, {"step": 2, study_tuning.SCORE: score}])
+    rows = [line for line in study_tuning.tuning_table(tmp_path).splitlines() if line.startswith("| adalign |")]
+    assert rows == [
+        "| adalign | 3 of 6 | `learning_rate` 0.002 / 0.004, `alignment_coef` 0.3 / 1 / 3 | none "
+        "| `learning_rate` 0.002, `alignment_coef` 1: 0.75 | `learning_rate` 0.004, `alignment_coef` 1 |"
+    ]
 
 
 @pytest.mark.parametrize("task", study.TASKS)
@@ -151,10 +208,11 @@ def test_a_tasks_report_has_differences_cross_play_deeds_and_costs(tmp_path: Pat
 def test_every_cells_recipe_and_flags_can_be_used(tmp_path: Path) -> None:
     others = [cell for task in study.TASKS for cell in (*study.pool_cells(task), *study.task_cells(task))]
     cells = [*study.arm_cells(), *study.baseline_cells(), *study.sweep_cells(), *study.game_cells()]
-    for part in (cells, others):
+    tuning = [trial.cell for trial in study_tuning.trials()]
+    for part in (cells, others, study.population_cells(), tuning):
         steps = check_cells(part, tmp_path)
         assert all(steps.values())
-    assert len({cell.name for cell in cells}) == len(cells) == 10 + 26 + 9 + 24
+    assert len({cell.name for cell in cells}) == len(cells) == 10 + 41 + 9 + 24
 
 
 def test_the_worksheets_options_do_not_go_with_another_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from llm_sra.runs import Run, read_metrics
 from llm_sra.task import Reward, Sampling, Task
 from llm_sra.trainer import SRPOTrainer, build_arm
 from llm_sra.trainer.critic import critic_of
+from llm_sra.trainer.influence import measure_influence
 from llm_sra.trainer.loss import Share
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.rollout import Rollout, Sample
@@ -133,8 +134,9 @@ def make_trainer(out: Path, task: Task | None = None, engine: Engine | None = No
     task = task or Letters()
     _, args = parse(None, overrides={"model_name_or_path": qwen2_folder(), "output_dir": out, **FLAGS, **overrides})
     arm = build_arm(
-        args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature), live_share=args.adversary_mix
-    )
+        args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature),
+        live_share=args.adversary_mix, population=args.population,
+    )  # fmt: skip
     if engine is None:
         engine = make_engine(qwen2_folder(), arm.adapters)
     bank: AdapterBank = engine.bank
@@ -169,7 +171,9 @@ def roll(trainer: SRPOTrainer) -> Rollout:
 
 def score(trainer: SRPOTrainer, rollout: Rollout) -> None:
     """Fill in what the trainer scores before any update."""
-    trainer.scorer.score(rollout, trainer.arm.adapters, trainer.updater.reuses_rollouts)
+    trainer.scorer.score(rollout, trainer.arm.adapters, trainer.updater.reuses_rollouts, trainer.arm.peers)
+    if trainer.args.influence_coef:
+        measure_influence(rollout, trainer.scorer, trainer.engine.renderer)
 
 
 def accumulate(trainer: SRPOTrainer, adapter: str, samples: Sequence[Sample], share: Share) -> float:

@@ -7,10 +7,11 @@ registries. This package neither plays nor trains.
 from llm_sra.objectives.gae import explained_variance, gae, value_loss
 from llm_sra.objectives.group import group_advantages, groups_without_variance
 from llm_sra.objectives.tether import Tether, exact_tether, tethered_return
-from llm_sra.objectives.turns import returns_to_go, turn_rewards
+from llm_sra.objectives.turns import discounted_to_go, returns_to_go, turn_rewards
 
 __all__ = [
     "Tether",
+    "discounted_to_go",
     "exact_tether",
     "explained_variance",
     "gae",

@@ -26,3 +26,13 @@ def turn_rewards(rewards: Sequence[float], steps: Sequence[int]) -> torch.Tensor
 def returns_to_go(rewards: torch.Tensor) -> torch.Tensor:
     """(K,) sums of the rewards of each turn and those after it."""
     return rewards.flip(0).cumsum(0).flip(0)
+
+
+def discounted_to_go(rewards: torch.Tensor, gamma: float) -> torch.Tensor:
+    """(K,) sums of the rewards of each turn and those after it, each turn later discounted once more by γ."""
+    ahead = torch.zeros_like(rewards)
+    following = torch.zeros(())
+    for turn in range(len(rewards) - 1, -1, -1):
+        following = rewards[turn] + gamma * following
+        ahead[turn] = following
+    return ahead

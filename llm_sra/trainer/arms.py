@@ -5,13 +5,13 @@ Arms differ in nothing else: they share episodes per step, prompts, rewards and 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from llm_sra.policies.base import EnginePolicy, Match, Policy
 from llm_sra.task import Sampling
 
-ArmName = Literal["ippo", "srpo", "adversary", "fcp", "untrained"]
+ArmName = Literal["ippo", "srpo", "adversary", "fcp", "mep", "untrained"]
 Sharing = Literal["seat", "shared"]
 ARMS: tuple[str, ...] = get_args(ArmName)
 LIVE = "live"  # the match in which all heroes play together
@@ -78,15 +78,30 @@ class Roles:
     Attributes:
         heroes: Adapter by seat: the policies that are evaluated and exported.
         adversaries: Adapter to the adapter that it starts as a copy of.
+        members: Further teams of a population, by seat; its first is that of the heroes.
     """
 
     heroes: dict[str, str]
     adversaries: dict[str, str]
+    members: tuple[dict[str, str], ...] = field(default=(), kw_only=True)
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        """All adapters but the adversaries, the heroes' first."""
+        return tuple(dict.fromkeys(adapter for team in (self.heroes, *self.members) for adapter in team.values()))
 
     @property
     def adapters(self) -> tuple[str, ...]:
         """All adapters, heroes first."""
-        return (*dict.fromkeys(self.heroes.values()), *self.adversaries)
+        return (*self.learners, *self.adversaries)
+
+    @property
+    def peers(self) -> dict[str, tuple[str, ...]]:
+        """Of a population, the policies of the same seat by adapter, itself among them; empty without members."""
+        if not self.members:
+            return {}
+        seats = [tuple(team[seat] for team in (self.heroes, *self.members)) for seat in self.heroes]
+        return {adapter: alike for alike in seats for adapter in alike}
 
 
 @dataclass(frozen=True)
@@ -101,9 +116,14 @@ class Arm(Roles):
         return tuple(training for match_set in self.match_sets for training in match_set.matches)
 
 
-def assign_roles(name: str, seats: Sequence[str], sharing: str, tau: float, sampled: bool = False) -> Roles:
+def assign_roles(
+    name: str, seats: Sequence[str], sharing: str, tau: float, sampled: bool = False, population: int | None = None
+) -> Roles:
     """The policies that an arm trains; arguments as of `build_arm`, `sampled` if it has partners."""
     heroes = {seat: "hero" if sharing == "shared" else seat for seat in seats}
+    if name == "mep":
+        numbers = range(2, (population or 1) + 1)
+        return Roles(heroes, {}, members=tuple({seat: f"{heroes[seat]}-{k}" for seat in seats} for k in numbers))
     if not has_adversaries(name, tau, sampled):
         return Roles(heroes, {})
     adversaries = {
@@ -120,6 +140,7 @@ def build_arm(
     sampling: Sampling,
     partners: Partners | None = None,
     live_share: float = 0.0,
+    population: int | None = None,
 ) -> Arm:
     """The matches of an arm.
 
@@ -127,7 +148,7 @@ def build_arm(
     adversary fills all other seats and is tethered, in each, to the live partner of that seat. With `tau` 0 the live
     partner takes the adversary's seat, so `srpo` reduces to `ippo`. `adversary`: as `srpo`, with a tether of weight 0.
     With `partners`, which `fcp` needs, each hero meets each of them instead, on the same problems, and only the hero is
-    trained. `untrained` plays the matches of `ippo`.
+    trained. `mep` trains a population of teams, each of which plays by itself. `untrained` plays the matches of `ippo`.
 
     Args:
         name: One of `ARMS`.
@@ -137,8 +158,9 @@ def build_arm(
         sampling: How all policies draw tokens.
         partners: Sampled partners, each with a policy for every seat.
         live_share: Share of the problems that all heroes play together in any case, in [0, 1).
+        population: How many teams `mep` trains.
     """
-    roles = assign_roles(name, seats, sharing, tau, partners is not None)
+    roles = assign_roles(name, seats, sharing, tau, partners is not None, population)
 
     def learner(player: Player) -> EnginePolicy:
         return EnginePolicy(player.adapter, adapter=player.adapter, sampling=sampling)
@@ -149,7 +171,10 @@ def build_arm(
         policies = {seat: learner(players[seat]) if seat in players else (others or {})[seat] for seat in seats}
         return TrainingMatch(Match(match, policies), players, partner)
 
-    together = training_match(LIVE, {seat: Player(roles.heroes[seat], hero=seat) for seat in seats})
+    def team(match: str, adapters: Mapping[str, str]) -> TrainingMatch:
+        return training_match(match, {seat: Player(adapters[seat], hero=seat) for seat in seats})
+
+    together = team(LIVE, roles.heroes)
     if partners is not None:
         match_sets = [
             tuple(
@@ -159,7 +184,9 @@ def build_arm(
             for hero in seats
         ]
     elif not roles.adversaries:
-        return Arm(roles.heroes, {}, (MatchSet((together,), 1.0),))
+        teams = [together, *(team(f"{LIVE}-{k}", adapters) for k, adapters in enumerate(roles.members, start=2))]
+        shares = tuple(MatchSet((one,), 1 / len(teams)) for one in teams)
+        return Arm(roles.heroes, {}, shares, members=roles.members)
     else:
         match_sets = []
         for hero in seats:

@@ -17,7 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 
 from llm_sra.files import WriteError, publish_folder, sync_tree, writing
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.objectives.smoothing import SmoothedWeights
+from llm_sra.objectives.partner_returns import PartnerReturns
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.manifest import MANIFEST, MARK, OBJECTIVE, STATE, damage, has_manifest, write_manifest
@@ -37,7 +37,7 @@ class Checkpoints:
         adapters: Those that are trained; a sampled partner's has a folder elsewhere.
         critics: If there are any.
         schedule: Schedule of τ.
-        smoothed: By hero's seat, the weights of sampled partners.
+        earned: By hero's seat, what it earned with sampled partners.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Checkpoints:
         adapters: Sequence[str],
         critics: Critics | None,
         schedule: TauSchedule,
-        smoothed: Mapping[str, SmoothedWeights],
+        earned: Mapping[str, PartnerReturns],
     ) -> None:
         self._run_dir, self._bank, self._critics = run_dir, bank, critics
         self._adapters = (*adapters, *(critics.adapters if critics else ()))
-        self._schedule, self._smoothed = schedule, smoothed
+        self._schedule, self._earned = schedule, earned
         self._place = run_dir / FOLDER
         self.folder = self._place  # where transformers is to write checkpoints
 
@@ -79,8 +79,8 @@ class Checkpoints:
             with reading_state("the objective's state"):
                 objective = torch.load(folder / OBJECTIVE, weights_only=True)
                 self._schedule.load_state_dict(objective["tau"])
-                for hero, weights in self._smoothed.items():
-                    weights.load_state_dict(objective["risk"][hero])
+                for hero, earned in self._earned.items():
+                    earned.load_state_dict(objective["risk"][hero])
 
     def newest(self) -> str:
         """What there is to resume from, in words."""
@@ -135,7 +135,7 @@ class Checkpoints:
             state.best_model_checkpoint = str(best)
         objective = {
             "tau": self._schedule.state_dict(),
-            "risk": {hero: weights.state_dict() for hero, weights in self._smoothed.items()},
+            "risk": {hero: earned.state_dict() for hero, earned in self._earned.items()},
             MARK: True,
         }
         torch.save(objective, staged / OBJECTIVE)

@@ -14,6 +14,7 @@ from llm_sra.objectives.risk import RISKS, RiskMeasure, RiskOption
 from llm_sra.trainer.arms import has_adversaries
 from llm_sra.trainer.estimators import ESTIMATORS, EstimatorOptions
 from llm_sra.trainer.fields import REFUSED, changed, default_of, refused_of
+from llm_sra.trainer.loss import ROW_MEAN
 
 Config = Any  # an SRPOConfig, whose module imports this one
 
@@ -82,6 +83,10 @@ SINGLE = (
     _at_least("entropy_coef", 0),
     _at_least("adversary_entropy_coef", 0),
     _at_least("choices_coef", 0),
+    _at_least("alignment_coef", 0),
+    _at_least("influence_coef", 0),
+    _at_least("population_entropy_coef", 0),
+    _at_least("population", 2, optional=True),
     _at_least("adversary_updates", 1),
     _at_least("problems_per_step", 1),
     _at_least("num_iterations", 1),
@@ -130,6 +135,17 @@ COMBINED = (
         "tau_start must be above 0 (with 0 there is no adversary), got {c.tau_start!r}",
     ),
     Rule(
+        ("population", "arm"),
+        lambda c: (c.arm == "mep") != (c.population is not None),
+        "population and arm mep go together: give both or neither",
+    ),
+    Rule(
+        ("population_entropy_coef", "arm"),
+        lambda c: (c.arm == "mep") != bool(c.population_entropy_coef),
+        "population_entropy_coef is what arm mep is for, and of that arm alone: got {c.population_entropy_coef:g} with "
+        "arm {c.arm}",
+    ),
+    Rule(
         ("arm", "partners"),
         lambda c: c.arm == "fcp" and c.partners is None,
         "arm fcp needs `partners`: the roster of the pool to learn best responses to",
@@ -141,18 +157,13 @@ COMBINED = (
     ),
     Rule(
         ("arm", "risk"),
-        lambda c: c.arm == "fcp" and c.risk != "expectation",
-        "arm fcp learns a best response to the pool's mean: set risk to expectation, or arm to srpo",
+        lambda c: c.arm == "fcp" and c.risk not in ("expectation", "rank"),
+        "arm fcp learns a best response to the pool: set risk to expectation (its mean) or rank, or arm to srpo",
     ),
     Rule(
         ("partners_per_step", "risk_smoothing", "partners"),
         lambda c: c.partners is None and bool(c.partners_per_step is not None or c.risk_smoothing),
         "partners_per_step and risk_smoothing need `partners`",
-    ),
-    Rule(
-        ("risk_smoothing", "partners_per_step"),
-        lambda c: c.partners_per_step is not None and c.risk_smoothing > 0,
-        "risk_smoothing needs the same partners at every step: leave out partners_per_step",
     ),
     Rule(
         ("adversary_mix", "adversary_reset_steps", "arm"),
@@ -163,6 +174,27 @@ COMBINED = (
         ("adversary_reset_steps", "partners"),
         lambda c: c.partners is not None and bool(c.adversary_reset_steps),
         "adversary_reset_steps needs learned adversaries, not `partners`",
+    ),
+    Rule(
+        ("algorithm", "arm"),
+        lambda c: c.algorithm == "adalign" and c.arm not in ("ippo", "untrained"),
+        "algorithm adalign aligns agents that learn with each other: set arm to ippo, got {c.arm}",
+    ),
+    Rule(
+        ("influence_coef", "arm"),
+        lambda c: bool(c.influence_coef) and c.arm not in ("ippo", "untrained"),
+        "influence_coef credits influence on a live partner: set arm to ippo, got {c.arm}",
+    ),
+    Rule(
+        ("influence_coef", "loss_type"),
+        lambda c: bool(c.influence_coef) and c.loss_type in ROW_MEAN,
+        "influence_coef goes with losses that do not divide by an episode's length, which favours lazy agents: set "
+        "loss_type to dapo or dr_grpo, got {c.loss_type}",
+    ),
+    Rule(
+        ("influence_coef", "importance_sampling_level"),
+        lambda c: bool(c.influence_coef) and c.importance_sampling_level == "sequence",
+        "influence_coef credits single turns, which importance_sampling_level sequence averages away: set it to token",
     ),
     Rule(
         ("importance_sampling_level", "advantage_level"),

@@ -23,7 +23,16 @@ class ObjectiveArguments:
         metadata={
             "help": "Whom a hero trains with. ippo: the live partner. srpo: its adversary, tethered to the live "
             "partner, or with `partners` sampled ones. adversary: an adversary without tether. fcp: `partners`, to "
-            "which it learns best responses. untrained: nobody is trained."
+            "which it learns best responses. mep: teams that are each trained by themselves, to be a diverse pool "
+            "for fcp. untrained: nobody is trained."
+        },
+    )
+    population: int | None = field(default=None, metadata={"help": "mep: how many teams, 2 or more."})
+    population_entropy_coef: float = field(
+        default=0.0,
+        metadata={
+            "help": "mep: what a token earns for each nat of -log of its mean probability under the population, in "
+            "units of the reward."
         },
     )
     sharing: Sharing = field(
@@ -63,8 +72,14 @@ class ObjectiveArguments:
     )
     risk: str = field(default="entropic", metadata={"help": f"Risk measure over sampled partners. {RISKS.describe()}."})
     risk_alpha: float = field(default=0.25, metadata={"help": "cvar: the share of the worst partners that counts."})
+    risk_power: float = field(
+        default=1.0, metadata={"help": "rank: the power to which a partner's rank is raised; 0: all alike."}
+    )
     risk_smoothing: float = field(
-        default=0.0, metadata={"help": "Decay with which the partners' weights are averaged over steps, in [0, 1)."}
+        default=0.0,
+        metadata={
+            "help": "Decay with which returns with partners are pooled over steps, in [0, 1); 0: the latest step alone."
+        },
     )
     kl_direction: Literal["adversary_partner", "partner_adversary"] = field(
         default="adversary_partner",
@@ -104,20 +119,37 @@ class ObjectiveArguments:
     )
     algorithm: str = field(
         default="grpo",
-        metadata={"help": "grpo (group-relative advantages) or ppo (a critic, GAE)."},
+        metadata={"help": "grpo (group-relative advantages), ppo (a critic, GAE) or adalign (advantage alignment)."},
     )
     advantage_level: str | None = field(
         default=None,
         metadata={
             "help": "What gets one advantage. grpo: episode (default), or turn (against the same turn of the group's "
-            "episodes). ppo: token (default), or turn."
+            "episodes). ppo: token (default), or turn. adalign: turn."
         },
     )
     advantage_baseline: str = field(
-        default="mean", metadata={"help": f"grpo: what a return is compared with. {BASELINES.describe()}."}
+        default="mean", metadata={"help": f"grpo, adalign: what a return is compared with. {BASELINES.describe()}."}
     )
-    gamma: float = field(default=1.0, metadata={"help": "ppo: discount from one token, or turn, to the next."})
+    gamma: float = field(
+        default=1.0,
+        metadata={"help": "ppo: discount from one token, or turn, to the next. adalign: from one turn to the next."},
+    )
+    alignment_coef: float = field(
+        default=1.0,
+        metadata={
+            "help": "adalign: weight of the others' advantages at a turn, times the sum of one's own before it; per "
+            "unit of the reward."
+        },
+    )
     gae_lambda: float = field(default=1.0, metadata={"help": "ppo: lambda of generalised advantage estimation."})
+    influence_coef: float = field(
+        default=0.0,
+        metadata={
+            "help": "Credit of a turn for one standard deviation of its causal influence on what the other seat says "
+            "next (Dr. MAMR), in units of the reward; 0: none."
+        },
+    )
     critic_learning_rate: float | None = field(
         default=None, metadata={"help": "ppo: learning rate of the critics; None: learning_rate."}
     )

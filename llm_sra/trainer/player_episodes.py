@@ -4,7 +4,7 @@ Joins the rules of `objectives` to the rollout's records. No model is run here, 
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,8 @@ class PlayerEpisode:
         seat: The player's seat.
         player: What it is trained for.
         samples: Its rows, in the order in which they were said.
-        rewards: (K,), what each of its K turns brought the player without the tether, in units of the reward.
+        rewards: (K,), what each of its K turns brought the player without the tether, in units of the reward; bonuses
+            of what it said are in it.
         total: The player's return without the tether; it includes rewards before its first turn.
         nats: (K,), Σ (log adversary - log partner) over the tokens of each turn; zeros for a hero.
         other_seats_nats: (K,), the same over what its policy said in other seats between this turn and the next.
@@ -73,10 +74,14 @@ def player_episodes(rollout: Rollout) -> list[PlayerEpisode]:
     found = []
     for position, (episode, training) in enumerate(zip(rollout.episodes, rollout.matches, strict=True)):
         steps = {seat: [turn.step for turn in episode.turns_of(seat)] for seat in training.players}
-        nats = {seat: _nats_by_turn(samples[position, seat], len(steps[seat])) for seat in training.players}
+        nats = {
+            seat: _by_turn(samples[position, seat], len(steps[seat]), lambda sample: sample.nats)
+            for seat in training.players
+        }
         for seat, player in training.players.items():
             sign = 1.0 if player.tether is None else -1.0
             earned = [sign * reward.total for reward in episode.rewards[player.hero]]
+            bonus = _by_turn(samples[position, seat], len(steps[seat]), lambda sample: sample.bonus)
             elsewhere = [0.0] * len(earned)
             for other, also in training.players.items():
                 if other != seat and also.adapter == player.adapter:
@@ -89,8 +94,8 @@ def player_episodes(rollout: Rollout) -> list[PlayerEpisode]:
                     seat=seat,
                     player=player,
                     samples=tuple(samples[position, seat]),
-                    rewards=turn_rewards(earned, steps[seat]),
-                    total=torch.tensor(sign * episode.total(player.hero)),
+                    rewards=turn_rewards(earned, steps[seat]) + bonus,
+                    total=torch.tensor(sign * episode.total(player.hero)) + bonus.sum(),
                     nats=nats[seat],
                     other_seats_nats=turn_rewards(elsewhere, steps[seat]),
                     total_nats=nats[seat].sum() + sum(elsewhere),
@@ -99,15 +104,16 @@ def player_episodes(rollout: Rollout) -> list[PlayerEpisode]:
     return found
 
 
-def _nats_by_turn(samples: Sequence[Sample], turns: int) -> torch.Tensor:
-    """(K,) divergence of a seat's turns."""
-    nats = torch.zeros(turns)
+def _by_turn(samples: Sequence[Sample], turns: int, values_of: Callable[[Sample], torch.Tensor | None]) -> torch.Tensor:
+    """(K,) sums over each of a seat's turns of what its samples have for each token."""
+    sums = torch.zeros(turns)
     for sample in samples:
-        if sample.nats is not None:
+        values = values_of(sample)
+        if values is not None:
             numbers = torch.tensor(sample.row.turns)
             said = numbers >= 0
-            nats.index_add_(0, numbers[said], sample.nats[said])
-    return nats
+            sums.index_add_(0, numbers[said], values[said])
+    return sums
 
 
 def player_returns(episodes: Sequence[PlayerEpisode], tether: Tether) -> dict[Key, torch.Tensor]:

@@ -26,6 +26,7 @@ class Sample:
         tether: The live partner's adapter, for an adversary's row.
         advantages: (T,), of each of the row's completion tokens, in units of the reward; 0 where others spoke.
         nats: (T,), log adversary - log partner of each token that the adversary said, 0 elsewhere; None for a hero.
+        bonus: (T,), what each token that was said earns beside the task's rewards, in their units; None: nothing.
         values: (T,), the critic's value before each token, if there is a critic.
         targets: (T,), the returns that the critic is fitted to; NaN where it is not fitted.
         old_logprobs: Own log-probabilities before the first update, if an update needs them.
@@ -38,6 +39,7 @@ class Sample:
     tether: str | None
     advantages: torch.Tensor = field(default_factory=lambda: torch.zeros(0))
     nats: torch.Tensor | None = None
+    bonus: torch.Tensor | None = None
     values: torch.Tensor | None = None
     targets: torch.Tensor | None = None
     old_logprobs: torch.Tensor | None = None
@@ -59,6 +61,8 @@ class Rollout:
         matches: The training match of each episode.
         samples: Every training row.
         dead_groups: By adapter, share of its groups without variance, from which nothing is learned.
+        influence: By episode, seat and number of the seat's turn, what was said and by how many nats it made probable
+            what another seat said next; empty unless it is credited.
         notes: Further numbers to log, by name; the same on all processes.
     """
 
@@ -66,6 +70,7 @@ class Rollout:
     matches: list[TrainingMatch]
     samples: list[Sample]
     dead_groups: dict[str, float] = field(default_factory=dict)
+    influence: dict[tuple[int, str, int], tuple[str, float]] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
 
     def tether_nats(self) -> dict[tuple[int, str], float]:

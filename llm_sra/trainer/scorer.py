@@ -3,13 +3,14 @@
 Everything here is a forward pass. Nothing is updated, and no advantage is computed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from llm_sra.engines import Engine
 from llm_sra.models.adapters import AdapterBank
+from llm_sra.objectives.population import surprise
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.forward import Forward, evaluation_mode
@@ -51,13 +52,20 @@ class Scorer:
         self._forward, self._statistics, self._means, self._pad_id = forward, statistics, means, pad_id
 
     @torch.no_grad()
-    def score(self, rollout: Rollout, adapters: Sequence[str], reused: bool) -> None:
+    def score(
+        self,
+        rollout: Rollout,
+        adapters: Sequence[str],
+        reused: bool,
+        peers: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """Fill in the scores that credit and loss need.
 
         Args:
             rollout: Its samples are filled in.
             adapters: Whose rows.
             reused: Whether more than one update of an adapter uses the rollout: then old log-probabilities are kept.
+            peers: Of a population, by adapter the policies of its seat.
         """
         size = self._args.per_device_train_batch_size
         with evaluation_mode(self._bank.model):
@@ -66,6 +74,8 @@ class Scorer:
                 tethered = any(sample.tether for sample in samples)
                 for batch in self._reader.batches(samples, size):
                     self._score_batch(batch, adapter, tethered, reused)
+                    if peers and adapter in peers:
+                        self._reward_surprise(batch, adapter, peers[adapter])
 
     def logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:
         """(B, T) log-probabilities of the completions under an adapter, or under the base."""
@@ -73,6 +83,19 @@ class Scorer:
         with self._bank.using(adapter), self._forward.reading(batch):
             logprobs: torch.Tensor = self._statistics(self._bank.model, *rows)[0]
         return logprobs
+
+    @torch.no_grad()
+    def reply_logprobs(self, samples: Sequence[Sample]) -> list[float]:
+        """Of each row, the log-probability of all that was said in it, under its adapter."""
+        found: dict[int, float] = {}
+        size = self._args.per_device_train_batch_size
+        with evaluation_mode(self._bank.model):
+            for adapter in dict.fromkeys(sample.adapter for sample in samples):
+                mine = [sample for sample in samples if sample.adapter == adapter]
+                for batch in self._reader.batches(mine, size):
+                    for sample, logprobs in zip(batch, self.logprobs(batch, adapter), strict=True):
+                        found[id(sample)] = logprobs[: len(sample.row.completion_ids)].sum().item()
+        return [found[id(sample)] for sample in samples]
 
     def _score_batch(self, batch: Sequence[Sample], adapter: str, tethered: bool, reused: bool) -> None:
         needed = reused or tethered or not self._engine.shares_weights
@@ -99,6 +122,15 @@ class Scorer:
                 said = torch.tensor([turn >= 0 for turn in row.turns], device=own.device)
                 length = len(row.completion_ids)
                 batch[i].nats = ((own[i, :length] - partner[j, :length]) * said).cpu()
+
+    def _reward_surprise(self, batch: Sequence[Sample], adapter: str, peers: Sequence[str]) -> None:
+        """What each token that was said earns for being improbable under the mean of the population's policies."""
+        found = surprise(torch.stack([self.logprobs(batch, peer) for peer in peers])).cpu()
+        for sample, nats in zip(batch, found, strict=True):
+            said = torch.tensor([turn >= 0 for turn in sample.row.turns])
+            mine = nats[: len(said)] * said
+            sample.bonus = self._args.population_entropy_coef * mine
+            self._means.add(f"policy/{adapter}/surprise", mine.sum(), said.sum())
 
     def _compare_with_engine(self, batch: Sequence[Sample], adapter: str, own: torch.Tensor) -> None:
         """Importance ratios, the trainer's probability of a token over the engine's; the difference is logged."""

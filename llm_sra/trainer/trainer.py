@@ -29,8 +29,8 @@ from llm_sra.episodes import write_training_episodes
 from llm_sra.errors import NumberError, TaskError
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives import Tether
+from llm_sra.objectives.partner_returns import PartnerReturns
 from llm_sra.objectives.risk import RISKS
-from llm_sra.objectives.smoothing import SmoothedWeights
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.playing import play
 from llm_sra.protocol.rules import Rules
@@ -44,7 +44,9 @@ from llm_sra.trainer.credit import assign_credit
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.estimators import EstimatorOptions
 from llm_sra.trainer.forward import Forward, choice_ids, evaluation_mode
+from llm_sra.trainer.influence import add_influence, measure_influence
 from llm_sra.trainer.memory import return_large_blocks
+from llm_sra.trainer.player_episodes import player_episodes
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.resuming import load_with_present_options, reading_state
 from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
@@ -124,10 +126,10 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         steps = args.tau_schedule_steps or max(args.max_steps, 1)
         self._schedule = TauSchedule(args.tau_schedule, strength, args.tau_start, steps, args.target_kl)
         heroes = [match_set.hero for match_set in arm.match_sets if match_set.sampled]
-        self._smoothed = {hero: SmoothedWeights(args.risk_smoothing) for hero in heroes if args.risk_smoothing}
+        self._earned = {hero: PartnerReturns(args.risk_smoothing) for hero in heroes}
         self.reader = Reader(bank.base, self.accelerator.autocast, self.accelerator.distributed_type not in SHARDED)
         self.critics = Critics(bank, arm.adapters, self.reader) if args.estimator.needs_critic else None
-        self.checkpoints = Checkpoints(args.run_dir, bank, arm.adapters, self.critics, self._schedule, self._smoothed)
+        self.checkpoints = Checkpoints(args.run_dir, bank, arm.adapters, self.critics, self._schedule, self._earned)
         choices = choice_ids(self.task, self.engine.renderer, args.device)
         self.means = metrics.TokenMeans()
         self.forward = Forward(bank, self.temperature, choices, self.accelerator.autocast, self.reader, self.task.seats)
@@ -156,7 +158,9 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             rollout = self._play()
             self.engine.rest()
         with clock("score"):
-            self.scorer.score(rollout, self.arm.adapters, self.updater.reuses_rollouts)
+            self.scorer.score(rollout, self.arm.adapters, self.updater.reuses_rollouts, self.arm.peers)
+            if self.args.influence_coef:
+                measure_influence(rollout, self.scorer, self.engine.renderer)
         self._credit(rollout)
         with clock("train"):
             losses = self._update(model, rollout)
@@ -211,8 +215,10 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             args.estimator,
             EstimatorOptions.of(args),
             lambda returns: RISKS[args.risk].of(returns, args),
-            self._smoothed,
+            self._earned,
         )
+        if args.influence_coef:
+            add_influence(rollout, player_episodes(rollout), args.influence_coef)
 
     def _update(self, model: torch.nn.Module, rollout: Rollout) -> dict[str, float]:
         with self._naming_step():

@@ -85,7 +85,8 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
     model_args, args = parse(recipe, flags)
     assert not isinstance(args.task_args, str)
     task = load_task(args.task, args.task_args)
-    adapters = assign_roles(args.arm, task.seats, args.sharing, args.tau, args.partners is not None).adapters
+    roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, args.partners is not None, args.population)
+    adapters = roles.adapters
     pool = [entry for entry in read_roster(args.partners) if entry.kind == "adapter"] if args.partners else []
     # As the training has it: vLLM's own `auto` halves the precision of a float32 model.
     # vLLM knows no names of shipped models.

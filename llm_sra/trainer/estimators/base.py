@@ -23,6 +23,7 @@ class EstimatorOptions:
     gamma: float = 1.0
     gae_lambda: float = 1.0
     whiten_advantages: bool = False
+    alignment_coef: float = 1.0
 
     @classmethod
     def of(cls, config: object) -> "EstimatorOptions":
@@ -78,7 +79,8 @@ class Estimator:
         level: What gets one advantage: what `advantage_level` is set to.
         summary: What it is, in a few words.
         function: Fills in the advantages of a rollout.
-        takes: Options that it reads, of `scale_rewards`, `advantage_baseline` and `whiten_advantages`.
+        takes: Options that it reads, of `scale_rewards`, `advantage_baseline`, `whiten_advantages` and
+            `alignment_coef`.
         needs_critic: Whether samples must have `values`.
         default: Whether its level is the algorithm's default.
     """

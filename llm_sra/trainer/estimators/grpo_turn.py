@@ -22,11 +22,11 @@ def grpo_turn(inputs: EstimatorInputs) -> None:
         for start in range(0, len(mine), size):
             group = mine[start : start + size]
             ahead = [returns_to_go(played.tethered_rewards(inputs.tether)) for played in group]
-            for played, values in zip(group, _advantages(ahead, inputs.options.advantage_baseline), strict=True):
+            for played, values in zip(group, turn_advantages(ahead, inputs.options.advantage_baseline), strict=True):
                 played.set_turn_advantages(values)
 
 
-def _advantages(ahead: Sequence[torch.Tensor], baseline: str) -> list[torch.Tensor]:
+def turn_advantages(ahead: Sequence[torch.Tensor], baseline: str) -> list[torch.Tensor]:
     """Of each episode of a group, (K,) advantages of its turns, from (K,) returns to go."""
     advantages = [torch.zeros(len(values)) for values in ahead]
     for turn in range(max(map(len, ahead))):
