@@ -98,4 +98,7 @@ KNOWN = {
 }  # fmt: skip
 
 # Games in which the team succeeds in other cells than those that pay both together most: (A, B), 1 where it does.
-SUCCESS = {"effort": [[0, 1], [1, 1]]}  # anyone works; that both do costs more and earns no more
+SUCCESS = {
+    "effort": [[0, 1], [1, 1]],  # anyone works; that both do costs more and earns no more
+    "spoil": [[0, 0, 1], [0, 0, 0], [1, 0, 1]],  # and nobody spoils
+}
