@@ -245,7 +245,7 @@ def test_the_effort_game_keeps_its_costs_under_other_words() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"game": "poker"}, ValueError, "`game` must be one of effort, stag_hunt, .*, got 'poker'"),
+        ({"game": "poker"}, ValueError, "`game` must be one of effort, spoil, stag_hunt, .*, got 'poker'"),
         ({"game": 3}, TypeError, "`game` must be a game's name, got 3"),
         ({"game": "effort", "payoffs": LOPSIDED}, ValueError, "one of the options `game` and `payoffs`, got both"),
         ({"payoffs": [[1, 2], [3, 4]]}, TypeError, "must be a mapping of `first` and `second`"),
