@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from llm_sra.untrusted import one_line
 
 # Each has its mark in what a checkpoint holds.
-FIXED = ("optim", "arm", "sharing", "lora_r", "lora_alpha", "use_rslora", "use_dora", "initial_adapter")
+FIXED = ("optim", "arm", "population", "sharing", "lora_r", "lora_alpha", "use_rslora", "use_dora", "initial_adapter")
 CONTROLLER = ("tau", "tau_schedule")  # fixed where a controller has moved τ on from its start
 
 
