@@ -113,6 +113,10 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
     dev_roster: str | None = field(
         default=None, metadata={"help": "Roster to play every eval_steps: a file, or a name such as worksheet_dev."}
     )
+    trust_scripts: bool = field(
+        default=False,
+        metadata={"help": "Run scripted partners of `partners` and `dev_roster` that do not ship with llm-sra."},
+    )
     dev_problems: int = field(default=32, metadata={"help": "Problems of the dev split per seat and partner."})
     log_episodes: int = field(
         default=8, metadata={"help": "Episodes per match and step to write to episodes/; -1: all."}
