@@ -14,7 +14,7 @@ from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
 from llm_sra.trainer.config_rules import check_rules
 from llm_sra.trainer.fields import changed, needs_gpu, needs_package, refusal, refused_of
-from llm_sra.trainer.literals import check_choices
+from llm_sra.trainer.literals import check_choices, take_numbers
 from llm_sra.trainer.objective import ObjectiveArguments
 
 REPORTERS = ("tensorboard", "trackio", "wandb")  # names of the packages and of the extras that install them
@@ -43,6 +43,7 @@ class ModelArguments(ModelConfig):  # type: ignore[misc]
     )
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         if not self.use_peft:
             raise ValueError("use_peft must stay true: every policy is a LoRA adapter on one frozen base model")
         if self.lora_r < 1 or self.lora_alpha <= 0:
@@ -153,6 +154,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
     )
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         self.task_args = task_options(self.task_args)
         self.template_date = str(self.template_date)  # YAML makes a date of it
         read_day(self.template_date)
