@@ -7,11 +7,11 @@ from typing import Any
 
 from llm_sra.runs import Run
 
-SEED = "seed"
+SEED, MODEL = "seed", "model_name_or_path"
 # A run's place, name and permissions: never what was compared.
 ELSEWHERE = frozenset(
     ("output_dir", "run_name", "logging_dir", "overwrite_output_dir", "resume_from_checkpoint", "hub_token",
-     "hub_model_id", "vllm_server_base_url", "vllm_server_port", "vllm_group_port", "report_to")
+     "hub_model_id", "vllm_server_base_url", "vllm_server_port", "vllm_group_port", "report_to", "trust_scripts")
 )  # fmt: skip
 ABSENT = "-"
 
@@ -24,11 +24,13 @@ class Group:
         label: The arm, and the settings that tell the group from others of its arm.
         arm: The objective.
         runs: Name of the run of each seed, in the order of the seeds.
+        model: The base model.
     """
 
     label: str
     arm: str
     runs: Mapping[int, str]
+    model: str = ""
 
 
 def differing(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -63,7 +65,9 @@ def groups(runs: Sequence[Run]) -> tuple[Group, ...]:
     for members in split:
         arm = str(members[0].config["arm"])
         others = [part[0] for part in split if part[0].config["arm"] == arm]
-        made.append(Group(_label(members[0], others, keys, len(members)), arm, _named(members)))
+        made.append(
+            Group(_label(members[0], others, keys, len(members)), arm, _named(members), value_of(members[0], MODEL))
+        )
     return tuple(made)
 
 
@@ -84,8 +88,9 @@ def _named(runs: Sequence[Run]) -> dict[int, str]:
 
 
 def _label(run: Run, others: Sequence[Run], keys: Sequence[str], members: int) -> str:
-    """The arm, the checkpoint, and the settings in which it differs from other groups of the arm."""
-    said = [f"{key} {shown_value(run, key)}" for key in keys if len({_seen(other, key) for other in others}) > 1]
+    """The arm; settings in which it differs from other groups of the arm, and the model from any; its checkpoint."""
+    named = [key for key in keys if key == MODEL or len({_seen(other, key) for other in others}) > 1]
+    said = [f"{key} {shown_value(run, key)}" for key in named]
     said += [run.checkpoint] if run.checkpoint and any(other.checkpoint != run.checkpoint for other in others) else []
     same = [o for o in others if o.checkpoint == run.checkpoint and all(_seen(o, k) == _seen(run, k) for k in keys)]
     said += [run.path.name] if members == 1 and len(same) > 1 else []

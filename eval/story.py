@@ -6,7 +6,7 @@ from statistics import fmean
 from eval.grid import Grid
 from eval.groups import Group
 from eval.report.gather import Gathered
-from eval.report.headline import among_seeds, comparisons, main_pair, rest_sentence, said, work
+from eval.report.headline import among_seeds, comparisons, main_pairs, rest_sentence, said, work
 from eval.stats import ArmDifference, Summary, summarise
 from eval.table import NOTHING, difference
 from llm_sra.partners.rosters import SELF_PLAY
@@ -16,12 +16,14 @@ DIFFERENCES = 2  # most of them whose difference is said
 
 
 def story(gathered: Gathered) -> str:
-    """What a comparison found, in one sentence: who rests, and what comes of it beside a partner that rests.
+    """What a comparison found, a sentence for each base model: who rests, and what that costs beside one that rests.
 
     Where the task has no effort, or its resting partner was not played, it says how the settings do with others.
     """
-    pair = main_pair(gathered)
-    named = pair or gathered.known[:1]
+    return " ".join(_story(gathered, named) for named in main_pairs(gathered) or [gathered.known[:1]])
+
+
+def _story(gathered: Gathered, named: Sequence[Group]) -> str:
     told = rest_sentence(gathered, named, work(gathered, gathered.decoding))
     if told:
         return told

@@ -42,7 +42,8 @@ def main() -> None:
     """Play a run's agents with the roster's partners, and print how often each pair solves the sheet."""
     run = sys.argv[1]
     roster = Path(__file__).parent / "own_roster.yaml"
-    for record in llm_sra.evaluate([run], roster, Path(run) / "own_partner", problems=32):
+    out = Path(run) / "own_partner"
+    for record in llm_sra.evaluate([run], roster, out, problems=32, trust_scripts=True):  # the file is ours
         if record.decoding == "sampled":
             print(f"{record.seat:6} with {record.partner:9}  solved {record.solve_rate:.2f}")
 

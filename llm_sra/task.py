@@ -5,10 +5,13 @@ paid and whether the team solved it. It holds no state of its own, knows no mode
 draws random numbers only from the generator that it is handed.
 """
 
+import inspect
 import random
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -283,6 +286,14 @@ class ScriptedPartner(ABC):
             messages: What the seat sees, as `{"role": ..., "content": ...}`.
             rng: Seeded for this turn; the only source of chance.
         """
+
+
+def description(task: Task) -> tuple[str, ...]:
+    """What a task is in words: the paragraphs of its class's docstring, each in one line, up to `Args:` or the like."""
+    documented = next(cls for cls in type(task).__mro__ if cls.__doc__)
+    paragraphs = [] if documented is Task else inspect.cleandoc(str(documented.__doc__)).split("\n\n")
+    prose = takewhile(lambda paragraph: not re.match(r"\w+:\n", paragraph), paragraphs)
+    return tuple(" ".join(paragraph.split()) for paragraph in prose)
 
 
 def without_thoughts(text: str) -> str:

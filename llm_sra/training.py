@@ -20,7 +20,7 @@ from llm_sra.models.loading import load_model, quantization_of, read_config
 from llm_sra.models.renderer import Renderer
 from llm_sra.models.targets import check_targets
 from llm_sra.partners.loader import PolicyLoader
-from llm_sra.partners.rosters import Entry, read_roster
+from llm_sra.partners.rosters import Entry, read_playable
 from llm_sra.policies import EnginePolicy, decoded
 from llm_sra.protocol.check import require_task
 from llm_sra.registry import load_task
@@ -133,7 +133,10 @@ def _train(
             f"choices_coef is {args.choices_coef:g}, but the replies of task {args.task} are not chosen from words: "
             "leave it out"
         )
-    partners = read_roster(args.partners) if args.partners else None
+    allowed = {"trust_scripts": args.trust_scripts, "trust_remote_code": args.trust_remote_code}
+    partners = read_playable(args.partners, **allowed) if args.partners else None
+    if args.dev_roster:
+        read_playable(args.dev_roster, **allowed)  # refused before anything is loaded
     roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None, args.population)
     if partners is None:
         check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)

@@ -33,12 +33,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or [""]
-    if name in ("-h", "--help"):
-        print(usage())
-        return 0
-    if name == "--version":
-        print(f"llm-sra {__version__}")
-        return 0
+    if name in ("-h", "--help", "--version"):
+        from recipes.terminal import run_command
+
+        return run_command(print, f"llm-sra {__version__}" if name == "--version" else usage())
     if name not in COMMANDS:
         what = f"unknown command {name!r}{did_you_mean(name, COMMANDS)}\n\n" if name else ""
         print(f"{what}{usage()}", file=sys.stderr)

@@ -2,11 +2,13 @@
 
 import argparse
 import dis
+import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from llm_sra.errors import UserError
 from llm_sra.untrusted import one_line
@@ -20,20 +22,37 @@ REPORT = (
 )
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 BLOCKS = "▁▂▃▄▅▆▇█"
+READER_GONE = 141  # exit code of a program that SIGPIPE ends
 LONGEST = 4000  # characters of an error, which may hold what a stranger wrote
 PLAIN_WIDTH = 100  # where the output is no terminal
 PLAIN_BLOCKS = "_.-=+*#@"  # where the terminal cannot show the others
 
 
-def trust_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that allow a run to execute something: the only place where that is given."""
+def trust_flags(parser: argparse.ArgumentParser, roster: bool = False) -> None:
+    """Add the flags that allow a run to execute something: the only place where that is given.
+
+    Args:
+        parser: Of a command that reads runs.
+        roster: Whether it plays the partners of a roster, too.
+    """
+    of, says = ("a run's or a roster's model", "they say") if roster else ("a run's model", "the run says")
     parser.add_argument(
         "--trust_remote_code", action="store_true",
-        help="run Python that comes with a run's model; what the run says about it does not count",
+        help=f"run Python that comes with {of}; what {says} about it does not count",
     )  # fmt: skip
+    if roster:
+        roster_flag(parser)
     parser.add_argument(
         "--trust_task", action="store_true",
         help="run the file of a run's task, though somebody else trained the run; your own runs need no flag",
+    )  # fmt: skip
+
+
+def roster_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that allows a roster to execute scripts."""
+    parser.add_argument(
+        "--trust_scripts", action="store_true",
+        help="run the roster's scripted partners that do not ship with llm-sra (policy: file.py:Class)",
     )  # fmt: skip
 
 
@@ -83,11 +102,18 @@ def _is_for_the_user(error: Exception) -> bool:
 def run_command(command: Callable[..., Any], *args: Any) -> int:
     """Run a command; what the user can fix is one line on stderr and exit code 2.
 
-    An error of ours is its traceback and a line that asks for a report, and exit code 1.
+    An error of ours is its traceback and a line that asks for a report, and exit code 1. If the reader of the output
+    goes away, as `head` does, the command ends without a word, and exit code 141.
     """
     try:
         command(*args)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError) or _reader_gone():  # the first is how rich answers it
+            return READER_GONE
+        raise
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_gone():
+            return READER_GONE
         if not _is_for_the_user(error):
             traceback.print_exc()
             print(f"llm-sra: {REPORT}", file=sys.stderr)
@@ -98,4 +124,39 @@ def run_command(command: Callable[..., Any], *args: Any) -> int:
     except KeyboardInterrupt:
         print("llm-sra: interrupted", file=sys.stderr)
         return 130
-    return 0
+    return READER_GONE if _reader_gone(failed=False) else 0
+
+
+def _reader_gone(failed: bool = True) -> bool:
+    """Whether nobody reads the output any more; if so, what is still to be written goes nowhere.
+
+    Args:
+        failed: Whether something could not be written; if not, it counts whether something is left that cannot.
+    """
+    gone = [stream for stream in (sys.stdout, sys.stderr) if _cannot_flush(stream) or (failed and _is_broken(stream))]
+    for stream in gone:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # Python flushes once more when it ends
+        os.close(nowhere)
+    return bool(gone)
+
+
+def _cannot_flush(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _is_broken(stream: TextIO) -> bool:
+    """Whether a stream is a pipe that has no reader."""
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # it is none of the system's
+        return False
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLERR)
+    return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -32,7 +32,7 @@ def replies(run: Run, partner: str, folder: Path, seat: str = "first") -> list[l
     """What a partner of a roster says while the run's agent sits in `seat`."""
     from llm_sra import evaluate
 
-    evaluate([run], roster(folder, partner), folder / "out", problems=3, decodings=["greedy"])
+    evaluate([run], roster(folder, partner), folder / "out", problems=3, decodings=["greedy"], trust_scripts=True)
     return [
         [text for who, text in said(line.episode) if who != seat]
         for line in read_episodes(folder / "out")

@@ -1,6 +1,5 @@
 """The lines of a model card run as they stand: Python with transformers and PEFT, and vLLM's server."""
 
-import json
 import os
 import re
 import shlex
@@ -36,20 +35,31 @@ def blocks(card: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", card, re.DOTALL)
 
 
+def run_lines(card: str, *begin: str) -> dict[str, Any]:
+    """The names that a card's blocks of Python define, those that begin so; as a reader runs them, one by one."""
+    scope: dict[str, Any] = {}
+    for start in begin:
+        [block] = [block for block in blocks(card, "python") if block.startswith(start)]
+        exec(block, scope)
+    return scope
+
+
+LOAD = "from "  # the blocks by how they begin
+ASK = ("messages = ", LOAD, "inputs = ")
+
+
 @pytest.mark.parametrize("merge", [False, True])
 def test_the_lines_of_python_load_what_was_trained(merge: bool, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     card = card_of(export(run, "first", tmp_path / "out", merge=merge), qwen2_folder())
-    scope: dict[str, Any] = {}
-    exec(blocks(card, "python")[0], scope)
+    scope = run_lines(card, LOAD)
     asked = scope["tokenizer"].apply_chat_template(
         [{"role": "user", "content": "word"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     ids = torch.tensor([[5, 60, 7, 80]])
     with torch.no_grad():
         said = scope["model"].eval()(input_ids=ids).logits
-        plain: dict[str, Any] = {}
-        exec(blocks(card_of(export(run, "second", tmp_path / "other"), qwen2_folder()), "python")[0], plain)
+        plain = run_lines(card_of(export(run, "second", tmp_path / "other"), qwen2_folder()), LOAD)
         assert (said - plain["model"].eval()(input_ids=ids).logits).abs().max() > 0.1  # another agent
     assert scope["model"].generate(**asked, max_new_tokens=4).shape[1] > asked["input_ids"].shape[1]
 
@@ -58,8 +68,7 @@ def test_the_lines_of_python_load_what_was_trained(merge: bool, tmp_path: Path) 
 def test_the_lines_of_python_draw_as_the_training_did_and_not_by_the_makers_taste(merge: bool, tmp_path: Path) -> None:
     base = base_with_taste(tmp_path / "base")  # which does not sample at all
     card = card_of(export(make_run(tmp_path / "run", base=base), "first", tmp_path / "out", merge=merge), base)
-    scope: dict[str, Any] = {}
-    exec(blocks(card, "python")[0], scope)
+    scope = run_lines(card, LOAD)
     model, tokenizer = scope["model"], scope["tokenizer"]
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": "word"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -73,7 +82,21 @@ def test_the_lines_of_python_draw_as_the_training_did_and_not_by_the_makers_tast
     share, expected = said.count(likely) / 2000, float(chances[likely])
     assert abs(share - expected) < 4 * (expected * (1 - expected) / 2000) ** 0.5
     assert len(set(said)) > 20  # the makers' top_k
-    assert "It takes the place of the base model's own" in card
+    assert "takes the place of the base model's own" in card
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_the_lines_of_python_ask_what_the_example_shows(
+    merge: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = card_of(export(make_run(tmp_path / "run"), "first", tmp_path / "out", merge=merge), qwen2_folder())
+    capsys.readouterr()
+    scope = run_lines(card, *ASK)
+    [problem] = load_task("worksheet").problems("test", 1)
+    assert scope["messages"] == [{"role": "user", "content": f"Q: {problem.id}"}]
+    printed = capsys.readouterr().out.rstrip("\n")
+    assert printed == scope["tokenizer"].decode(scope["reply"], skip_special_tokens=True).rstrip("\n")
+    assert 0 < len(scope["reply"]) <= 24
 
 
 @dataclass(frozen=True)
@@ -90,6 +113,12 @@ class Served:
     name: str
     url: str
 
+    def request(self) -> dict[str, Any]:
+        """What the card's lines ask the server; they run, and print a reply."""
+        card = self.card.replace("http://localhost:8000", self.url)
+        found: dict[str, Any] = run_lines(card, "messages = ", "import httpx")["request"]
+        return found
+
     def says(self, **body: Any) -> list[dict[str, Any]]:
         """The choices of an answer to a chat request."""
         answer = httpx.post(f"{self.url}/v1/chat/completions", json={"model": self.name, **body}, timeout=120)
@@ -100,7 +129,7 @@ class Served:
 
 def started(card: str) -> tuple[str, str, subprocess.Popen[bytes]]:
     """The server of a card's line; the CPU build of vLLM lacks the command `vllm serve` and has its module alone."""
-    [line] = blocks(card, "bash")
+    [line] = [block.replace("\\\n", "") for block in blocks(card, "bash") if block.startswith("vllm ")]
     program, command, model, *options = shlex.split(line)
     assert (program, command) == ("vllm", "serve")
     with socket.socket() as free:
@@ -153,14 +182,12 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 @pytest.mark.slow  # two servers start for them
 @pytest.mark.vllm
 def test_an_adapter_that_vllm_serves_by_the_cards_line_says_its_words_as_the_card_asks(
-    servers: dict[str, Served],
+    servers: dict[str, Served], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    served = servers["adapter"]
-    [example] = [block for block in blocks(served.card, "python") if block.startswith("messages = ")]
-    messages = json.loads(example.splitlines()[0].removeprefix("messages = "))
-    [fields] = re.findall(r'`("max_tokens": 1, "allowed_token_ids": \[[\d, ]+\])`', served.card)
-    said = served.says(messages=messages, n=8, **json.loads(f"{{{fields}}}"))
-    words = load_task("effort").choices
+    served, words = servers["adapter"], load_task("effort").choices
+    request = served.request()
+    assert capsys.readouterr().out.strip() in words
+    said = served.says(n=8, **request)
     assert {choice["message"]["content"] for choice in said} <= set(words) and len(said) == 8
 
 
@@ -169,7 +196,7 @@ def test_an_adapter_that_vllm_serves_by_the_cards_line_says_its_words_as_the_car
 def test_a_merged_model_that_vllm_serves_by_the_cards_line_ends_its_turns(servers: dict[str, Served]) -> None:
     served = servers["merged"]
     asked = {"messages": [{"role": "user", "content": "word"}], "n": 30, "return_token_ids": True}
-    [fields] = [json.loads(block) for block in blocks(served.card, "json")]
+    fields = {key: value for key, value in served.request().items() if key not in ("model", "messages")}
     ends = set(fields["stop_token_ids"])
     ended = 0
     for body in ({"max_tokens": 40}, {**fields, "max_tokens": 40}):

@@ -32,9 +32,9 @@ def test_the_cards_example_runs_and_the_mass_is_that_of_the_words(
     model = PeftModel.from_pretrained(model_name, str(out)).eval()
     renderer = Renderer.of(tokenizer, run.config)
     ids = list(renderer.single_tokens(task.choices))
-    (block,) = re.findall(r"```python\n(messages = .*?)```", card, re.DOTALL)
+    messages, ask = re.findall(r"```python\n((?:messages|inputs) = .*?)```", card, re.DOTALL)
     scope: dict[str, object] = {"model": model, "tokenizer": tokenizer}
-    exec(block, scope)
+    exec(messages + ask, scope)
     assert capsys.readouterr().out.strip() in task.choices
     assert scope["allowed"] == ids and all(f"`{word}`" in card for word in task.choices)
     assert f"allowed_token_ids={ids}" in card
@@ -49,7 +49,7 @@ def test_the_cards_example_runs_and_the_mass_is_that_of_the_words(
 def test_an_agent_that_writes_freely_has_no_such_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run")
     out = export(run, "first", tmp_path / "out")
-    assert "## Asking it" not in (out / "README.md").read_text() and "P(choices)" not in capsys.readouterr().out
+    assert "allowed" not in (out / "README.md").read_text() and "P(choices)" not in capsys.readouterr().out
 
 
 def test_what_the_words_lack_has_the_gradient_of_minus_log_p() -> None:

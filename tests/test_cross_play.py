@@ -155,13 +155,15 @@ def test_a_partner_that_is_lost_on_the_way_keeps_what_it_played(
     )
     path = tmp_path / "roster.yaml"
     path.write_text("partners: [{name: poor, kind: scripted, policy: 'poor.py:Poor'}]")
-    records = evaluate(runs[:1], path, tmp_path / "out", chunk=1, **GREEDY)
+    records = evaluate(runs[:1], path, tmp_path / "out", chunk=1, trust_scripts=True, **GREEDY)
     assert {record.partner for record in records} == {"self-play"}
     # 9 replies are three episodes of three; the tenth ends a fourth, and no further one is begun.
     assert Counter("poor" in line["policies"].values() for line in stored(tmp_path / "out")) == {False: 3, True: 3}
     assert played.total() == 3 + 4
     played.clear()
-    records = evaluate(runs[:1], path, tmp_path / "out", chunk=1, **GREEDY)  # its file is read anew: it has 9 again
+    records = evaluate(
+        runs[:1], path, tmp_path / "out", chunk=1, trust_scripts=True, **GREEDY
+    )  # its file is read anew: it has 9 again
     assert {record.partner for record in records} == {"self-play", "poor"} and played.total() == 3
 
 
@@ -288,7 +290,7 @@ def environment() -> dict[str, str]:
 def whole(runs: list[Run], roster: Path, tmp_path: Path) -> Iterator[Path]:
     """An evaluation in one go, with a partner that takes its time."""
     roster.write_text("partners: [{name: slow, kind: scripted, policy: 'slow.py:Slow'}]")
-    evaluate(runs[:2], roster, tmp_path / "whole", problems=6, cross_play=True)
+    evaluate(runs[:2], roster, tmp_path / "whole", problems=6, cross_play=True, trust_scripts=True)
     yield tmp_path / "whole"
 
 

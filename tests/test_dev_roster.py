@@ -38,7 +38,13 @@ def roster(tmp_path: Path) -> Path:
 
 def test_the_dev_roster_is_played_during_training(roster: Path, tmp_path: Path) -> None:
     run = train_tiny(
-        tmp_path / "run", dev_roster=roster, eval_strategy="steps", eval_steps=1, logging_steps=2, dev_problems=2
+        tmp_path / "run",
+        dev_roster=roster,
+        trust_scripts=True,
+        eval_strategy="steps",
+        eval_steps=1,
+        logging_steps=2,
+        dev_problems=2,
     )
     lines = read_metrics(run.path / "metrics.jsonl")
     evaluations = [line for line in lines if "eval_self_play" in line]
@@ -53,7 +59,9 @@ def test_the_dev_roster_is_played_during_training(roster: Path, tmp_path: Path) 
 
 
 def test_the_run_does_not_depend_on_evaluations(srpo: Trained, roster: Path, tmp_path: Path) -> None:
-    run = train_tiny(tmp_path / "run", dev_roster=roster, eval_strategy="steps", eval_steps=1, dev_problems=2)
+    run = train_tiny(
+        tmp_path / "run", dev_roster=roster, trust_scripts=True, eval_strategy="steps", eval_steps=1, dev_problems=2
+    )
     final = vectors(run.adapters)
     assert all(torch.equal(final[name], srpo[1][name]) for name in final)
 
@@ -67,6 +75,7 @@ def test_the_best_checkpoint_by_its_worst_partner_is_what_is_left(
         tmp_path / "run",
         max_steps=3,
         dev_roster=roster,
+        trust_scripts=True,
         eval_strategy="steps",
         eval_steps=1,
         save_strategy="steps",
@@ -96,6 +105,7 @@ def test_an_evaluation_that_was_best_but_not_saved_does_no_harm(
     run = train_tiny(
         tmp_path / "run",
         dev_roster=roster,
+        trust_scripts=True,
         eval_strategy="steps",
         eval_steps=1,
         save_strategy="steps",
@@ -123,7 +133,7 @@ def test_a_partner_that_fails_is_warned_of_and_asked_again_and_its_step_is_never
 ) -> None:
     (roster.parent / "partner.py").write_text(FAILS_ONCE)
     saving = {"save_strategy": "steps", "save_steps": 1, "load_best_model_at_end": True}
-    dev = {"dev_roster": roster, "eval_strategy": "steps", "eval_steps": 1, "dev_problems": 2}
+    dev = {"dev_roster": roster, "trust_scripts": True, "eval_strategy": "steps", "eval_steps": 1, "dev_problems": 2}
     run = train_tiny(tmp_path / "run", arm="ippo", **dev, **saving)
     first, second = (line for line in read_metrics(run.path / "metrics.jsonl") if "eval_self_play" in line)
     assert first["eval_worst_partner"] is None and "eval_apple/left" not in first

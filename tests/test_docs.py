@@ -115,6 +115,7 @@ def test_own_keys_of_the_objective_are_all_in_the_tables() -> None:
     ours = set(SRPOConfig.__annotations__)
     elsewhere = {  # on the run, the task, the engine; not on the objective
         "task", "task_args", "engine", "engine_adapter_dir", "rollout_batch_size", "dev_roster", "dev_problems",
+        "trust_scripts",
         "log_episodes", "overwrite_output_dir", "allow_untested_backend", "max_completion_length", "output_dir",
         "logging_steps", "logging_nan_inf_filter", "template_date", "seeded_rollouts",
         "metric_for_best_model", "greater_is_better", "vllm_server_host",

@@ -26,7 +26,9 @@ MARKDOWN = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
     *sorted((ROOT / "benchmarks").glob("*.md")),
 ]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.md"))
 PAGES = sorted(DOCS.rglob("*.md"))
+WIDEST = 100  # characters
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 LOADED = re.compile(
@@ -89,6 +91,13 @@ def test_formulas_are_drawn_and_none_is_left_as_source(site: Path) -> None:
     assert len(formulas) > 100
     assert not [formula for formula in formulas if "\\" in formula]
     assert "$" not in re.sub(r"<(script|math|code).*?</\1>", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [*MARKDOWN, *EXAMPLES, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_line_of_an_example_is_wider_than_a_page(page: Path) -> None:
+    """What is wider than a page is cut at its right until one scrolls."""
+    blocks = [found[2] for found in FENCE.finditer(page.read_text(encoding="utf-8"))]
+    assert [line for block in blocks for line in block.splitlines() if len(line) > WIDEST] == []
 
 
 # -- links -----------------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def test_an_unavailable_partner_is_missing_with_its_reason_and_the_others_are_pl
 ) -> None:
     spec = partner if isinstance(partner, str) else partner(tmp_path)
     path = roster(tmp_path, f"name: x, {spec}", *scripted("lazy"))
-    records = evaluate([run], path, tmp_path / "out", problems=2, decodings=["greedy"])
+    records = evaluate([run], path, tmp_path / "out", problems=2, decodings=["greedy"], trust_scripts=True)
     assert {record.partner for record in records} == {"self-play", "lazy"}
     [missing] = json.loads((tmp_path / "out" / "results.json").read_text())["missing"]
     assert missing["partner"] == "x" and reason in missing["reason"]

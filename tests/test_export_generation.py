@@ -1,6 +1,8 @@
 """An export replies as its training did when nobody says how, and stops where its template ends a turn."""
 
+import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -38,8 +40,11 @@ def test_its_generation_config_ends_a_turn_and_draws_from_the_whole_distribution
     assert (config.do_sample, config.temperature, config.top_k, config.top_p) == (True, 1.0, 0, 1.0)
     assert config.repetition_penalty in (None, 1.0)
     card = (folder / "README.md").read_text()
-    [fields] = [json.loads(line) for line in card.splitlines() if line.startswith('{"temperature"')]
-    assert fields == {
+    [request] = [
+        ast.literal_eval(found) for found in re.findall(r"(?s)request = (\{.*?\n\})", card.replace("messages,", "0,"))
+    ]
+    assert request == {
+        "model": "first", "messages": 0,
         "temperature": 1.0, "top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0, "max_tokens": 24,
         "stop_token_ids": ends, "stop": ["\n"],
     }  # fmt: skip
@@ -71,5 +76,5 @@ def test_strings_that_end_a_reply_are_named_where_no_token_does() -> None:
     assert made.request["stop"] == ["##", "\nUser:"]
     assert (made.request["max_tokens"], made.request["temperature"]) == (7, 0.5)
     assert made.config.eos_token_id == list(end_of_turn_ids(model, renderer))
-    assert '"\\nUser:"' in made.section()
+    assert '"\\nUser:"' in made.prose()
     assert Generation.of(model, renderer, Toy(), {"temperature": 1, "max_completion_length": 3}).max_tokens == 3

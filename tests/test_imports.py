@@ -43,7 +43,8 @@ MAY_IMPORT = {
         "protocol",
     ),
     "llm_sra.exporting": (
-        "task", "errors", "files", "registry", "engines", "models", "runs", "untrusted", "evaluation",
+        "task", "errors", "files", "registry", "engines", "models", "runs", "untrusted", "evaluation", "episodes",
+        "playing", "policies", "protocol",
     ),
     "llm_sra": ("task", "playing", "training", "evaluation", "exporting"),  # its __init__.py, which re-exports
 }  # fmt: skip

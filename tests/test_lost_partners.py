@@ -64,7 +64,7 @@ def ended(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]
         extra = [f"name: server-gone, {hosted}", f"name: perturbed-raising, {deaf % raising[1]}"]
         path = roster(folder, *broken, *extra, *scripted("lazy", "diligent"))
         flags = ["--run", str(run.path), "--roster", str(path), "--out", str(folder / "out")]
-        code = run_command(eval_command.main, [*flags, "--problems", "2", "--decoding", "greedy"])
+        code = run_command(eval_command.main, [*flags, "--problems", "2", "--decoding", "greedy", "--trust_scripts"])
     logging.getLogger("llm_sra").removeHandler(handler)
     yield Ended(code, folder / "out", warnings)
 

@@ -3,24 +3,26 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from report_support import PARTNERS, SEATS, Tags, evaluated, report, run_folder
 
 from eval.report import gather
 from eval.report.budget import budget_grids
-from eval.report.headline import cross_play_sentence, main_pair, rest_sentence, work
+from eval.report.headline import cross_play_sentence, main_pairs, rest_sentence, work
 from eval.report.sections import sections
+from eval.story import story
 from llm_sra.runs import Run
 
 SOLVED = {"ippo": 2, "srpo": 24}  # of 32, with each partner
 EFFORT = {"ippo": (2.0, 0.1), "srpo": (1.5, 1.5)}
 
 
-def runs_of(tmp_path: Path, seeds: int = 2) -> list[Run]:
+def runs_of(tmp_path: Path, seeds: int = 2, study: str = "q", **config: Any) -> list[Run]:
     made = []
     for arm in ("ippo", "srpo"):
         for seed in range(1, seeds + 1):
-            run = run_folder(tmp_path / "q" / f"{arm}-seed{seed}", arm, seed, tau=10)
+            run = run_folder(tmp_path / study / f"{arm}-seed{seed}", arm, seed, tau=10, **config)
             evaluated(run.path / "report", run, SOLVED[arm], n=32, effort=EFFORT[arm])
             path = run.path / "report" / "results.json"
             found = json.loads(path.read_text())
@@ -42,10 +44,35 @@ def test_the_story_names_who_rests_and_what_is_solved_beside_a_partner_that_rest
     assert text.index(story) < text.index("figures/overview.png") < text.index("srpo - ippo")
 
 
+def test_runs_with_several_models_are_told_of_and_compared_model_by_model(tmp_path: Path) -> None:
+    runs = [run for size in "AB" for run in runs_of(tmp_path, 1, size, model_name_or_path=f"Hub/{size}")]
+    gathered = gather(runs)
+    assert [group.label for group in gathered.groups] == [
+        f"{arm} (model_name_or_path Hub/{size})" for size in "AB" for arm in ("ippo", "srpo")
+    ]
+    assert [[group.model for group in pair] for pair in main_pairs(gathered)] == [["Hub/A"] * 2, ["Hub/B"] * 2]
+    first, *_ = sections(gathered)
+    told = [first.lead, *first.sentences]
+    for size in "AB":
+        said = f"With IPPO (model_name_or_path Hub/{size}) one agent rests (5% of the work)"
+        assert len([text for text in told if text.startswith(said)]) == 1
+        assert said in story(gathered)
+    differences = [row[0] for row in first.tables[0].sections[0]]
+    assert set(differences) == {
+        f"srpo (model_name_or_path Hub/{size}) - ippo (model_name_or_path Hub/{size})" for size in "AB"
+    }
+
+
+def test_arms_on_a_model_each_are_compared_and_their_names_say_it(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, 1)
+    runs = [replace(run, config={**run.config, "model_name_or_path": f"Hub/{run.config['arm']}"}) for run in runs]
+    [(ippo, srpo)] = main_pairs(gather(runs))
+    assert (ippo.label, srpo.label) == ("ippo (model_name_or_path Hub/ippo)", "srpo (model_name_or_path Hub/srpo)")
+
+
 def test_a_task_without_an_idle_partner_has_no_such_sentence(tmp_path: Path) -> None:
     gathered = gather(runs_of(tmp_path))
-    pair, works = main_pair(gathered), work(gathered, "sampled")
-    assert pair is not None
+    [pair], works = main_pairs(gathered), work(gathered, "sampled")
     assert rest_sentence(gathered, pair, works) is not None
     without = replace(gathered, results=replace(gathered.results, settings={}))
     assert rest_sentence(without, pair, works) is None

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 from support import ROOT, Toy, make_run
+from training_support import train_tiny
 
 from llm_sra.engines import EngineOptions
 from llm_sra.models.adapter_files import AdapterError, read_adapter_config, without_patterns
+from llm_sra.models.loading import ModelError
 from llm_sra.partners.loader import PolicyLoader
-from llm_sra.partners.rosters import RosterError, read_roster
+from llm_sra.partners.rosters import RosterError, read_playable, read_roster
 from llm_sra.policies.base import UnavailableError
 from llm_sra.policies.recorded import Recorded
+from llm_sra.registry import shipped_rosters
 from llm_sra.runs import Run, RunError
 from llm_sra.runs.locks import FolderLock
 from llm_sra.runs.trust import may_run_code, task_of_run
@@ -175,41 +178,102 @@ class Stranger:
 """
 
 
-def test_a_rosters_scripts_run_when_they_are_to_play_and_not_when_it_is_read(tmp_path: Path) -> None:
+@pytest.fixture
+def scripts(tmp_path: Path) -> Path:
+    """A roster that names a script, a perturbed one and one that ships."""
     (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "roster.yaml").write_text("partners: [{name: s, kind: scripted, policy: 'script.py:Stranger'}]")
-    [entry] = read_roster(tmp_path / "roster.yaml")
-    assert not (tmp_path / "ran").exists()
+    (tmp_path / "roster.yaml").write_text(
+        "partners:\n"
+        "  - {name: s, kind: scripted, policy: 'script.py:Stranger'}\n"
+        "  - {name: p, kind: perturbed, how: drop, of: {kind: scripted, policy: 'antigravity:Stranger'}}\n"
+        "  - {name: l, kind: scripted, policy: lazy}\n"
+        "  - {name: m, kind: scripted, policy: 'tasks.worksheet.partners:Lazy'}\n"
+    )
+    return tmp_path / "roster.yaml"
+
+
+def test_a_rosters_scripts_are_named_and_not_run_without_the_flag(scripts: Path) -> None:
+    said = rf"{scripts} wants to run the scripts of its partners, .*/script\.py:Stranger, antigravity:Stranger: read"
+    with pytest.raises(RosterError, match=said + " them, then add --trust_scripts if they may run"):
+        read_playable(scripts, trust_remote_code=True)
+    entries = read_playable(scripts, trust_scripts=True)
+    assert [entry.name for entry in entries] == ["s", "p", "l", "m"]
+    assert not (scripts.parent / "ran").exists()  # reading runs nothing even then
     with PolicyLoader(Toy()) as loader:
-        loader.partner(entry)
-    assert (tmp_path / "ran").exists()
+        loader.partner(entries[0])
+    assert (scripts.parent / "ran").exists()
 
 
-@pytest.mark.parametrize("trusted", [False, True])
-def test_the_python_of_a_rosters_model_runs_where_the_roster_says_so(tmp_path: Path, trusted: bool) -> None:
+@pytest.mark.parametrize("shipped", sorted(shipped_rosters()))
+def test_rosters_that_ship_need_no_flag(shipped: str) -> None:
+    assert read_playable(shipped) == read_roster(shipped)
+
+
+def test_nothing_is_played_or_written_before_a_roster_is_refused(
+    own: Run, scripts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = scripts.parent / "out"
+    assert main(["eval", "--run", str(own.path), "--roster", str(scripts), "--out", str(out)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"llm-sra: RosterError: {scripts} wants to run the scripts") and "--trust_scripts" in line
+    assert not out.exists() and not (scripts.parent / "ran").exists()
+
+
+@pytest.mark.parametrize("field", ["dev_roster", "partners"])
+def test_a_trainings_roster_is_refused_before_a_model_is_loaded_unless_the_recipe_says_so(
+    scripts: Path, field: str
+) -> None:
+    flags = {field: scripts, "model_name_or_path": "no/such-model", "num_generations": 2, "arm": "srpo"}
+    evaluating = {"eval_strategy": "steps", "eval_steps": 1} if field == "dev_roster" else {}
+    with pytest.raises(RosterError, match=r"script\.py:Stranger, antigravity:Stranger.*--trust_scripts"):
+        train_tiny(scripts.parent / "run", **flags, **evaluating)
+    with pytest.raises(ModelError, match="no/such-model"):
+        train_tiny(scripts.parent / "run", **flags, **evaluating, trust_scripts=True)
+    assert not (scripts.parent / "ran").exists()
+
+
+def test_a_comparison_asks_before_it_trains_and_passes_the_flag_on(
+    scripts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "--config", "worksheet/srpo", "--roster", str(scripts), "--out", str(scripts.parent / "out")]
+    assert main([*words, "--print"]) == 2
+    assert "--trust_scripts" in capsys.readouterr().err
+    assert main([*words, "--print", "--trust_scripts"]) == 0
+    train, evaluation, _ = capsys.readouterr().out.splitlines()
+    assert "--trust_scripts true" in train and evaluation.endswith("--trust_scripts")
+
+
+@pytest.mark.parametrize("says", [False, True])
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_python_of_a_rosters_model_runs_where_roster_and_command_say_so(
+    tmp_path: Path, says: bool, allowed: bool
+) -> None:
     model = model_with_code(tmp_path / "model", "config.json", "evil")
     config = json.loads((model / "config.json").read_text())
     config["auto_map"]["AutoConfig"] = "evil.Config"
     (model / "config.json").write_text(json.dumps(config))
-    says = ", trust_remote_code: true" if trusted else ""
-    (tmp_path / "roster.yaml").write_text(f"partners: [{{name: m, kind: model, policy: '{model}'{says}}}]")
-    [entry] = read_roster(tmp_path / "roster.yaml")
-    with PolicyLoader(Toy(), trust_remote_code=True) as loader, pytest.raises(Exception):  # noqa: B017  it is no model
-        loader.partner(entry)
-    assert (model / "ran").exists() == trusted  # the flag of the command is for runs, not for a roster's models
+    wants = ", trust_remote_code: true" if says else ""
+    (tmp_path / "roster.yaml").write_text(f"partners: [{{name: m, kind: model, policy: '{model}'{wants}}}]")
+    if says and not allowed:
+        with pytest.raises(RosterError, match=rf"models of its partners, {model}: .*--trust_remote_code"):
+            read_playable(tmp_path / "roster.yaml", trust_scripts=True)
+    else:
+        [entry] = read_playable(tmp_path / "roster.yaml", trust_remote_code=allowed)
+        with PolicyLoader(Toy(), trust_remote_code=allowed) as loader, pytest.raises(Exception):  # noqa: B017  no model
+            loader.partner(entry)
+    assert (model / "ran").exists() == (says and allowed)
 
 
 def test_the_page_on_trust_names_each_flag_of_the_commands() -> None:
     page = (ROOT / "docs" / "evaluate.md").read_text()
     section = page.split("## Runs and rosters of others")[1].split("\n## ")[0]
     flags = argparse.ArgumentParser(add_help=False)
-    trust_flags(flags)
+    trust_flags(flags, roster=True)
     assert all(f"`{action.option_strings[0]}`" in section for action in flags._actions)
     for command in ("eval", "play", "export", "oracle"):
-        assert f"`{command}`" in section
         known = importlib.import_module(f"recipes.commands.{command}").parser()._option_string_actions
         assert {"--trust_task", "--trust_remote_code"} <= set(known)
-        assert not any(known[flag].default for flag in ("--trust_task", "--trust_remote_code"))
+        assert not any(action.default for flag, action in known.items() if flag.startswith("--trust_"))
 
 
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 8)}]\n" for i in range(1, 12))

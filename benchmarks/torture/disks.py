@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.torture.children import Ended, Work, command, run, training
 from benchmarks.torture.evaluations import make_agents
-from benchmarks.torture.kills import PARTNERS, ROSTER, content, differences
+from benchmarks.torture.kills import PARTNERS, ROSTER, TRUST, content, differences
 from benchmarks.torture.tally import Limit, Tally
 
 PROMISE = (
@@ -81,7 +81,7 @@ def _jobs(folder: Path, model: Path) -> list[Job]:
     saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3, "report_to": "tensorboard", "log_episodes": -1}
     flags = {**FLAGS, **saving, "model_name_or_path": model}
     words = [part for key, value in flags.items() for part in (f"--{key}", value)]
-    evaluation = ["--run", agents, "--roster", roster, "--problems", 8, "--disable_tqdm", "--trust_task"]
+    evaluation = ["--run", agents, "--roster", roster, "--problems", 8, "--disable_tqdm", *TRUST]
     evaluated = agents / "report"
     run(command("eval", [*evaluation, "--out", evaluated]), folder / "eval.log")
     return [

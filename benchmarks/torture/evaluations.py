@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.torture.children import Child, Work, command, run
-from benchmarks.torture.kills import PARTNERS, ROSTER
+from benchmarks.torture.kills import PARTNERS, ROSTER, TRUST
 from benchmarks.torture.tally import Limit, Tally
 from llm_sra.evaluation.runner import STORE
 from llm_sra.files import read_json_lines
@@ -97,7 +97,7 @@ def _until(child: Child, out: Path, rng: random.Random, seconds: float) -> None:
 def _evaluation(folder: Path, name: str, played: Path | None = None) -> Work:
     """An evaluation; afterwards the file `played`, if it is given, holds how many episodes it played."""
     flags = ["--run", folder / "q" / "run", "--roster", folder / "roster.yaml", "--out", folder / name]
-    work = command("eval", [*flags, "--problems", 24, "--chunk", 16, "--disable_tqdm", "--trust_task"])
+    work = command("eval", [*flags, "--problems", 24, "--chunk", 16, "--disable_tqdm", *TRUST])
 
     def counted() -> int:
         from llm_sra.evaluation import play_missing

@@ -29,15 +29,14 @@ SECONDS = 2.0
 HANGS = 30.0  # seconds besides those of a sound file after which a command is taken to hang
 CALIBRATIONS = 3  # of a command's own time; the median counts
 MARK = "ran"  # what the files try to write
-ROSTER_FILE, SCRIPT = "roster.yaml", ":Evil"
+ROSTER_FILE, PLACE = "roster.yaml", "try"
 ROSTER = {
     "partners": [
-        {"name": "a", "kind": "scripted", "policy": "partners.py:Apple"},
+        {"name": "a", "kind": "scripted", "policy": "tasks.worksheet.partners:Lazy"},
         {"name": "b", "kind": "recorded", "policy": "replies.jsonl", "field": "reply", "rewrite": {"x+": "y"}},
         {"name": "c", "kind": "perturbed", "how": "drop", "probability": 0.3, "of": {"kind": "live"}},
     ]
 }
-PARTNER = "class Apple:\n    def reply(self, messages, rng):\n        return 'apple'\n"
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,12 @@ def send_files(folder: Path, model: Path, seed: int, limit: Limit) -> Iterator[T
     _make(sent, model, folder)
     kinds = _kinds(model)
     for kind in kinds:
-        yield _Sender(kind, sent, folder / "try", random.Random(f"{seed} {kind.name}")).all(limit.over(len(kinds)))
+        yield _Sender(kind, sent, folder / PLACE, random.Random(f"{seed} {kind.name}")).all(limit.over(len(kinds)))
 
 
 def _make(sent: Path, model: Path, folder: Path) -> None:
     """What is sent, as long as it is whole: an evaluated run, and a checkpoint of another."""
     sent.mkdir()
-    (sent / "partners.py").write_text(PARTNER)
     (sent / "replies.jsonl").write_text('{"question": "q", "reply": "x"}\n')
     (sent / ROSTER_FILE).write_text(yaml.safe_dump(ROSTER))
     run(lambda: make_agents(sent / "q" / "run", model), folder / "run.log")
@@ -116,7 +114,7 @@ def _kinds(model: Path) -> list[Kind]:
         return training([*_training(model, folder / "new", 2), "--resume_from_checkpoint", str(folder / checkpoint)])
 
     return [
-        Kind("a roster, but for scripts that it names", ROSTER_FILE, evaluation),
+        Kind("a roster", ROSTER_FILE, evaluation),
         Kind("recorded replies", "replies.jsonl", evaluation),
         Kind("a run's configuration", "q/run/config.yaml", evaluation),
         Kind("an adapter's configuration", f"{agent}/adapter_config.json", evaluation),
@@ -163,6 +161,8 @@ class _Sender:
         own = self._own_times()
         self._hangs, slowest, twice = HANGS + own[0], 0.0, 0
         harms = [*_HARMS, *(_TEXT if self._kind.text else _BINARY)]
+        if self._kind.file == ROSTER_FILE:
+            harms.insert(0, _script)
         while not limit.reached(tally.tried):
             # Each harm once, then at random: the dice are for what changes from time to time.
             harm = harms[tally.tried] if tally.tried < len(harms) else self._rng.choice(harms)
@@ -219,7 +219,7 @@ Harm = Callable[[Path, random.Random], None]
 
 def _place_of(path: Path) -> Path:
     """The folder that was sent."""
-    return next(parent for parent in path.parents if (parent / "partners.py").is_file())
+    return next(parent for parent in path.parents if parent.name == PLACE)
 
 
 def _empty(path: Path, rng: random.Random) -> None:
@@ -293,11 +293,18 @@ def _value(path: Path, rng: random.Random) -> None:
         holder, key = inside, rng.choice(list(inside) if isinstance(inside, dict) else range(len(inside)))
     if key is not None:
         values = _values(_place_of(path))
-        if path.name == ROSTER_FILE:  # a roster is a program: what it names is run
-            values = [value for value in values if not (isinstance(value, str) and value.endswith(SCRIPT))]
         holder[key] = rng.choice(values)
     dumped = yaml.safe_dump(loaded) if path.suffix == ".yaml" else json.dumps(loaded)
     path.write_text("\n".join([*parts[:at], dumped, *parts[at + 1 :]]) + "\n", errors="replace")
+
+
+def _script(path: Path, rng: random.Random) -> None:
+    """A partner of a roster, perturbed or not, is a script of its sender's."""
+    scripts = [value for value in _values(_place_of(path)) if str(value).endswith((":Evil", ":x"))]
+    script = {"kind": "scripted", "policy": rng.choice(scripts)}
+    further = {"kind": "perturbed", "how": "drop", "of": script} if rng.random() < 0.5 else script
+    roster = {"partners": [*ROSTER["partners"], {"name": "evil", **further}]}
+    path.write_text(yaml.safe_dump(roster))
 
 
 def _values(place: Path) -> Sequence[Any]:

@@ -32,6 +32,7 @@ class Any:
     def reply(self, messages, rng):
         return rng.choice("abcde") * rng.randrange(1, 4)
 """
+TRUST = ("--trust_task", "--trust_scripts")  # of an evaluation: task and partners are files of this project's
 ROSTER = """partners:
   - {name: apple, kind: scripted, policy: 'partners.py:Apple'}
   - {name: any, kind: perturbed, how: drop, probability: 0.3, of: {kind: scripted, policy: 'partners.py:Any'}}
@@ -59,13 +60,23 @@ def configurations(folder: Path) -> list[Configuration]:
     roster = folder / "roster.yaml"
     roster.write_text(ROSTER)
     linear = {"num_iterations": 2, "lr_scheduler_type": "linear", "warmup_steps": 2, "weight_decay": 0.1}
-    dev = {"dev_roster": roster, "eval_strategy": "steps", "eval_steps": 2, "dev_problems": 2, "save_steps": 2}
+    dev = {
+        "dev_roster": roster,
+        "trust_scripts": True,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "dev_problems": 2,
+        "save_steps": 2,
+    }
     return [
         Configuration("GRPO", linear),
         Configuration("PPO with a critic", {"algorithm": "ppo"}),
         Configuration("shared policies", {"sharing": "shared", "tau_schedule": "target_kl", "target_kl": 1.0}),
         Configuration("two processes", {"adversary_updates": 2}, 2),
-        Configuration("sampled partners", {"partners": roster, "partners_per_step": 2, "num_generations": 4}),
+        Configuration(
+            "sampled partners",
+            {"partners": roster, "trust_scripts": True, "partners_per_step": 2, "num_generations": 4},
+        ),
         Configuration("best of a development roster", {"arm": "ippo", "load_best_model_at_end": True, **dev}),
     ]
 

@@ -78,14 +78,22 @@ def reference(groups: Sequence[Group]) -> Group:
     return next((group for group in groups if group.arm == REFERENCE), groups[0])
 
 
-def main_pair(gathered: Gathered) -> tuple[Group, Group] | None:
-    """The two groups of the headline; None with one alone."""
+def main_pairs(gathered: Gathered) -> list[tuple[Group, Group]]:
+    """The two groups of the headline, for each base model; none with one group alone."""
+    pairs = []
+    for known in compared(gathered):
+        first = reference(known)
+        later = [group for group in known if group is not first]
+        pairs.append((first, next((group for group in later if group.arm == PROPOSED), later[0])))
+    return pairs
+
+
+def compared(gathered: Gathered) -> list[list[Group]]:
+    """Groups that are compared with each other: those of one base model. If each has a model of its own, all."""
     known = gathered.known
-    if len(known) < 2:
-        return None
-    first = reference(known)
-    later = [group for group in known if group is not first]
-    return first, next((group for group in later if group.arm == PROPOSED), later[0])
+    by_model = [[group for group in known if group.model == model] for model in dict.fromkeys(g.model for g in known)]
+    several = [groups for groups in by_model if len(groups) > 1]
+    return several or ([list(known)] if len(known) > 1 else [])
 
 
 def compare(
@@ -114,14 +122,14 @@ def compare(
 
 def comparisons(gathered: Gathered, decoding: str) -> tuple[list[Comparison], list[str]]:
     """Each group's difference from the reference, with the partners and in self-play; and why some are impossible."""
-    known = gathered.known
     made: list[Comparison] = []
     reasons: list[str] = []
-    if len(known) < 2:
-        return made, reasons
-    first = reference(known)
     kinds = {STRANGERS: gathered.results.partners, SELF_PLAY: (SELF_PLAY,)}
-    for later in (group for group in known if group is not first):
+    sets = compared(gathered)
+    alone = [group for group in gathered.known if sets and all(group not in known for known in sets)]
+    reasons += [f"{group.label} is the only setting on its model" for group in alone]
+    pairs = [(reference(known), group) for known in sets for group in known if group is not reference(known)]
+    for first, later in pairs:
         for what, partners in kinds.items():
             if partners:
                 try:

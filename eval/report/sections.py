@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from eval.contributions import contribution_grids
 from eval.cross_play import seeds_grid
 from eval.grid import Grid
-from eval.groups import ELSEWHERE, differing, shown_value
+from eval.groups import ELSEWHERE, Group, differing, shown_value
 from eval.report import figures
 from eval.report.budget import budget_grids
 from eval.report.curves import training_pictures
@@ -22,7 +22,7 @@ from eval.report.headline import (
     compare,
     comparisons,
     cross_play_sentence,
-    main_pair,
+    main_pairs,
     partners_sentence,
     rest_sentence,
     sentence,
@@ -75,8 +75,8 @@ def headline_section(gathered: Gathered) -> Section:
     """Who rests and what follows, in a sentence and a picture; then the differences between settings."""
     works = work(gathered, gathered.decoding)
     seats = len(gathered.results.seats)
-    pair = main_pair(gathered)
-    if pair is None:
+    pairs = main_pairs(gathered)
+    if not pairs:
         alone = _alone(gathered)
         alone += [work_sentence(works, seats)] if works else []
         return _led(alone, gathered, [_effort(gathered)])
@@ -87,14 +87,14 @@ def headline_section(gathered: Gathered) -> Section:
         found += made
         reasons += [reason for reason in why if reason not in reasons]
     tables = [_differences(found, gathered.results.measure)] if found else []
-    crossed = cross_play_sentence(gathered, pair)
+    crossed = cross_play_sentence(gathered, [group for pair in pairs for group in pair])
     if crossed:
         tables.append(seeds_grid(gathered.results, gathered.known, gathered.decoding))
-    of_pair = [c for c in found if (c.first, c.later) == pair and c.difference.decoding == gathered.decoding]
-    named = [w for w in works if w.label in (pair[0].label, pair[1].label)]
-    story = rest_sentence(gathered, pair, named)
-    said = [text for text in (story, *map(sentence, of_pair), crossed) if text]
-    if named and story is None:
+    of_pairs = [c for c in found if (c.first, c.later) in pairs and c.difference.decoding == gathered.decoding]
+    named = [w for w in works if any(w.label == group.label for pair in pairs for group in pair)]
+    stories = [rest_sentence(gathered, pair, named) for pair in pairs]
+    said = [text for text in (*stories, *map(sentence, of_pairs), crossed) if text]
+    if named and None in stories:
         said.append(work_sentence(named, seats))
     said.append(arms_sentence([run for run in gathered.runs if run.name in gathered.results.runs]))
     said += [f"Not compared: {reason}." for reason in reasons]
@@ -242,16 +242,17 @@ def _partners(gathered: Gathered) -> Section:
     mean = {name: results.rate(results.runs, results.seats, [name], decoding) for name in results.partners}
     ranked = sorted(results.partners, key=lambda name: mean[name])
     known = gathered.known
-    pair = main_pair(gathered)
-    several = pair is not None and len(set(gathered.evaluated(pair[0])) & set(gathered.evaluated(pair[1]))) > 1
-    apart = [f"{pair[1].label} - {pair[0].label}, {way}" for way in _ways(several)] if pair else []
+    pairs = main_pairs(gathered)
+    several = any(len(set(gathered.evaluated(first)) & set(gathered.evaluated(later))) > 1 for first, later in pairs)
+    apart = [f"{later.label} - {first.label}, {way}" for first, later in pairs for way in _ways(several)]
     header = ["partner", *(group.label for group in known), *apart]
     rows = []
     for partner in ranked:
         rates = [gathered.rate(group, partner) for group in known]
-        rows.append((partner, *(f"{rate:.2f}" for rate in rates), *_with_partner(gathered, partner, several)))
+        differences = [cell for pair in pairs for cell in _with_partner(gathered, pair, partner, several)]
+        rows.append((partner, *(f"{rate:.2f}" for rate in rates), *differences))
     notes = ["Mean over runs and seats; the hardest partner first."]
-    if pair:
+    if pairs:
         notes.append(f"Each interval covers its own partner alone: of {len(ranked)}, one may miss by chance.")
     table = Grid(
         f"{results.measure.capitalize()} with each partner, {decoding}", tuple(header), (tuple(rows),), tuple(notes)
@@ -261,10 +262,7 @@ def _partners(gathered: Gathered) -> Section:
     )
 
 
-def _with_partner(gathered: Gathered, partner: str, several: bool) -> tuple[str, ...]:
-    pair = main_pair(gathered)
-    if pair is None:
-        return ()
+def _with_partner(gathered: Gathered, pair: tuple[Group, Group], partner: str, several: bool) -> tuple[str, ...]:
     try:
         made = compare(gathered, *pair, gathered.decoding, [partner], partner)
     except (StatsError, ResultsError):

@@ -27,6 +27,7 @@ class EvaluationKeywords(TypedDict, total=False):
     disable_tqdm: bool | None
     trust_remote_code: bool
     trust_task: bool
+    trust_scripts: bool
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,10 @@ class EvaluationOptions:
         chunk: Most episodes at a time, which is also the most that a kill can lose. The first chunks are small; later
             ones grow if that is quick or raises the speed. The results do not depend on it.
         disable_tqdm: Whether to show no progress; None: a bar in a terminal, elsewhere a line a minute.
-        trust_remote_code: Whether Python that comes with a run's model may run.
+        trust_remote_code: Whether Python may run that comes with a run's model, or with a model for which the roster
+            says so.
         trust_task: Whether the runs' task may run, though it does not ship and the runs were trained by somebody else.
+        trust_scripts: Whether the roster's scripted partners may run that do not ship.
 
     Raises:
         ValueError: If a decoding, the engine or the chunk cannot be used.
@@ -70,6 +73,7 @@ class EvaluationOptions:
     disable_tqdm: bool | None = None
     trust_remote_code: bool = False
     trust_task: bool = False
+    trust_scripts: bool = False
 
     def __post_init__(self) -> None:
         kind = self.engine_options.kind

@@ -17,7 +17,7 @@ from llm_sra.evaluation.results import write_results
 from llm_sra.evaluation.settings import Setting, options_of, task_of
 from llm_sra.evaluation.store import Store
 from llm_sra.partners.loader import PolicyLoader
-from llm_sra.partners.rosters import Entry, RosterError, read_roster
+from llm_sra.partners.rosters import Entry, RosterError, read_playable
 from llm_sra.protocol.check import require_task
 from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run, RunError
@@ -45,7 +45,7 @@ def evaluate(
             have no records.
         **keywords: The fields of `llm_sra.evaluation.options.EvaluationOptions`: `problems`, `split`, `seed`,
             `task_args`, `decodings`, `cross_play`, `contributions`, `divergence`, `engine`, `chunk`, `disable_tqdm`,
-            `trust_remote_code`, `trust_task`.
+            `trust_remote_code`, `trust_task`, `trust_scripts`.
 
     Returns:
         One record per run, seat, available partner and decoding; with `cross_play`, after them, one per run, seat,
@@ -54,7 +54,7 @@ def evaluate(
     Raises:
         RunError: If a folder is not a run, or the runs cannot be compared, or two have the same name, or `task_args`
             change the seats.
-        RosterError: If the roster cannot be used.
+        RosterError: If the roster cannot be used, or names Python that may not run.
         StoreError: If `out` holds episodes of another task, or another evaluation writes there now.
         ValueError: If an option is unknown or cannot be used, or there are no problems.
         EngineError: If the engine cannot be started.
@@ -64,7 +64,11 @@ def evaluate(
     """
     options = EvaluationOptions.of(keywords)
     opened = [run if isinstance(run, Run) else Run.open(run) for run in runs]
-    entries = [] if roster is None else read_roster(roster)
+    entries = []
+    if roster is not None:
+        entries = read_playable(
+            roster, trust_scripts=options.trust_scripts, trust_remote_code=options.trust_remote_code
+        )
     if options.cross_play:
         _check_cross_play(opened, entries)
     task = task_of(opened, options.task_args, options.trust_task)

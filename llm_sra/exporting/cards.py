@@ -1,28 +1,23 @@
-"""The model card of an exported policy: what it is, how it was trained, its results and how it is loaded.
+"""The model card of an exported policy: its task, an example, its results, how it is used and how it was trained.
 
 huggingface_hub's `ModelCard` writes the header, so that the hub can read it. The numbers are those of an evaluation's
 `results.json`; nothing is computed here, no weights are opened and nothing is sent.
 """
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from llm_sra.engines.vllm import RANKS
 from llm_sra.evaluation.records import Record, Summary
 from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
-from llm_sra.exporting.choices import Choices
-from llm_sra.exporting.generation import Generation
-from llm_sra.registry import find_model
+from llm_sra.exporting import usage
+from llm_sra.exporting.exported import Exported, cell, prose
 from llm_sra.runs import Run, RunError, read_environment
-from llm_sra.untrusted import as_markdown, one_line, printable
+from llm_sra.untrusted import as_markdown
 
 OBJECTIVE = (
     "arm", "algorithm", "sharing", "entropy_coef", "entropy_reduction", "loss_type", "scale_rewards",
@@ -38,73 +33,6 @@ BUDGET = (
 )  # fmt: skip
 SYMBOLS = {"tau": "tau (τ)", "entropy_coef": "entropy_coef (ε)", "risk_alpha": "risk_alpha (α)"}
 HEAD = ("seat", "partner", "decoding", "solve rate, 95 % interval", "own return", "own effort", "problems")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What a card is about.
-
-    Attributes:
-        run: That trained the policy.
-        policy: Name of the adapter.
-        rank: Rank of the adapter.
-        merged: Whether it is a plain model.
-        where: How others name the export: a repository of the hub, or a folder.
-        evaluation: What an evaluation says about the run; None if it has none.
-        asked: How its prompts differ from what the base's own chat template writes.
-        choices: Its words, where its replies are chosen from some.
-        generation: How its replies are drawn.
-    """
-
-    run: Run
-    policy: str
-    rank: int
-    merged: bool
-    where: str
-    evaluation: Summary | None
-    asked: tuple[str, ...] = ()
-    choices: tuple[Choices, ...] = ()
-    generation: Generation | None = None
-
-    @property
-    def base(self) -> str:
-        """The base model as the run names it."""
-        return str(self.run.config["model_name_or_path"])
-
-    @property
-    def base_on_hub(self) -> str | None:
-        """The base model's repository; None for a folder, which the hub refuses in a header, and for one that ships."""
-        try:
-            validate_repo_id(self.base)
-        except HFValidationError:
-            return None
-        return None if self.ships or Path(self.base).is_dir() else self.base
-
-    @property
-    def ships(self) -> bool:
-        """Whether the base model comes with llm-sra, and so is not on the hub under its name."""
-        return find_model(self.base) != self.base
-
-    @property
-    def base_shown(self) -> str:
-        """The base model for a reader: without the path of the machine that trained."""
-        return self.base_on_hub or f"path/to/{Path(self.base).name}"
-
-    @property
-    def task(self) -> str:
-        """The task's name; of a file, the class."""
-        return str(self.run.config["task"]).rsplit(":")[-1]
-
-    @property
-    def seats(self) -> tuple[str, ...]:
-        """The seats that the policy was trained to sit in; none for an adversary."""
-        return tuple(seat for seat, name in self.run.heroes.items() if name == self.policy)
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """The evaluation's records of the policy's own seats."""
-        found = self.evaluation.records if self.evaluation else ()
-        return tuple(record for record in found if record.seat in self.seats)
 
 
 def find_evaluation(run: Run, folder: str | Path | None = None) -> Summary | None:
@@ -162,11 +90,11 @@ def model_card(exported: Exported) -> ModelCard:
     parts = [
         f"# {as_markdown(exported.policy)}, trained on {as_markdown(exported.task)} by {as_markdown(arm)}",
         "An agent for a task that it shares with a partner, fine-tuned by llm-sra (SRPO, arXiv 2602.21515).",
+        f"## Task\n\n{_task(exported)}",
         _table(_about(exported)),
+        exported.example.section() if exported.example else "",
         f"## Results\n\n{_results(exported)}",
-        f"## Use\n\n{_use(exported)}",
-        _asked(exported),
-        *(each.section() for each in exported.choices or (exported.generation,) if each),
+        usage.section(exported),
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),
         "## Licence\n\nNone is named here. Choose one that the base model's licence allows, and add it to the header "
@@ -175,21 +103,23 @@ def model_card(exported: Exported) -> ModelCard:
     return ModelCard(f"---\n{header}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n")
 
 
+def _task(exported: Exported) -> str:
+    """The task in words."""
+    if not exported.about:
+        return f"The class `{cell(exported.task)}`, which has no description of its own."
+    return "\n\n".join(map(prose, exported.about))
+
+
 def _about(exported: Exported) -> dict[str, Any]:
     config = exported.run.config
     return {
         "task": config["task"] if ":" not in str(config["task"]) else exported.task,
-        "task_args": json.dumps(config["task_args"]),
+        **({"task_args": json.dumps(config["task_args"])} if config["task_args"] else {}),
         "seats": ", ".join(exported.seats) or "none (an adversary)",
-        "base model": exported.base_on_hub or f"{exported.base_shown} ({_where(exported)})",
+        "base model": exported.base if exported.ships else exported.base_on_hub or f"{exported.base_shown}, a folder",
         "LoRA rank": exported.rank,
         **({"checkpoint": exported.run.checkpoint} if exported.run.checkpoint else {}),
     }
-
-
-def _where(exported: Exported) -> str:
-    """Where a base model is that is not on the hub."""
-    return "it ships with llm-sra: llm-sra list models" if exported.ships else "a folder, not on the hub"
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +153,7 @@ def _results(exported: Exported) -> str:
     if "task_args" in settings:
         settings["task_args"] = json.dumps(settings["task_args"])
     shown = [key for key in ("roster", "split", "seed", "task_args") if key in settings]
-    played = ", ".join(f"{key} `{_cell(settings[key])}`" for key in shown)
+    played = ", ".join(f"{key} `{cell(settings[key])}`" for key in shown)
     headline = settings.get("headline")
     head = (*HEAD, as_markdown(headline)) if headline else HEAD
     lines = [_line(head), "|---" * len(head) + "|", *(_row(record, headline) for record in exported.records)]
@@ -272,62 +202,10 @@ def _eval_results(exported: Exported) -> list[EvalResult]:
     ]
 
 
-def _use(exported: Exported) -> str:
-    """How the export is loaded by transformers or PEFT, and served by vLLM."""
-    name, base = _word(exported.policy), _word(exported.base_shown)
-    tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({_literal(exported.where)})"
-    where = _word(exported.where)
-    if exported.merged:
-        return (
-            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f"model = AutoModelForCausalLM.from_pretrained({_literal(exported.where)})\n{tokenizer}\n```\n\n"
-            f"```bash\nvllm serve {where} --served-model-name {name}\n```"
-        )
-    rank = next((room for room in RANKS if room >= exported.rank), exported.rank)
-    return (
-        "```python\nfrom peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig\n\n"
-        f"base = AutoModelForCausalLM.from_pretrained({_literal(exported.base_shown)})\n"
-        f"model = PeftModel.from_pretrained(base, {_literal(exported.where)})\n"
-        f"model.generation_config = GenerationConfig.from_pretrained({_literal(exported.where)})  # not the base's\n"
-        f"{tokenizer}\n```\n\n"
-        f"```bash\nvllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules "
-        f"{_word(f'{exported.policy}={exported.where}')} --generation-config {where}\n```\n\n"
-        f"vLLM's server then answers requests for the model `{_cell(exported.policy)}`. Other agents on the same base "
-        "are further `name=folder` behind `--lora-modules`."
-    )
-
-
-def _asked(exported: Exported) -> str:
-    """How the agent is asked, where that is not as its base is."""
-    if not exported.asked:
-        return ""
-    notes = "; ".join(as_markdown(note) for note in exported.asked)
-    return (
-        f"The chat template in this folder asks as the training did. It differs from the base model's own: {notes}. "
-        "vLLM takes it with `--chat-template chat_template.jinja`."
-    )
-
-
 def _table(rows: Mapping[str, Any]) -> str:
-    lines = (f"| {key} | `{_cell(value)}` |" for key, value in rows.items())
+    lines = (f"| {key} | `{cell(value)}` |" for key, value in rows.items())
     return "\n".join(["| | |\n|---|---|", *lines]) if rows else ""
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _literal(text: str) -> str:
-    """A string of Python in one line."""
-    return printable(json.dumps(text, ensure_ascii=False))
-
-
-def _word(text: str) -> str:
-    """A word of a command line, in one line."""
-    return shlex.quote(one_line(text))
-
-
-def _cell(value: Any) -> str:
-    """A value in backticks that cannot break out of them or of its cell: names come from rosters and from tasks."""
-    return one_line(value).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

@@ -4,7 +4,6 @@ Sampling and learning renormalise over the words. Asked freely, such an agent ma
 one of the words is measured here.
 """
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from typing import Any
 
 import torch
 
+from llm_sra.exporting.example import first_prompt
 from llm_sra.models.renderer import Renderer
-from llm_sra.task import Message, Task
-from llm_sra.untrusted import one_line, printable
+from llm_sra.task import Task
+from llm_sra.untrusted import one_line
 
 PROBLEMS = 16  # prompts that are measured
-STEPS = 100  # of an episode, to come to the seat's turn
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ class Choices:
         words: One of them is the reply.
         ids: Their tokens.
         mass: Mean probability of all of them together, among all tokens at temperature 1.
-        example: A prompt of the task.
         prompts: How many were measured.
     """
 
@@ -37,28 +35,17 @@ class Choices:
     words: tuple[str, ...]
     ids: tuple[int, ...]
     mass: float
-    example: tuple[Message, ...]
     prompts: int
 
-    def section(self) -> str:
+    def prose(self) -> str:
         """What the card says."""
         shown = ", ".join(f"`{one_line(word).replace('`', chr(39))}`" for word in self.words)
-        messages = printable(json.dumps([m.as_dict() for m in self.example], ensure_ascii=False))
-        allowed = list(self.ids)
-        where = f" in seat {one_line(self.seat)}" if self.seat else ""
+        where = f"In the seat {one_line(self.seat)} a" if self.seat else "A"
         return (
-            f"## Asking it{where}\n\nIts reply is one token, one of the words {shown}; in training and evaluation no "
-            f"other token could be drawn. Without that restriction it says one of them with probability "
-            f"{self.mass:.2f} (mean over {self.prompts} prompts at temperature 1): allow these tokens only.\n\n"
-            f"```python\nmessages = {messages}\n"
-            'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", '
-            "return_dict=True)\n"
-            f"allowed = {allowed}  # {one_line(', '.join(self.words))}\n"
-            "output = model.generate(**inputs, max_new_tokens=1, do_sample=True, top_k=0, "
-            "prefix_allowed_tokens_fn=lambda batch, ids: allowed)\n"
-            "print(tokenizer.decode(output[0, -1]))\n```\n\n"
-            f"In vLLM: `SamplingParams(max_tokens=1, allowed_token_ids={allowed})`. Its server takes "
-            f'`"max_tokens": 1, "allowed_token_ids": {allowed}` in a request.'
+            f"{where} reply is one token, one of the words {shown}; in training and evaluation no other token could be "
+            f"drawn. Without that restriction the agent says one of them with probability {self.mass:.2f} (mean over "
+            f"{self.prompts} prompts at temperature 1): allow these tokens only. In vLLM without a server that is "
+            f"`SamplingParams(max_tokens=1, allowed_token_ids={list(self.ids)})`."
         )
 
 
@@ -90,7 +77,7 @@ def _measure(
     if not ids:
         return None
     rng = random.Random(0)
-    prompts = [_prompt(task, problem, seats, rng) for problem in task.problems("test", PROBLEMS)]
+    prompts = [first_prompt(task, problem, seats, rng) for problem in task.problems("test", PROBLEMS)]
     prompts = [prompt for prompt in prompts if prompt]
     if not prompts:
         return None
@@ -101,18 +88,4 @@ def _measure(
         logits = model(input_ids=torch.tensor([renderer.render(prompt)])).logits[0, -1].float()
         masses.append(float(logits.softmax(-1)[list(ids)].sum()))
     model.train(was_training)
-    return Choices(name, words, ids, sum(masses) / len(masses), tuple(prompts[0]), len(prompts))
-
-
-def _prompt(task: Task[Any], problem: Any, seats: Sequence[str], rng: random.Random) -> Sequence[Message]:
-    """What the first of the seats to act sees; others say random words before it."""
-    state = task.start(problem, rng)
-    for _ in range(STEPS):
-        actors = task.actors(state)
-        for seat in actors:
-            if seat in seats:
-                return task.view(state, seat)
-        if not actors:
-            break
-        state, _ = task.step(state, {seat: rng.choice(task.choices_of(seat)) for seat in actors}, rng)
-    return ()
+    return Choices(name, words, ids, sum(masses) / len(masses), len(prompts))

@@ -8,10 +8,12 @@ from typing import Any
 
 from peft import PeftModel
 
-from llm_sra.errors import unknown
+from llm_sra.errors import TaskError, unknown
 from llm_sra.exporting import hub
-from llm_sra.exporting.cards import Exported, find_evaluation, model_card
+from llm_sra.exporting.cards import find_evaluation, model_card
 from llm_sra.exporting.choices import measure
+from llm_sra.exporting.example import Example, find_example
+from llm_sra.exporting.exported import Exported
 from llm_sra.exporting.generation import Generation
 from llm_sra.files import WriteError, readable_as_others, writing
 from llm_sra.models.adapters import CARD, read_adapter_config
@@ -19,6 +21,7 @@ from llm_sra.models.loading import load_model, quantization_of
 from llm_sra.models.renderer import Renderer
 from llm_sra.runs import Run, RunError
 from llm_sra.runs.trust import may_run_code, task_of_run
+from llm_sra.task import Task, description
 
 
 def export(
@@ -93,8 +96,9 @@ def export(
     tokenizer.chat_template = template.alone()  # any chat API asks what the training asked
     where = push_to_hub or "path/to/this/folder"
     model = PeftModel.from_pretrained(base, str(run.adapters / policy))
-    exported = Exported(run, policy, rank, merge, where, shown, template.notes)
     task = task_of_run(run, run.config.get("task_args"), trust_task)
+    about, example = description(task), _example(run, policy, task)
+    exported = Exported(run, policy, rank, merge, where, shown, template.notes, about, example)
     choices = measure(task, exported.seats, model, renderer)
     generation = Generation.of(base, renderer, task, run.config)
     for each in choices:
@@ -110,6 +114,15 @@ def export(
     if push_to_hub is not None:
         hub.push(out, push_to_hub, private)
     return out
+
+
+def _example(run: Run, policy: str, task: Task) -> Example | None:
+    """What the card shows as an example; says so if there is none."""
+    try:
+        return find_example(run, policy, task)
+    except (OSError, ValueError, TaskError) as error:
+        print(f"{policy}: the card has no example: {error}")
+        return None
 
 
 def _write(out: Path, parts: Sequence[Any], card: Any, config: Path | None) -> None:

@@ -66,13 +66,13 @@ class Generation:
             **({"stop": list(self.stop)} if self.stop else {}),
         }
 
-    def section(self) -> str:
+    def prose(self) -> str:
         """What the card says."""
-        strings = f" Here `stop` is {json.dumps(list(self.stop))}: no file holds that." if self.stop else ""
+        strings = f" and at {json.dumps(list(self.stop))}, which no file holds" if self.stop else ""
         return (
             "`generation_config.json` draws replies as the training did, from the whole distribution, and ends them "
-            "where the chat template ends a turn. It takes the place of the base model's own, whose makers may have "
-            "set `top_k`, `top_p`, a temperature or a `repetition_penalty`: with these the agent draws other replies "
-            f"than in its training and evaluation. A reply had at most {self.max_tokens} tokens.{strings} As fields of "
-            f"a request to vLLM:\n\n```json\n{json.dumps(self.request)}\n```"
+            f"where the chat template ends a turn. A reply also ended after {self.max_tokens} tokens{strings}: the "
+            "lines above say so. The file takes the place of the base model's own, whose makers may have set `top_k`, "
+            "`top_p`, a temperature or a `repetition_penalty`: with these the agent draws other replies than in its "
+            "training and evaluation."
         )

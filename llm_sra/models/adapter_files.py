@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig
+from peft import LoraConfig, PeftConfig, PeftModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from llm_sra.files import readable_as_others
 from llm_sra.models.damage import not_finite, why_unreadable
 from llm_sra.untrusted import UntrustedError, matching, read_json, shown
 
@@ -42,6 +43,19 @@ _MODULE = re.compile(r"(?:\.\*\\\.)?[\w.-]{1,500}")  # `.*\.` is how PEFT itself
 
 class AdapterError(ValueError):
     """An adapter cannot be used: missing, of another base, or not in the safetensors format."""
+
+
+def save_adapters(model: PeftModel, folder: Path, names: Sequence[str] | None = None) -> None:
+    """Write adapters in PEFT format, as readable as other files, and without the empty model card that PEFT adds.
+
+    Args:
+        model: That has them.
+        folder: Made if missing. Each has a folder in it by its name; one that is called `default` is the folder itself.
+        names: Which; all if None.
+    """
+    model.save_pretrained(str(folder), selected_adapters=names, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    readable_as_others(folder)
 
 
 def read_adapter_config(folder: Path) -> LoraConfig:

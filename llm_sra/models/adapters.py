@@ -23,7 +23,6 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
-from llm_sra.files import readable_as_others
 from llm_sra.models.adapter_files import (
     CARD,
     WEIGHTS,
@@ -33,6 +32,7 @@ from llm_sra.models.adapter_files import (
     read_adapter_config,
     read_card,
     read_weights,
+    save_adapters,
     without_patterns,
 )
 
@@ -45,6 +45,7 @@ __all__ = [
     "needs_own_base",
     "read_adapter_config",
     "read_card",
+    "save_adapters",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -229,8 +230,7 @@ class AdapterBank:
             card: Further facts to keep beside each adapter.
         """
         names = list(names or self.names)
-        self.model.save_pretrained(str(folder), selected_adapters=names, save_embedding_layers=False)
-        readable_as_others(folder)
+        save_adapters(self.model, folder, names)
         facts = {"base_fingerprint": self.fingerprint, **(card or {})}
         for name in names:
             (folder / name / CARD).write_text(json.dumps({**facts, "policy": name}, indent=1), encoding="utf-8")

@@ -57,7 +57,7 @@ class PolicyLoader:
         options: The engine of the runs' agents; models that are partners are played by transformers.
         max_reply_tokens: Token limit of a reply, for endpoints; the task's own if None.
         live: The policy of each seat in training, for `live` partners; `partner` may be given others.
-        trust_remote_code: Whether Python that comes with a run's model may run. A roster says so for its own models.
+        trust_remote_code: Whether Python that comes with a run's model may run; for a roster's see `read_playable`.
     """
 
     def __init__(

@@ -17,7 +17,8 @@
       - {name: deaf, kind: perturbed, of: {kind: scripted, policy: diligent}, how: drop, probability: 0.3, seed: 1}
       - {name: own, kind: live}  # the agent's partner from training; a training's roster may add `seeds: 3`
 
-Paths are relative to the roster. `loader` turns entries into policies.
+Paths are relative to the roster. `loader` turns entries into policies. A roster is data: Python that it names runs only
+where the caller allows it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +30,8 @@ from urllib.parse import urlsplit
 
 from llm_sra.errors import NoFileError, unknown
 from llm_sra.policies.perturbed import HOWS, SAY, TEMPERATURE
-from llm_sra.registry import find_roster
-from llm_sra.untrusted import UntrustedError, check_pattern, read_yaml, replaced, shown
+from llm_sra.registry import find_roster, is_shipped
+from llm_sra.untrusted import UntrustedError, check_pattern, one_line, read_yaml, replaced, shown
 
 SELF_PLAY = "self-play"
 LONGEST = 500  # characters of a name, kind or policy
@@ -187,6 +188,33 @@ def read_roster(roster: str | Path) -> list[Entry]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RosterError(f"{path} names more than once: {', '.join(twice)}")
     _check_rewrites(entries, path)
+    return entries
+
+
+def read_playable(roster: str | Path, *, trust_scripts: bool = False, trust_remote_code: bool = False) -> list[Entry]:
+    """The entries of a roster that is about to be played.
+
+    Args:
+        roster: See `read_roster`.
+        trust_scripts: Whether scripted partners that do not ship with llm-sra may run.
+        trust_remote_code: Whether Python may run that comes with the models for which the roster says so.
+
+    Raises:
+        RosterError: If the roster cannot be used, or names Python that may not run.
+    """
+    entries = read_roster(roster)
+    inner = [entry.innermost for entry in entries]
+    scripts = [entry.policy for entry in inner if entry.kind == "scripted" and not is_shipped(entry.policy)]
+    models = [entry.policy for entry in inner if entry.options.get("trust_remote_code")]
+    for allowed, named, what, flag in (
+        (trust_scripts, scripts, "the scripts of its partners", "trust_scripts"),
+        (trust_remote_code, models, "Python that comes with the models of its partners", "trust_remote_code"),
+    ):
+        if named and not allowed:
+            raise RosterError(
+                f"{one_line(roster)} wants to run {what}, {one_line(', '.join(dict.fromkeys(named)))}: read them, then "
+                f"add --{flag} if they may run"
+            )
     return entries
 
 

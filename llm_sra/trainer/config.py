@@ -14,7 +14,7 @@ from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
 from llm_sra.trainer.config_rules import check_rules
 from llm_sra.trainer.fields import changed, needs_gpu, needs_package, refusal, refused_of
-from llm_sra.trainer.literals import check_choices
+from llm_sra.trainer.literals import check_choices, take_numbers
 from llm_sra.trainer.objective import ObjectiveArguments
 
 REPORTERS = ("tensorboard", "trackio", "wandb")  # names of the packages and of the extras that install them
@@ -43,6 +43,7 @@ class ModelArguments(ModelConfig):  # type: ignore[misc]
     )
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         if not self.use_peft:
             raise ValueError("use_peft must stay true: every policy is a LoRA adapter on one frozen base model")
         if self.lora_r < 1 or self.lora_alpha <= 0:
@@ -113,6 +114,10 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
     dev_roster: str | None = field(
         default=None, metadata={"help": "Roster to play every eval_steps: a file, or a name such as worksheet_dev."}
     )
+    trust_scripts: bool = field(
+        default=False,
+        metadata={"help": "Run scripted partners of `partners` and `dev_roster` that do not ship with llm-sra."},
+    )
     dev_problems: int = field(default=32, metadata={"help": "Problems of the dev split per seat and partner."})
     log_episodes: int = field(
         default=8, metadata={"help": "Episodes per match and step to write to episodes/; -1: all."}
@@ -149,6 +154,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
     )
 
     def __post_init__(self) -> None:
+        take_numbers(self)
         self.task_args = task_options(self.task_args)
         self.template_date = str(self.template_date)  # YAML makes a date of it
         read_day(self.template_date)

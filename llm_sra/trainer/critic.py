@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from llm_sra.files import readable_as_others
 from llm_sra.models.adapters import AdapterBank, AdapterError
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rows import joined
@@ -62,6 +63,7 @@ class Critics:
     def save(self, folder: Path) -> None:
         """Write the heads beside the adapters."""
         save_file({key: value.contiguous() for key, value in self.heads.state_dict().items()}, folder / HEADS)
+        readable_as_others(folder)
 
     def load(self, folder: Path) -> None:
         """Read the heads again.

@@ -1,4 +1,4 @@
-"""Fields whose values are names: which names there are, and what is said of others.
+"""Fields whose values are names or numbers: which there are, and what is said of others.
 
 The names are the fields' `Literal` types, or those of a registry where new entries may come.
 """
@@ -6,12 +6,14 @@ The names are the fields' `Literal` types, or those of a registry where new entr
 from collections.abc import Iterable
 from dataclasses import fields
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from llm_sra.errors import did_you_mean
 from llm_sra.objectives.baselines import BASELINES
 from llm_sra.objectives.risk import RISKS
 from llm_sra.trainer.estimators import algorithms, levels
+from llm_sra.untrusted import shown
 
 
 def check_choices(config: Any) -> None:
@@ -40,6 +42,55 @@ def check_choice(field: str, value: object, allowed: Iterable[object]) -> None:
     if value not in tuple(allowed):
         names = [str(name) for name in allowed if name is not None]
         raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}{did_you_mean(value, names)}")
+
+
+def take_numbers(config: Any) -> None:
+    """Make a number of every field that is one: `tau: 3` is 3.0.
+
+    Args:
+        config: A dataclass, its fields as they were given.
+
+    Raises:
+        ValueError: If one is something else; names the field, what came and what was expected.
+    """
+    for field, (kind, optional) in number_fields(type(config)).items():
+        value = getattr(config, field)
+        if value is not None or not optional:
+            setattr(config, field, as_number(field, value, kind))
+
+
+def as_number(field: str, value: object, kind: type[int | float]) -> int | float:
+    """A value as a number.
+
+    Args:
+        field: Whose value it is, for the error.
+        value: A number, or one as text.
+        kind: `int`, or `float`, which takes whole numbers, too.
+
+    Raises:
+        ValueError: If it is none, or not whole where it must be.
+    """
+    numbers = (str, Integral) if kind is int else (str, Real)
+    try:
+        if isinstance(value, numbers) and not isinstance(value, bool):
+            return kind(value)  # type: ignore[arg-type]  # text that is no number, and numbers too large, are below
+    except (ValueError, OverflowError):
+        pass
+    expected = "a whole number" if kind is int else "a number"
+    raise ValueError(f"{field} must be {expected}, got {shown(value)}")
+
+
+@cache
+def number_fields(cls: type) -> dict[str, tuple[type[int | float], bool]]:
+    """By name, each field of a dataclass that is a number: of which kind, and whether it may be None."""
+    found: dict[str, tuple[type[int | float], bool]] = {}
+    hints = get_type_hints(cls)
+    for field in fields(cls):
+        parts = get_args(hints[field.name]) or (hints[field.name],)
+        kinds = [part for part in parts if part is not type(None)]
+        if kinds in ([int], [float]):
+            found[field.name] = kinds[0], len(parts) > 1 or field.default is None
+    return found
 
 
 @cache

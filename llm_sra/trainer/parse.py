@@ -11,7 +11,7 @@ from trl import TrlParser
 from llm_sra.errors import NoFileError, did_you_mean
 from llm_sra.registry import find_recipe, model_name, task_name, task_options
 from llm_sra.trainer.config import ModelArguments, SRPOConfig, check_together
-from llm_sra.trainer.literals import check_choice
+from llm_sra.trainer.literals import as_number, check_choice
 from llm_sra.untrusted import UntrustedError, read_yaml
 
 # What a recipe says of its own task, which means nothing for another one.
@@ -29,6 +29,10 @@ class _Parser(TrlParser):  # type: ignore[misc]
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)
+
+    def _get_value(self, action: argparse.Action, text: str) -> Any:
+        numeric = action.type in (int, float)
+        return as_number(action.dest, text, action.type) if numeric else super()._get_value(action, text)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None:

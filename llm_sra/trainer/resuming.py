@@ -45,7 +45,7 @@ def check_options(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         if name not in before or name not in now:
             continue
         old, new = (str(getattr(value, "value", value)) for value in (before[name], now[name]))
-        if old != new:
+        if old != new and before[name] != now[name]:  # earlier versions kept 10 where this one keeps 10.0
             raise ResumeError(
                 f"{name} was {old} and is now {new}, which cannot take effect in a resumed training: resume with "
                 f"--{name} {old}, or start a new run with another --output_dir"

@@ -127,20 +127,29 @@ def _flags(words: Sequence[str]) -> dict[str, object]:
             raise ComparisonError(f"cannot tell what {word!r} belongs to: write --key value")
         else:
             values.append(word)
-    return {name: given[0] if isinstance(given, list) and len(given) == 1 else given for name, given in flags.items()}
+    return {name: _as_given(given) for name, given in flags.items()}
+
+
+def _as_given(values: object) -> object:
+    """One value as itself; a flag alone is one that is on."""
+    if not isinstance(values, list) or len(values) > 1:
+        return values
+    return values[0] if values else "true"
 
 
 def _played(args: argparse.Namespace, cells: Sequence[Cell]) -> "Played | None":
     """With whom the agents play."""
     if args.train_only:
         return None
+    from transformers.hf_argparser import string_to_bool
+
     from llm_sra.trainer.parse import read_recipe
-    from recipes.comparing.evaluating import Played
+    from recipes.comparing.evaluating import TRUST, Played
 
     all_values = [{**read_recipe(cell.recipe), **cell.flags} for cell in cells]
     values = all_values[0]
     engine = args.eval_engine or str(values.get("engine", "transformers"))
-    further: list[str] = []
+    further = [f"--{name}" for name in TRUST if any(string_to_bool(one.get(name, False)) for one in all_values)]
     if engine == "server" and values.get("vllm_server_base_url"):
         further += ["--server", str(values["vllm_server_base_url"])]
     if engine != "transformers" and values.get("vllm_max_model_length"):

@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         disable_tqdm=args.disable_tqdm or None,
         trust_remote_code=args.trust_remote_code,
         trust_task=args.trust_task,
+        trust_scripts=args.trust_scripts,
     )
     if int(os.environ.get("RANK", "0")):
         return  # the first process of several shows and writes
@@ -130,5 +131,5 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--disable_tqdm", action="store_true", help="no progress (default: a bar, or lines)")
     parser.add_argument("--seed", type=int, default=0, help="of the problems and replies (default %(default)s)")
-    trust_flags(parser)
+    trust_flags(parser, roster=True)
     return parser

@@ -1,7 +1,6 @@
 """`llm-sra play`: shows episodes of a run as they are played; with `--partner human` you take a seat yourself."""
 
 import argparse
-import inspect
 import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from llm_sra.errors import unknown
 from llm_sra.policies import EnginePolicy, Match, Policy
 from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run
-from llm_sra.task import Message, Task, Turn
+from llm_sra.task import Message, Task, Turn, description
 from llm_sra.untrusted import one_line, printable
 from recipes.terminal import COLOURS, trust_flags
 
@@ -65,7 +64,7 @@ class Human:
 
 def introduction(task: Task) -> str:
     """What a person at the table has to know: the task in a sentence, some legal replies, and how to leave."""
-    about = " ".join((inspect.getdoc(type(task)) or type(task).__name__).split("\n\n")[0].split())
+    about = next(iter(description(task)), type(task).__name__)
     legal = list(task.legal_replies())
     told = f"You can say: {', '.join(legal[:EXAMPLES])}{' and more' * (len(legal) > EXAMPLES)}. " if legal else ""
     return f"{about}\n{told}{QUIT} leaves."

@@ -28,7 +28,7 @@ COMMON = {
         "engine", "vllm_server_base_url", "vllm_gpu_memory_utilization", "vllm_max_model_length",
     ),
     "While it trains": (
-        "dev_roster", "dev_problems", "eval_strategy", "eval_steps", "save_strategy", "save_steps",
+        "dev_roster", "trust_scripts", "dev_problems", "eval_strategy", "eval_steps", "save_strategy", "save_steps",
         "load_best_model_at_end", "log_episodes", "report_to", "use_cpu", "bf16",
     ),
 }  # fmt: skip

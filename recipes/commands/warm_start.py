@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     from trl import get_peft_config
 
     from llm_sra.errors import UserError
+    from llm_sra.models.adapters import save_adapters
     from llm_sra.models.loading import load_model
     from llm_sra.models.renderer import Renderer
     from llm_sra.registry import load_task
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     examples = _examples(task, partners, renderer, config.seed)
     rows = list(islice(examples, args.steps * args.batch))
     base = _teach(base, tokenizer, rows, get_peft_config(model_args), config, args)
-    base.save_pretrained(str(args.out))
+    save_adapters(base, args.out)
     _keep_facts(
         args.out, base.get_base_model(), {"task": config.task, "task_args": options, "partners": partners}, args
     )

@@ -19,7 +19,7 @@ OF_THE_RUN = ("config", "output_dir", "overwrite_output_dir", "resume_from_check
 ELSEWHERE = frozenset(
     (*OF_THE_RUN, "logging_dir", "report_to", "use_cpu", "bf16", "fp16", "hub_token", "hub_model_id",
      "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "engine_adapter_dir",
-     "vllm_gpu_memory_utilization", "rollout_batch_size", "ddp_find_unused_parameters")
+     "vllm_gpu_memory_utilization", "rollout_batch_size", "trust_scripts", "ddp_find_unused_parameters")
 )  # fmt: skip
 
 

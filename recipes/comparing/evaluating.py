@@ -12,6 +12,7 @@ from llm_sra.registry import find_roster
 from recipes.comparing.cells import Cell
 
 EVAL, REPORT, LOG = "eval", "report", "eval.log"
+TRUST = ("trust_scripts", "trust_remote_code")  # fields of a recipe that are flags of `llm-sra eval`, too
 DONE = "evaluated.json"  # what a folder of results was made from
 
 
@@ -42,6 +43,11 @@ class Played:
     further: Sequence[str] = ()
     checkpoint: str = ""
     folder: str = EVAL
+
+    @property
+    def trusted(self) -> dict[str, bool]:
+        """What of the roster may run."""
+        return {name: f"--{name}" in self.further for name in TRUST}
 
     def runs(self, cells: Sequence[Cell], out: Path) -> list[str]:
         """The runs, as commands name them."""

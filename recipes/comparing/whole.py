@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from llm_sra.evaluation.results import RESULTS
-from llm_sra.partners.rosters import read_roster
+from llm_sra.partners.rosters import read_playable
 from llm_sra.runs.locks import FolderLock, LockedError
 from recipes.comparing.cells import (
     Cell,
@@ -98,7 +98,7 @@ def check(comparison: Comparison) -> None:
     if comparison.played:
         check_comparable(read)
         if comparison.played.roster:
-            read_roster(comparison.played.roster)
+            read_playable(comparison.played.roster, **comparison.played.trusted)
 
 
 def _tell_plan(comparison: Comparison, seconds: float | None, console: Console) -> None:
