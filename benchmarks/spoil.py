@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -144,7 +145,7 @@ def draw(found: Sequence[Trained], path: Path) -> Path:
     at = [_place(each.tau) for each in found]
     handles = [Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="none", label="trained")]
     for colour, (label, share) in zip(COLOURS, CURVES.items(), strict=False):
-        line = "--" if label.endswith("seat") else "-"
+        line: Literal["--", "-"] = "--" if label.endswith("seat") else "-"
         axes.plot(taus, [share(policies) for policies in between], line, color=colour, linewidth=2.2)
         axes.plot([IPPO_AT, FREE_AT], [share(each) for each in ends], "_", color=colour, markersize=16, mew=2.2)
         axes.plot(at, [share(each.policies) for each in found], "o", color=colour, mfc="none", clip_on=False)

@@ -61,10 +61,11 @@ def smallest() -> Iterator[None]:
 
 
 def test_every_entry_of_this_version_is_found() -> None:
-    assert list(RISKS) == ["cvar", "entropic", "expectation", "worst_case"]
+    assert list(RISKS) == ["cvar", "entropic", "expectation", "rank", "worst_case"]
     assert list(BASELINES) == ["leave_one_out", "mean"]
-    assert list(ESTIMATORS) == ["grpo/episode", "grpo/turn", "ppo/token", "ppo/turn"]
-    assert (algorithms(), levels("grpo"), levels("ppo")) == (("grpo", "ppo"), ("episode", "turn"), ("token", "turn"))
+    assert list(ESTIMATORS) == ["adalign/turn", "grpo/episode", "grpo/turn", "ppo/token", "ppo/turn"]
+    assert algorithms() == ("adalign", "grpo", "ppo") and levels("adalign") == ("turn",)
+    assert (levels("grpo"), levels("ppo")) == (("episode", "turn"), ("token", "turn"))
     assert [find_estimator("grpo", None).name, find_estimator("ppo", "turn").name] == ["grpo/episode", "ppo/turn"]
 
 
@@ -86,7 +87,9 @@ def test_a_training_uses_a_risk_measure_that_was_only_just_written(tmp_path: Pat
     for hero in ("left", "right"):
         weights = {name: line[f"risk/{hero}/{name}/weight"] for name in ("own-1", "own-2", "mute")}
         assert weights == {"own-1": 1.0, "own-2": 0.0, "mute": 0.0}
-        assert line[f"risk/{hero}/value"] == pytest.approx(line[f"risk/{hero}/own-1/return"] + 0.5)
+        returns = [line[f"risk/{hero}/{name}/return"] for name in weights]
+        bounds = sorted((returns[0], sum(returns) / 3))  # it sees returns that are shrunk towards their mean
+        assert bounds[0] - 1e-6 <= line[f"risk/{hero}/value"] - 0.5 <= bounds[1] + 1e-6
     with pytest.raises(ConfigError, match=r"risk_alpha must be below 0\.9, got 0\.95"):
         train_tiny(tmp_path / "other", **options, risk_alpha=0.95)
 
@@ -101,7 +104,7 @@ def test_a_training_uses_an_estimator_that_was_only_just_written(tmp_path: Path)
         expected = 7 * rollout.episodes[sample.row.episode].total(sample.row.seat)
         assert sample.advantages[said].tolist() == pytest.approx([expected] * int(said.sum()))
     assert len(steps_of(train_tiny(tmp_path / "run", arm="ippo", algorithm="toy", max_steps=1))) == 1
-    with pytest.raises(ConfigError, match="advantage_baseline is an option of grpo/episode, grpo/turn"):
+    with pytest.raises(ConfigError, match="advantage_baseline is an option of adalign/turn, grpo/episode, grpo/turn"):
         make_trainer(tmp_path / "other", algorithm="toy", advantage_baseline="leave_one_out")
 
 
