@@ -20,7 +20,8 @@ def story(gathered: Gathered) -> str:
 
     Where the task has no effort, or its resting partner was not played, it says how the settings do with others.
     """
-    return " ".join(_story(gathered, named) for named in main_pairs(gathered) or [gathered.known[:1]])
+    named: Sequence[Sequence[Group]] = main_pairs(gathered) or [gathered.known[:1]]
+    return " ".join(_story(gathered, groups) for groups in named)
 
 
 def _story(gathered: Gathered, named: Sequence[Group]) -> str:

@@ -44,7 +44,7 @@ def check_choice(field: str, value: object, allowed: Iterable[object]) -> None:
         raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}{did_you_mean(value, names)}")
 
 
-def take_numbers(config: Any) -> None:
+def take_numbers(config: object) -> None:
     """Make a number of every field that is one: `tau: 3` is 3.0.
 
     Args:

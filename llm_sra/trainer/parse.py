@@ -31,8 +31,9 @@ class _Parser(TrlParser):  # type: ignore[misc]
         raise ConfigError(message)
 
     def _get_value(self, action: argparse.Action, text: str) -> Any:
-        numeric = action.type in (int, float)
-        return as_number(action.dest, text, action.type) if numeric else super()._get_value(action, text)
+        if action.type is int or action.type is float:
+            return as_number(action.dest, text, action.type)
+        return super()._get_value(action, text)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None:
