@@ -53,7 +53,7 @@ def take_numbers(config: object) -> None:
     Raises:
         ValueError: If one is something else; names the field, what came and what was expected.
     """
-    for field, (kind, optional) in number_fields(type(config)).items():
+    for field, (kind, optional) in number_fields(type(config)).items():  # type: ignore[arg-type]  # a class hashes
         value = getattr(config, field)
         if value is not None or not optional:
             setattr(config, field, as_number(field, value, kind))
