@@ -144,13 +144,16 @@ def test_a_model_must_be_named() -> None:
 
 
 REFUSED = {
-    "arm": ("srppo", "arm must be one of ippo, srpo, adversary, fcp, untrained, got 'srppo'; did you mean 'srpo'"),
+    "arm": ("srppo", "arm must be one of ippo, srpo, adversary, fcp, mep, untrained, got 'srppo'; did you mean 'srpo'"),
     "sharing": ("team", "sharing must be one of seat, shared"),
     "engine": ("vlm", "engine must be one of transformers, vllm, server, got 'vlm'; did you mean 'vllm'"),
     "tau_schedule": ("linaer", "tau_schedule must be one of constant, linear, target_kl, got 'linaer'; did you mean"),
     "vllm_importance_sampling_mode": ("token", "token_truncate, token_mask, sequence_truncate, sequence_mask, got 'to"),
-    "risk": ("cvra", "risk must be one of cvar, entropic, expectation, worst_case, got 'cvra'; did you mean 'cvar'"),
-    "algorithm": ("pop", "algorithm must be one of grpo, ppo, got 'pop'; did you mean 'ppo'"),
+    "risk": (
+        "cvra",
+        "risk must be one of cvar, entropic, expectation, rank, worst_case, got 'cvra'; did you mean 'cvar'",
+    ),
+    "algorithm": ("pop", "algorithm must be one of adalign, grpo, ppo, got 'pop'; did you mean 'ppo'"),
     "advantage_level": ("token", "advantage_level must be one of episode, turn, got 'token'"),
     "advantage_baseline": ("median", "advantage_baseline must be one of leave_one_out, mean, got 'median'"),
     "kl_direction": ("both", "kl_direction must be one of adversary_partner, partner_adversary"),

@@ -277,7 +277,7 @@ def test_cross_play_that_cannot_be_is_refused(runs: list[Run], tmp_path: Path) -
 
 def command(runs: Sequence[Run], roster: Path, out: Path) -> list[str]:
     paths = [str(run.path) for run in runs]
-    flags = ["--problems", "6", "--chunk", "8", "--cross_play"]
+    flags = ["--problems", "6", "--chunk", "8", "--cross_play", "--trust_scripts"]
     return ["-m", "recipes.cli", "eval", "--run", *paths, "--roster", str(roster), "--out", str(out), *flags]
 
 

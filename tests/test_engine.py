@@ -108,10 +108,7 @@ def test_the_models_own_penalties_and_suppressed_tokens_do_not_bend_the_distribu
     config = engine.bank.base.generation_config
     config.repetition_penalty, config.no_repeat_ngram_size = 3.0, 1
     config.suppress_tokens = list(range(0, 289, 2))
-    bent = engine.generate([ask(engine, seed) for seed in range(4)])
-    assert [one.token_ids for one in bent] == [one.token_ids for one in plain]
-    for one, other in zip(bent, plain, strict=True):  # the second time the prompt is known, but for its last token
-        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+    assert engine.generate([ask(engine, seed) for seed in range(4)]) == plain
     assert engine.bank.base.generation_config is config
 
 

@@ -70,7 +70,8 @@ def test_an_export_is_uploaded_as_it_lies_on_disk(hub: FakeHub, tmp_path: Path) 
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= set(hub.files["me/first"])
     assert hub.private == {"me/known": False, "me/first": True}
     assert "PUT blob" in hub.asked and "POST /api/validate-yaml" in hub.asked
-    assert "--lora-modules first=me/first --generation-config me/first\n" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "--lora-modules first=me/first \\\n" in card and "--generation-config me/first\n" in card
 
 
 def test_a_public_repository_that_is_there_takes_a_public_upload_and_no_private_one(

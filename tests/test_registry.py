@@ -119,7 +119,16 @@ def test_a_name_of_the_hub_is_not_taken_for_a_shipped_model() -> None:
 
 
 def test_everything_that_ships_is_there() -> None:
-    assert set(registry.shipped_tasks()) == {"effort", "gsm8k", "hanabi", "kitchen", "tag", "wordlist", "worksheet"}
+    assert set(registry.shipped_tasks()) == {
+        "effort",
+        "gsm8k",
+        "hanabi",
+        "kitchen",
+        "openspiel",
+        "tag",
+        "wordlist",
+        "worksheet",
+    }
     assert {"worksheet/pupil", "worksheet/stranger", "tag/chaser"} <= set(registry.shipped_models())
     assert {"cpu", "multi_gpu"} <= set(registry.shipped_accelerate_configs())
     recipes = registry.shipped_recipes()

@@ -24,6 +24,7 @@ TRAINED = {
     "live partner",
     "adversary": "with an adversary in its partner's seat that may do anything",
     "fcp": "with partners from a fixed pool",
+    "mep": "as a population of teams that are paid for differing",
     "untrained": "not at all: the starting model",
 }
 BESIDE = {
@@ -31,6 +32,7 @@ BESIDE = {
     "srpo": "an adversary",
     "adversary": "an adversary",
     "fcp": "partners from a fixed pool",
+    "mep": "its team's live partner",
     "sampled": "sampled partners",
 }
 

@@ -148,14 +148,12 @@ def _differences(found: Sequence[Comparison], measure: str) -> Grid:
 
 def _ways(several: bool) -> tuple[str, ...]:
     """How intervals were made; over seeds if there are several."""
-    if several:
-        return "problems and seeds resampled", "Student's t over seeds"
-    return "problems resampled", "Student's t over problems"
+    return ("problems and seeds resampled", "Student's t over seeds") if several else ("problems resampled",)
 
 
 def _intervals(found: ArmDifference, several: bool) -> tuple[str, ...]:
     """A difference for each of `_ways`."""
-    return difference(found.problems_and_seeds), difference(found.over_seeds if several else found.over_problems)
+    return (difference(found.problems_and_seeds), *[difference(found.over_seeds)] * several)
 
 
 def _effort(gathered: Gathered) -> Grid:

@@ -171,23 +171,6 @@ class _Roomy(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
 
-def common_beginnings(prompts: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], int]]:
-    """The beginnings that groups of prompts share, at least half of each, and how many prompts each group has."""
-    groups: list[tuple[tuple[int, ...], int]] = []
-    beginning: tuple[int, ...] = ()
-    count = 0
-    for ids in sorted(prompts):
-        size = next((i for i, (a, b) in enumerate(zip(beginning, ids, strict=False)) if a != b), len(beginning))
-        shared = beginning[: min(size, len(ids))]
-        if count and 2 * len(shared) >= max(len(beginning), len(ids)):
-            beginning, count = shared, count + 1
-            continue
-        groups.append((beginning, count))
-        beginning, count = ids, 1
-    groups.append((beginning, count))
-    return [(shared, size) for shared, size in groups if size > 1]
-
-
 def keeps_all(model: PreTrainedModel) -> bool:
     """Whether a model can continue from any keys and values: it has no sliding windows and takes positions."""
     layers = DynamicCache(config=model.config).layers

@@ -24,7 +24,7 @@ from transformers import (
 
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.drawing import Ended, SeededDraw, StopInReply
-from llm_sra.engines.prefixes import Layout, Owner, Prefixes, common_beginnings, keeps_all, repeated, states_of
+from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
@@ -35,9 +35,7 @@ SCORED = 32  # replies in one forward pass of `logprobs`
 LEAVING = 4  # once a fourth of the rows has ended they leave the batch
 LEAST_ROWS = 16  # below this, fewer rows take about as long
 PREFIX_BYTES = 2**30  # of keys and values that are kept from turn to turn
-WORTH_A_PASS = 256  # tokens that are not read again, for one more pass
 
-Prompt = tuple[str | None, tuple[int, ...]]  # who reads it, and its tokens
 Runs = Callable[[Rows], AbstractContextManager[None]]  # inside the block, each row runs with its adapter
 
 
@@ -258,50 +256,28 @@ class TransformersEngine:
         if self._prefixes is None:
             return _Read(Layout.of([one.prompt_ids for one in requests], [0] * len(requests)), [*range(len(requests))])
         places = {key: i for i, key in enumerate(dict.fromkeys((r.adapter, r.prompt_ids) for r in requests))}
-        prompts = list(places)
-        if beginnings := self._worth_reading(prompts):
-            layout, cache, _ = self._pass(beginnings, 0, pad, running)
-            for row, (adapter, ids) in enumerate(beginnings):
-                self._prefixes.keep(self._owner(adapter), ids, states_of(cache, row, layout.spans(row)))
-        layout, cache, logits = self._pass(prompts, requests[0].max_tokens, pad, running)
-        return _Read(layout, [places[request.adapter, request.prompt_ids] for request in requests], cache, logits)
-
-    def _worth_reading(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Beginnings that several prompts share and that are not known, if that saves enough tokens."""
-        assert self._prefixes is not None
-        found: list[Prompt] = []
-        saved = 0
-        for adapter in dict.fromkeys(adapter for adapter, _ in prompts):
-            for beginning, count in common_beginnings([ids[:-1] for owner, ids in prompts if owner == adapter]):
-                known = self._prefixes.find(self._owner(adapter), beginning)
-                if known is None or 2 * known.shape[3] < len(beginning):
-                    found.append((adapter, beginning))
-                    saved += (count - 1) * len(beginning)
-        return found if saved >= WORTH_A_PASS else []
-
-    def _pass(
-        self, prompts: Sequence[Prompt], room: int, pad: int, running: Runs
-    ) -> tuple[Layout, Cache, torch.Tensor]:
-        """Read what is not known of prompts; gives their cache, with room for more tokens, and last logits (P, V)."""
-        assert self._prefixes is not None
-        tokens = [ids for _, ids in prompts]
-        states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in prompts]
-        layout = Layout.of(tokens, [0 if one is None else one.shape[3] for one in states])
-        if 2 * layout.new > max(map(len, tokens)):  # some row knows too little: the others gain nothing
-            layout = Layout.of(tokens, [0] * len(tokens))
-        cache = layout.cache(states, layout.width + room) or DynamicCache()
+        prompts = [ids for _, ids in places]
+        states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in places]
+        layout = Layout.of(prompts, [0 if one is None else one.shape[3] for one in states])
+        if 2 * layout.new > max(map(len, prompts)):  # some row knows too little: the others gain nothing
+            layout = Layout.of(prompts, [0] * len(prompts))
+        cache = layout.cache(states, layout.width + requests[0].max_tokens) or DynamicCache()
         ids, mask = layout.tensors(pad, self.bank.model.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        with running([adapter for adapter, _ in prompts]):
-            output = self.bank.base(
-                input_ids=ids[:, layout.old :],
-                attention_mask=mask,
-                position_ids=positions[:, layout.old :],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        return layout, cache, output.logits[:, -1]
+        last = layout.width - 1  # by itself: a prompt that is known but for it has the same logits to the last bit
+        with running([adapter for adapter, _ in places]):
+            for start, end in ((layout.old, last), (last, layout.width)):
+                if end > start:
+                    output = self.bank.base(
+                        input_ids=ids[:, start:end],
+                        attention_mask=mask[:, :end],
+                        position_ids=positions[:, start:end],
+                        past_key_values=cache,
+                        use_cache=True,
+                        logits_to_keep=1,
+                    )
+        rows = [places[request.adapter, request.prompt_ids] for request in requests]
+        return _Read(layout, rows, cache, output.logits[:, -1])
 
     def _keep(self, request: Request, done: Completion, layout: Layout, prompt: int, cache: Cache, place: int) -> None:
         """Remember what was read of a prompt and said, for the next turn; in the cache it stands at a place."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar
 
-from llm_sra.errors import UserError
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
 from tasks.openspiel.partners import PARTNERS
 from tasks.openspiel.words import ABOUT, LETTERS, read_move, shown_moves, view_text
@@ -61,8 +60,8 @@ class OpenSpiel(Task[Table]):
 
     Raises:
         TypeError: If an option is of the wrong kind.
-        UserError: If OpenSpiel is not installed.
-        ValueError: If there is no such game, or it cannot be played as text by two seats or more.
+        ValueError: If OpenSpiel is not installed, there is no such game, or it cannot be played as text by two seats or
+            more.
     """
 
     seats: ClassVar[tuple[str, ...]] = SEATS[:2]
@@ -72,7 +71,13 @@ class OpenSpiel(Task[Table]):
     partners: Mapping[str, Callable[[], ScriptedPartner]] = PARTNERS
 
     def __init__(
-        self, *, game: str, normalise: bool = False, explain: bool = False, strict: bool = True, letters: bool = False
+        self,
+        *,
+        game: str = "tiny_hanabi",
+        normalise: bool = False,
+        explain: bool = False,
+        strict: bool = True,
+        letters: bool = False,
     ) -> None:
         if not isinstance(game, str):
             raise TypeError(f"openspiel option `game` must be text such as tiny_hanabi, got {game!r}")
@@ -202,10 +207,7 @@ def _openspiel() -> Any:
     try:
         import pyspiel
     except ImportError as error:
-        raise UserError(
-            "the task openspiel needs OpenSpiel: install the extra `openspiel` of llm-sra (in a clone: "
-            "pip install -e '.[openspiel]')"
-        ) from error
+        raise ValueError("openspiel needs the package open_spiel: pip install 'open_spiel==2.0.*'") from error
     return pyspiel
 
 
