@@ -112,8 +112,8 @@ def run_command(command: Callable[..., Any], *args: Any) -> int:
             return READER_GONE
         raise
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _reader_gone():
-            return READER_GONE
+        if (isinstance(error, BrokenPipeError) or _is_broken(sys.stderr)) and _reader_gone():
+            return READER_GONE  # nobody could read the error either
         if not _is_for_the_user(error):
             traceback.print_exc()
             print(f"llm-sra: {REPORT}", file=sys.stderr)

@@ -208,19 +208,20 @@ def test_what_cannot_share_has_a_batch_of_its_own_and_changes_no_other_row(kind:
 
 @contextmanager
 def batches(engine: TransformersEngine) -> Iterator[list[int]]:
-    """The rows of each call of `generate` on the model."""
+    """How many replies each batch gave."""
     sizes: list[int] = []
-    inner = engine.bank.base.generate
+    inner = engine._generate_batch
 
-    def counted(**kwargs: Any) -> Any:
-        sizes.append(len(kwargs["input_ids"]))
-        return inner(**kwargs)
+    def counted(requests: Sequence[Request]) -> list[Completion]:
+        replies = inner(requests)
+        sizes.append(len(replies))
+        return replies
 
-    engine.bank.base.generate = counted  # type: ignore[method-assign]
+    engine._generate_batch = counted  # type: ignore[method-assign]
     try:
         yield sizes
     finally:
-        del engine.bank.base.generate
+        del engine._generate_batch  # type: ignore[method-assign]
 
 
 def experts() -> PreTrainedModel:
