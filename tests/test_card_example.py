@@ -68,7 +68,9 @@ def test_without_episodes_or_with_another_task_by_now_it_is_a_prompt_without_a_r
     run = make_run(tmp_path / "run", task=TASK, seed=5)
     run = replace(run, config={**run.config, "seed": 5})
     task = load_task(TASK)
-    prompt = Example((Message("user", f"word: {task.problems('test', 1)[0].id}"),), "A prompt of the task:", None)
+    prompt = Example(
+        (Message("user", f"word: {task.problems('test', 1)[0].id}"),), "A prompt of the task:", None, "left"
+    )
     assert find_example(run, "left", task) == prompt
     episodes(run, 1, "no")
     shorter = load_task(TASK, {"turns": 2})  # it goes another way now
