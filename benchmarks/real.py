@@ -27,6 +27,7 @@ from recipes.terminal import console
 
 RECIPE = "smollm2-135m"  # folder of the recipes, below the task's
 ARMS = {"effort": ("ippo", "srpo", "adversary"), "wordlist": ("ippo", "srpo")}
+SEEDS = 3
 WITH_THEORY = ("ippo", "srpo")  # arms that `llm-sra oracle` compares
 
 
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("real", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     parser.add_argument("--model", default="", help="another model folder or hub name (default: the package's)")
-    parser.add_argument("--seeds", type=int, default=3, help="how many (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many (default: %(default)s)")
     parser.add_argument("--tasks", nargs="+", choices=tuple(ARMS), default=list(ARMS))
     parser.add_argument("--problems", type=int, default=32, help="held-out problems per partner and seat")
     parser.add_argument("--page", type=Path, help="what came out, as Markdown (default: real-model.md in --out)")
@@ -115,7 +116,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         parts.append(make_part(task, whole, shown))
         print(parts[-1].tables, flush=True)
     page = args.page or args.out / "real-model.md"
-    write_page(page, about, "make real" if not args.model else "make real MODEL=...", model, parts)
+    page_command = ["make real", *["MODEL=..."] * bool(args.model), *[f"SEEDS={args.seeds}"] * (args.seeds != SEEDS)]
+    if args.tasks != list(ARMS):
+        page_command = ["python -m benchmarks.real --tasks", *args.tasks, f"--seeds {args.seeds}"]
+    write_page(page, about.replace(model, Path(model).name), " ".join(page_command), model, parts)
     print(f"page: {page}")
 
 

@@ -57,7 +57,8 @@ def write_page(page: Path, about: str, command: str, model: str, parts: Sequence
     head = (
         "# A real language model, trained here\n\n"
         f"This page is written by `{command}` from what it trained and played; every table and quotation on it is "
-        f"generated. The model: {about}.\n\nStrangers are the scripted partners of the task's test roster and the "
+        "generated. What the tasks are: [wordlist](tasks/wordlist.md), [effort](tasks/effort.md).\n\n"
+        f"The model: {about}.\n\nStrangers are the scripted partners of the task's test roster and the "
         "model itself, untrained. Intervals are 95 %: a bootstrap over problems and seeds, and Student's t over seeds."
     )
     text = "\n\n".join([head, *(section(part, model) for part in parts)]) + "\n"
