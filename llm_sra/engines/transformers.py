@@ -45,12 +45,16 @@ class _Read:
 
     Attributes:
         layout: Of the P different prompts.
+        ids: (P, width) their tokens.
+        mask: (P, width), 1 where there is a token.
         rows: Of each request, which prompt it has.
         cache: Their keys and values; None: nothing was read.
         logits: (P, V) of the first tokens of replies; None as well.
     """
 
     layout: Layout
+    ids: torch.Tensor
+    mask: torch.Tensor
     rows: list[int]
     cache: Cache | None = None
     logits: torch.Tensor | None = None
@@ -178,13 +182,13 @@ class TransformersEngine:
         finally:
             model.train(was_training)
 
-    def _say(self, requests: Sequence[Request], read: "_Read", pad: int, running: Runs) -> list[Completion]:
+    def _say(self, requests: Sequence[Request], read: _Read, pad: int, running: Runs) -> list[Completion]:
         """Generate all replies. Where the cache is ours, rows that have ended leave the batch, a share at a time.
 
         There the first tokens are drawn from what reading gave: rows with one prompt have one distribution.
         """
         first, layout, cache = requests[0], read.layout, read.cache
-        ids, mask = layout.tensors(pad, self.bank.model.device)
+        ids, mask = read.ids, read.mask
         draw = SeededDraw([r.seed for r in requests], first.max_tokens, first.sampling, first.choices)
         rows, found = list(range(len(requests))), {}
         places = read.rows  # where each row stands in the cache
@@ -251,10 +255,11 @@ class TransformersEngine:
         self._stops[request.stop].prompt_width = prompt_width
         return self._stops[request.stop]
 
-    def _read(self, requests: Sequence[Request], pad: int, running: Runs) -> "_Read":
+    def _read(self, requests: Sequence[Request], pad: int, running: Runs) -> _Read:
         """Read all prompts: each but once, and not what was read before. Without a cache nothing is read yet."""
         if self._prefixes is None:
-            return _Read(Layout.of([one.prompt_ids for one in requests], [0] * len(requests)), [*range(len(requests))])
+            layout = Layout.of([one.prompt_ids for one in requests], [0] * len(requests))
+            return _Read(layout, *layout.tensors(pad, self.bank.model.device), list(range(len(requests))))
         places = {key: i for i, key in enumerate(dict.fromkeys((r.adapter, r.prompt_ids) for r in requests))}
         prompts = [ids for _, ids in places]
         states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in places]
@@ -277,7 +282,7 @@ class TransformersEngine:
                         logits_to_keep=1,
                     )
         rows = [places[request.adapter, request.prompt_ids] for request in requests]
-        return _Read(layout, rows, cache, output.logits[:, -1])
+        return _Read(layout, ids, mask, rows, cache, output.logits[:, -1])
 
     def _keep(self, request: Request, done: Completion, layout: Layout, prompt: int, cache: Cache, place: int) -> None:
         """Remember what was read of a prompt and said, for the next turn; in the cache it stands at a place."""

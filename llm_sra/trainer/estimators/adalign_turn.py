@@ -11,7 +11,6 @@ alignment term is centred over the same turn of the group. Its mean is above 0 w
 be noise. Uncertain: whether its β is as here.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +19,7 @@ from llm_sra.objectives import discounted_to_go, turn_rewards
 from llm_sra.objectives.alignment import alignment_term
 from llm_sra.trainer.estimators.base import EstimatorInputs, estimator
 from llm_sra.trainer.estimators.grpo_turn import turn_advantages
-from llm_sra.trainer.player_episodes import Key, PlayerEpisode
+from llm_sra.trainer.player_episodes import PlayerEpisode
 
 
 @estimator(
@@ -34,22 +33,14 @@ def adalign_turn(inputs: EstimatorInputs) -> None:
     """Fill in advantages. A turn that no other episode of its group reached has no baseline, and gets 0."""
     inputs.grouped_returns()  # for its note of groups without variance
     options = inputs.options
-    by_player: dict[Key, list[PlayerEpisode]] = defaultdict(list)
-    for played in inputs.episodes:
-        by_player[played.key].append(played)
-    for (match, _), mine in by_player.items():
-        size = inputs.group_sizes[match]
-        for start in range(0, len(mine), size):
-            group = mine[start : start + size]
-            own = [discounted_to_go(played.rewards, options.gamma) for played in group]
-            others = [discounted_to_go(_of_others(inputs, played), options.gamma) for played in group]
-            ours = turn_advantages(own, options.advantage_baseline)
-            theirs = turn_advantages(others, options.advantage_baseline)
-            terms = [
-                alignment_term(a, b, options.alignment_coef, options.gamma) for a, b in zip(ours, theirs, strict=True)
-            ]
-            for played, a, term in zip(group, ours, turn_advantages(terms, "mean"), strict=True):
-                played.set_turn_advantages(a + term)
+    for group in inputs.groups():
+        own = [discounted_to_go(played.rewards, options.gamma) for played in group]
+        others = [discounted_to_go(_of_others(inputs, played), options.gamma) for played in group]
+        ours = turn_advantages(own, options.advantage_baseline)
+        theirs = turn_advantages(others, options.advantage_baseline)
+        terms = [alignment_term(a, b, options.alignment_coef, options.gamma) for a, b in zip(ours, theirs, strict=True)]
+        for played, a, term in zip(group, ours, turn_advantages(terms, "mean"), strict=True):
+            played.set_turn_advantages(a + term)
 
 
 def _of_others(inputs: EstimatorInputs, played: PlayerEpisode) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """What an estimator of advantages is: a function of a credited rollout, and the options that it takes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +55,16 @@ class EstimatorInputs:
     def adapters(self) -> dict[Key, str]:
         """The adapter of each player."""
         return {played.key: played.player.adapter for played in self.episodes}
+
+    def groups(self) -> Iterator[list[PlayerEpisode]]:
+        """The episodes of each group, for one player after the other."""
+        by_player: dict[Key, list[PlayerEpisode]] = defaultdict(list)
+        for played in self.episodes:
+            by_player[played.key].append(played)
+        for (match, _), mine in by_player.items():
+            size = self.group_sizes[match]
+            for start in range(0, len(mine), size):
+                yield mine[start : start + size]
 
     def grouped_returns(self) -> dict[Key, torch.Tensor]:
         """(groups, G) returns of each player; groups without variance are noted in the rollout."""

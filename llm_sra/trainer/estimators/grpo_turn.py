@@ -1,29 +1,21 @@
 """GRPO by turns: what a turn and later ones brought, minus a baseline of the same turn in the group's episodes."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
 
 from llm_sra.objectives import group_advantages, returns_to_go
 from llm_sra.trainer.estimators.base import EstimatorInputs, estimator
-from llm_sra.trainer.player_episodes import Key, PlayerEpisode
 
 
 @estimator("grpo", "turn", "one for a turn, against the same turn of the group", takes=("advantage_baseline",))
 def grpo_turn(inputs: EstimatorInputs) -> None:
     """Fill in advantages. A turn that no other episode of its group reached has no baseline, and gets 0."""
     inputs.grouped_returns()  # for its note of groups without variance
-    by_player: dict[Key, list[PlayerEpisode]] = defaultdict(list)
-    for played in inputs.episodes:
-        by_player[played.key].append(played)
-    for (match, _), mine in by_player.items():
-        size = inputs.group_sizes[match]
-        for start in range(0, len(mine), size):
-            group = mine[start : start + size]
-            ahead = [returns_to_go(played.tethered_rewards(inputs.tether)) for played in group]
-            for played, values in zip(group, turn_advantages(ahead, inputs.options.advantage_baseline), strict=True):
-                played.set_turn_advantages(values)
+    for group in inputs.groups():
+        ahead = [returns_to_go(played.tethered_rewards(inputs.tether)) for played in group]
+        for played, values in zip(group, turn_advantages(ahead, inputs.options.advantage_baseline), strict=True):
+            played.set_turn_advantages(values)
 
 
 def turn_advantages(ahead: Sequence[torch.Tensor], baseline: str) -> list[torch.Tensor]:
