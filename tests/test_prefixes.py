@@ -10,7 +10,7 @@ from support import llama_folder, make_engine, qwen2_folder
 from transformers import MistralConfig, MistralForCausalLM
 
 from llm_sra.engines import Completion, Request
-from llm_sra.engines.prefixes import Layout, Prefixes, keeps_all
+from llm_sra.engines.prefixes import Layout, Prefixes, keeps_all, last_turn
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.task import Sampling
 
@@ -70,7 +70,7 @@ def counted(engine: TransformersEngine) -> Iterator[list[int]]:
     def count(module: Any, args: Any, kwargs: Any) -> None:
         counts.append(kwargs["input_ids"].numel())
 
-    hook = engine.bank.base.register_forward_pre_hook(count, with_kwargs=True)
+    hook = engine.bank.base.base_model.register_forward_pre_hook(count, with_kwargs=True)
     try:
         yield counts
     finally:
@@ -119,6 +119,40 @@ def test_the_episodes_of_a_group_read_their_prompt_once() -> None:
     assert counts[:2] == [3 * 19, 3]  # one row for each adapter: the first tokens of its replies are drawn from it
     assert counts[2] == 15
     agree(replies, alone(engine, requests))
+
+
+@pytest.mark.parametrize("folder", [qwen2_folder, llama_folder])
+def test_what_prompts_say_before_their_last_turn_is_read_once_for_each_adapter(folder: Any) -> None:
+    engine = make_engine(folder())
+    end = engine._end_of_turn
+    assert end is not None
+    earlier = (*range(20, 60), end)
+    prompts = [(*earlier, *last, end, 14) for last in ((61,), (61, 62, 63), (64, 65))]
+    requests = [ask(seed, prompt, adapter) for prompt in prompts for seed, adapter in enumerate(ADAPTERS)]
+    with counted(engine) as counts:
+        replies = engine.generate(requests)
+    assert counts[:3] == [3 * 41, 9 * 4, 9]
+    with counted(engine) as counts:
+        agree(engine.generate(requests), replies)
+    assert counts[0] == 9  # the last tokens: the rest is known now
+    agree(replies, alone(engine, requests))
+
+
+def test_a_prompt_of_mostly_one_turn_or_with_little_before_it_is_read_at_once() -> None:
+    engine = make_engine(qwen2_folder())
+    end = engine._end_of_turn
+    assert end is not None
+    for before, last in ((range(20, 60), range(20, 70)), (range(20, 30), range(20, 25))):
+        prompt = (*before, end, *last, end, 14)
+        with counted(engine) as counts:
+            engine.generate([ask(1, prompt)])
+        assert counts[:2] == [len(prompt) - 1, 1]
+        engine.rest()
+
+
+def test_the_last_turn_begins_behind_the_one_before() -> None:
+    assert last_turn((7, 1, 2, 7, 3, 7, 4), 7) == 4
+    assert last_turn((1, 7, 2), 7) == last_turn((1, 2), None) == 0
 
 
 def test_replies_of_one_token_compute_nothing_but_their_prompts() -> None:

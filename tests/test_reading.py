@@ -14,6 +14,7 @@ from training_support import make_trainer, roll, train_tiny, vectors
 
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.trainer import reading
+from llm_sra.trainer.head import Head
 from llm_sra.trainer.loss import by_length, cheapest_order
 from llm_sra.trainer.prefix_plan import Costs
 from llm_sra.trainer.reading import Reader
@@ -222,6 +223,27 @@ def test_the_gradient_of_an_adapter_is_the_written_out_one(adapter: str, cheap: 
         order = trainer.reader.order(samples, size)
         assert close(gradient(trainer, adapter, order, size), expected)
         assert any(cheap)
+
+
+def test_what_a_seat_reads_between_its_replies_passes_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, samples = trainer_of("dapo"), rows_of(HERO)
+    trainer.reader._share = False  # then each token is projected once
+    inputs = collate([sample.row for sample in samples], 0, torch.device("cpu"))
+    said = torch.zeros_like(inputs["completion_mask"])
+    for row, sample in zip(said, samples, strict=True):
+        row[: len(sample.row.turns)] = torch.tensor(sample.row.turns) >= 0
+    projected, original = [], Head._of
+
+    def counted(self: Head, hidden: torch.Tensor, *args: Any) -> Any:
+        projected.append(len(hidden))
+        return original(self, hidden, *args)
+
+    monkeypatch.setattr(Head, "_of", counted)
+    whole = trainer.forward.statistics(trainer.bank.model, *joined(inputs))[0]
+    with trainer.forward.reading(samples):
+        replies = trainer.forward.statistics(trainer.bank.model, *joined(inputs))[0]
+    torch.testing.assert_close(replies, whole * said)
+    assert projected == [inputs["completion_mask"].sum(), said.sum()] and projected[1] < projected[0]
 
 
 def test_critics_see_the_same_values_and_get_the_same_gradient(tmp_path: Path, cheap: list[bool]) -> None:

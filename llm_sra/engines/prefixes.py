@@ -179,6 +179,12 @@ def keeps_all(model: PreTrainedModel) -> bool:
     return whole and "position_ids" in takes and "logits_to_keep" in takes
 
 
+def last_turn(ids: tuple[int, ...], end: int | None) -> int:
+    """Where the last turn of a prompt begins: behind the last but one of the tokens that end a turn; 0 without."""
+    places = [place for place, token in enumerate(ids) if token == end]
+    return places[-2] + 1 if len(places) > 1 else 0
+
+
 def repeated(cache: Cache, rows: Sequence[int], room: int) -> Cache:
     """A cache of so many columns whose rows are those of another; where it has them already, they are not copied."""
     layers = [_Roomy.of(layer, room) for layer in cache.layers]

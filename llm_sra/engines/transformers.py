@@ -24,7 +24,7 @@ from transformers import (
 
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.drawing import Ended, SeededDraw, StopInReply
-from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, repeated, states_of
+from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, last_turn, repeated, states_of
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
@@ -34,6 +34,7 @@ from llm_sra.models.usable import context_of
 SCORED = 32  # replies in one forward pass of `logprobs`
 LEAVING = 4  # once a fourth of the rows has ended they leave the batch
 LEAST_ROWS = 16  # below this, fewer rows take about as long
+LEAST_EARLIER = 32  # tokens of earlier turns, half of a prompt at least, that are read by themselves
 PREFIX_BYTES = 2**30  # of keys and values that are kept from turn to turn
 
 Runs = Callable[[Rows], AbstractContextManager[None]]  # inside the block, each row runs with its adapter
@@ -82,6 +83,7 @@ class TransformersEngine:
         self.batch_size = batch_size
         self.context_length: int = context_of(bank.base.config)
         self._ends = end_of_turn_ids(bank.base, renderer)
+        self._end_of_turn = next(iter(renderer.ends.ids), renderer.tokenizer.eos_token_id)
         self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
         self._stops: dict[tuple[str, ...], StopInReply] = {}
         self._mixed: MixedAdapters | None = None
@@ -262,27 +264,56 @@ class TransformersEngine:
             return _Read(layout, *layout.tensors(pad, self.bank.model.device), list(range(len(requests))))
         places = {key: i for i, key in enumerate(dict.fromkeys((r.adapter, r.prompt_ids) for r in requests))}
         prompts = [ids for _, ids in places]
-        states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in places]
-        layout = Layout.of(prompts, [0 if one is None else one.shape[3] for one in states])
-        if 2 * layout.new > max(map(len, prompts)):  # some row knows too little: the others gain nothing
-            layout = Layout.of(prompts, [0] * len(prompts))
+        states = self._known(list(places), pad, running)
+        layout = _laid_out(prompts, states)
         cache = layout.cache(states, layout.width + requests[0].max_tokens) or DynamicCache()
         ids, mask = layout.tensors(pad, self.bank.model.device)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
         last = layout.width - 1  # by itself: a prompt that is known but for it has the same logits to the last bit
         with running([adapter for adapter, _ in places]):
-            for start, end in ((layout.old, last), (last, layout.width)):
-                if end > start:
-                    output = self.bank.base(
-                        input_ids=ids[:, start:end],
-                        attention_mask=mask[:, :end],
-                        position_ids=positions[:, start:end],
-                        past_key_values=cache,
-                        use_cache=True,
-                        logits_to_keep=1,
-                    )
+            self._run(self.bank.base.base_model, ids, mask, slice(layout.old, last), cache)
+            output = self._run(self.bank.base, ids, mask, slice(last, layout.width), cache)
         rows = [places[request.adapter, request.prompt_ids] for request in requests]
         return _Read(layout, ids, mask, rows, cache, output.logits[:, -1])
+
+    def _known(
+        self, asked: Sequence[tuple[str | None, tuple[int, ...]]], pad: int, running: Runs
+    ) -> list[torch.Tensor | None]:
+        """What is known of adapters' prompts, after the turns before their last one were read: each but once.
+
+        Prompts often differ in their last turn alone. Where it begins is seen in each prompt by itself, so that a
+        prompt is read in the same passes whatever else is asked.
+        """
+        assert self._prefixes is not None
+        states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in asked]
+        earlier = [(adapter, ids[: last_turn(ids, self._end_of_turn)]) for adapter, ids in asked]
+        late = [
+            len(before) >= max(_length(known) + LEAST_EARLIER, len(ids) / 2)
+            for (_, before), known, (_, ids) in zip(earlier, states, asked, strict=True)
+        ]
+        unread = list(dict.fromkeys(key for key, one in zip(earlier, late, strict=True) if one))
+        if not unread:
+            return states
+        found = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in unread]
+        layout = _laid_out([ids for _, ids in unread], found)
+        cache = layout.cache(found, layout.width) or DynamicCache()
+        ids, mask = layout.tensors(pad, self.bank.model.device)
+        with running([adapter for adapter, _ in unread]):
+            self._run(self.bank.base.base_model, ids, mask, slice(layout.old, layout.width), cache)
+        read = {key: states_of(cache, place, layout.spans(place)) for place, key in enumerate(unread)}
+        return [read[key] if one else known for key, one, known in zip(earlier, late, states, strict=True)]
+
+    def _run(self, model: Any, ids: torch.Tensor, mask: torch.Tensor, columns: slice, cache: Cache) -> Any:
+        """Read some columns behind those in a cache; None if there are none."""
+        if columns.stop <= columns.start:
+            return None
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        return model(
+            input_ids=ids[:, columns],
+            attention_mask=mask[:, : columns.stop],
+            position_ids=positions[:, columns],
+            past_key_values=cache,
+            use_cache=True,
+        )
 
     def _keep(self, request: Request, done: Completion, layout: Layout, prompt: int, cache: Cache, place: int) -> None:
         """Remember what was read of a prompt and said, for the next turn; in the cache it stands at a place."""
@@ -318,6 +349,17 @@ class TransformersEngine:
                     yield lambda rows: nullcontext()
             else:
                 yield self._mixed.gather(names).rows
+
+
+def _length(states: torch.Tensor | None) -> int:
+    """Of how many tokens these are the keys and values."""
+    return 0 if states is None else states.shape[3]
+
+
+def _laid_out(prompts: Sequence[tuple[int, ...]], states: list[torch.Tensor | None]) -> Layout:
+    """Prompts beside what is known of them, which is left out where some row knows too little for others to gain."""
+    layout = Layout.of(prompts, [_length(one) for one in states])
+    return layout if 2 * layout.new <= max(map(len, prompts)) else Layout.of(prompts, [0] * len(prompts))
 
 
 @contextmanager

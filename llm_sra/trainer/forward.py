@@ -48,13 +48,15 @@ class Forward:
         self._partner: torch.Tensor | None = None
         self._numbers = {seat: number for number, seat in enumerate(seats)}
         self._seats: torch.Tensor | None = None  # (B,), numbers of the rows' seats, where the seats' choices differ
+        self._said: torch.Tensor | None = None  # (B, T), whether a token was said, not read; None: all were
 
     def statistics(
         self, model: torch.nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, width: int
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Log-probabilities and entropies of the last `width` tokens, in the form of TRL's method.
 
-        All that was found is kept in `latest`: the entropy bonus and other terms of the loss are made of it.
+        Inside `reading` only of those that were said: what a seat reads between its replies goes through no head. All
+        that was found is kept in `latest`: the entropy bonus and other terms of the loss are made of it.
 
         Args:
             model: Under the active adapter: the bank's, or one that wraps it and has to be called as a whole.
@@ -65,7 +67,8 @@ class Forward:
         ids, mask = input_ids[:, -width:], attention_mask[:, -width:]
         if model is self.bank.model:
             states = self.reader.states(input_ids, attention_mask, width)
-            self.latest = self._head.statistics(states, ids, mask, self._partner, self._seats)
+            said = mask if self._said is None else mask * self._said[:, :width]
+            self.latest = self._head.statistics(states, ids, said, self._partner, self._seats)
         else:
             self.latest = self._wrapped(model, input_ids, attention_mask, width)
         return self.latest.logprobs, self.latest.entropies, None
@@ -107,13 +110,17 @@ class Forward:
             partner: (B, T, H), states of a partner that the divergence is measured from; None: it is not.
         """
         self._partner = partner
+        said = [torch.tensor([turn >= 0 for turn in sample.row.turns]) for sample in batch]
+        self._said = pad_sequence([*said, torch.zeros(2, dtype=torch.bool)], batch_first=True)[:-1].to(
+            self.bank.model.device
+        )
         if self._choices is not None and self._choices.dim() == 2:
             numbers = [self._numbers[sample.row.seat] for sample in batch]
             self._seats = torch.tensor(numbers, device=self._choices.device)
         try:
             yield
         finally:
-            self._partner = self._seats = None
+            self._partner = self._seats = self._said = None
 
 
 def choice_ids(task: Task, renderer: Renderer, device: torch.device) -> torch.Tensor | None:
