@@ -1,11 +1,12 @@
 """An evaluation's records as a flat table, for spreadsheets and data frames: `results.csv` and `results.parquet`."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from llm_sra.evaluation.records import Record
 from llm_sra.evaluation.results import Results
@@ -32,11 +33,23 @@ def write_rows(results: Results, folder: Path) -> None:
         WriteError: If the disk does not take them.
     """
     table = Dataset.from_list(rows(results))
-    with writing("the table of results", folder):
+    with writing("the table of results", folder), _without_progress_bars():
         for name, write in ((CSV, table.to_csv), (PARQUET, table.to_parquet)):
             buffer = io.BytesIO()
             write(buffer)
             write_whole(folder / name, buffer.getvalue())
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Of datasets, which shows them for tables of any size."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _row(record: Record, with_run: bool, numbers: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,15 @@ from statistics import fmean
 from eval.grid import Grid
 from eval.groups import Group
 from eval.report.gather import Gathered
-from eval.report.headline import among_seeds, comparisons, main_pairs, rest_sentence, said, work
+from eval.report.headline import (
+    among_seeds,
+    comparisons,
+    main_pairs,
+    partners_told,
+    rest_sentence,
+    said,
+    work,
+)
 from eval.stats import ArmDifference, Summary, summarise
 from eval.table import NOTHING, difference
 from llm_sra.partners.rosters import SELF_PLAY
@@ -41,7 +49,7 @@ def settings_grid(gathered: Gathered) -> Grid:
     columns: dict[str, Callable[[Group], str]] = {"setting": lambda group: group.label}
     columns["self-play"] = lambda group: _mean(gathered, group, lambda s: s.self_play)
     if partners:
-        columns[f"{len(partners)} partners"] = lambda group: _mean(gathered, group, lambda s: s.mean)
+        columns[partners_told(len(partners))] = lambda group: _mean(gathered, group, lambda s: s.mean)
         columns["worst"] = lambda group: _worse(gathered, group, lambda s: s.worst)
     if idle and idle in partners:
         columns[idle] = lambda group: _worse(gathered, group, lambda s: s.partners[idle])
@@ -65,7 +73,7 @@ def _differences(gathered: Gathered) -> list[str]:
     """How the first settings differ from the one that others are compared with, over all partners of the roster."""
     found, _ = comparisons(gathered, gathered.decoding)
     return [
-        f"{c.later.label} - {c.first.label} with the {c.partners} partners: "
+        f"{c.later.label} - {c.first.label} with the {partners_told(c.partners)}: "
         f"{difference(c.difference.problems_and_seeds)} ({_ways(c.difference)})"
         for c in found
         if c.what != SELF_PLAY
@@ -111,7 +119,7 @@ def _crossed(gathered: Gathered, group: Group) -> str:
 def _with_others(gathered: Gathered, group: Group) -> str:
     text = f"{said(group.label)} reaches {_mean(gathered, group, lambda s: s.self_play)} in self-play"
     if gathered.results.partners:
-        many = len(gathered.results.partners)
-        return f"{text} and {_mean(gathered, group, lambda s: s.mean)} with the roster's {many} partners"
+        many = partners_told(len(gathered.results.partners))
+        return f"{text} and {_mean(gathered, group, lambda s: s.mean)} with the roster's {many}"
     crossed = _crossed(gathered, group)
     return text if crossed == NOTHING else f"{text} and {crossed} with other seeds' agents"

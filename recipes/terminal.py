@@ -2,11 +2,13 @@
 
 import argparse
 import dis
+import logging
 import os
 import select
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -54,6 +56,23 @@ def roster_flag(parser: argparse.ArgumentParser) -> None:
         "--trust_scripts", action="store_true",
         help="run the roster's scripted partners that do not ship with llm-sra (policy: file.py:Class)",
     )  # fmt: skip
+
+
+@contextmanager
+def said_once(name: str) -> Iterator[None]:
+    """Inside the block, what a logger says again in the same words is not shown."""
+    logger, said = logging.getLogger(name), set[str]()
+
+    def new(record: logging.LogRecord) -> bool:
+        known = record.getMessage() in said
+        said.add(record.getMessage())
+        return not known
+
+    logger.addFilter(new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(new)
 
 
 def sparkline(values: Sequence[float], width: int, blocks: str = BLOCKS) -> str:

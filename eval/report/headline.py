@@ -146,7 +146,7 @@ def sentence(comparison: Comparison) -> str:
     d = comparison.difference
     e = d.problems_and_seeds
     later, first = said(comparison.later.label), said(comparison.first.label)
-    whom = "in self-play" if comparison.what == SELF_PLAY else f"with the roster's {comparison.partners} partners"
+    whom = "in self-play" if comparison.what == SELF_PLAY else f"with the roster's {partners_told(comparison.partners)}"
     points = abs(e.value) * 100
     if not d.is_clear:
         opening = f"No clear difference between {later} and {first} in the {comparison.measure} {whom}"
@@ -281,6 +281,11 @@ def _kind(run: Run) -> str:
 def _trained(run: Run) -> str:
     kind = _kind(run)
     return SAMPLED if kind == "sampled" else TRAINED[kind]
+
+
+def partners_told(many: int) -> str:
+    """How many partners there are, in words."""
+    return f"{many} partner{'s' * (many != 1)}"
 
 
 def said(label: str) -> str:

@@ -20,7 +20,7 @@ from recipes.comparing.cells import (
     state_of,
 )  # fmt: skip
 from recipes.comparing.evaluating import EVAL, LOG, REPORT, Played, evaluate, report
-from recipes.terminal import duration
+from recipes.terminal import duration, said_once
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,11 @@ def compare(comparison: Comparison, console: Console) -> None:
         TrainingError: If a training failed.
     """
     cells, out, played = comparison.cells, comparison.out, comparison.played
-    check(comparison)
-    if comparison.again:
-        remove(comparison)
-    steps = check_cells(cells, out)
+    with said_once("llm_sra.trainer.parse"):  # of all cells of a recipe
+        check(comparison)
+        if comparison.again:
+            remove(comparison)
+        steps = check_cells(cells, out)
     from recipes.comparing.training import Trainings
 
     trainings = Trainings(cells, out, steps, comparison.jobs, console=console)
