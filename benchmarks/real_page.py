@@ -20,7 +20,7 @@ LONGEST = 60  # characters of a reply that are quoted
 RESTS = 0.5  # a seat that does less than this share of what the other one does
 FACTS = (
     "max_steps", "problems_per_step", "num_generations", "tau", "entropy_coef", "learning_rate",
-    "adversary_learning_rate", "temperature", "initial_adapter",
+    "adversary_learning_rate", "temperature", "initial_adapter", "dtype",
 )  # fmt: skip
 
 
