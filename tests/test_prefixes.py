@@ -124,7 +124,7 @@ def test_the_episodes_of_a_group_read_their_prompt_once() -> None:
 @pytest.mark.parametrize("folder", [qwen2_folder, llama_folder])
 def test_what_prompts_say_before_their_last_turn_is_read_once_for_each_adapter(folder: Any) -> None:
     engine = make_engine(folder())
-    end = engine._end_of_turn
+    end = engine._prompts.end_of_turn
     assert end is not None
     earlier = (*range(20, 60), end)
     prompts = [(*earlier, *last, end, 14) for last in ((61,), (61, 62, 63), (64, 65))]
@@ -140,7 +140,7 @@ def test_what_prompts_say_before_their_last_turn_is_read_once_for_each_adapter(f
 
 def test_a_prompt_of_mostly_one_turn_or_with_little_before_it_is_read_at_once() -> None:
     engine = make_engine(qwen2_folder())
-    end = engine._end_of_turn
+    end = engine._prompts.end_of_turn
     assert end is not None
     for before, last in ((range(20, 60), range(20, 70)), (range(20, 30), range(20, 25))):
         prompt = (*before, end, *last, end, 14)

@@ -6,59 +6,28 @@ has a say (up to the float error that another batch shape brings).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import groupby
 from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import (
-    Cache,
-    DynamicCache,
-    GenerationConfig,
-    LogitsProcessorList,
-    StoppingCriteriaList,
-)
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from llm_sra.engines.base import Completion, Request
 from llm_sra.engines.drawing import Ended, SeededDraw, StopInReply
-from llm_sra.engines.prefixes import Layout, Owner, Prefixes, keeps_all, last_turn, repeated, states_of
+from llm_sra.engines.prefixes import repeated
+from llm_sra.engines.prompts import PromptReader, ReadPrompts, Runs
 from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
 from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters, Rows
+from llm_sra.models.mixed_adapters import CannotShareError, MixedAdapters
 from llm_sra.models.renderer import Renderer
 from llm_sra.models.usable import context_of
 
 SCORED = 32  # replies in one forward pass of `logprobs`
 LEAVING = 4  # once a fourth of the rows has ended they leave the batch
 LEAST_ROWS = 16  # below this, fewer rows take about as long
-LEAST_EARLIER = 32  # tokens of earlier turns, half of a prompt at least, that are read by themselves
-PREFIX_BYTES = 2**30  # of keys and values that are kept from turn to turn
-
-Runs = Callable[[Rows], AbstractContextManager[None]]  # inside the block, each row runs with its adapter
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What is known of the prompts of a batch.
-
-    Attributes:
-        layout: Of the P different prompts.
-        ids: (P, width) their tokens.
-        mask: (P, width), 1 where there is a token.
-        rows: Of each request, which prompt it has.
-        cache: Their keys and values; None: nothing was read.
-        logits: (P, V) of the first tokens of replies; None as well.
-    """
-
-    layout: Layout
-    ids: torch.Tensor
-    mask: torch.Tensor
-    rows: list[int]
-    cache: Cache | None = None
-    logits: torch.Tensor | None = None
 
 
 class TransformersEngine:
@@ -83,8 +52,7 @@ class TransformersEngine:
         self.batch_size = batch_size
         self.context_length: int = context_of(bank.base.config)
         self._ends = end_of_turn_ids(bank.base, renderer)
-        self._end_of_turn = next(iter(renderer.ends.ids), renderer.tokenizer.eos_token_id)
-        self._prefixes = Prefixes(PREFIX_BYTES) if keeps_all(bank.base) else None
+        self._prompts = PromptReader(bank, next(iter(renderer.ends.ids), renderer.tokenizer.eos_token_id))
         self._stops: dict[tuple[str, ...], StopInReply] = {}
         self._mixed: MixedAdapters | None = None
 
@@ -93,8 +61,7 @@ class TransformersEngine:
 
     def rest(self) -> None:
         """Forget what was read."""
-        if self._prefixes is not None:
-            self._prefixes.clear()
+        self._prompts.forget()
 
     def close(self) -> None:
         """Nothing to do."""
@@ -180,11 +147,11 @@ class TransformersEngine:
         model.eval()
         try:
             with self._adapters(requests) as running:
-                return self._say(requests, self._read(requests, pad, running), pad, running)
+                return self._say(requests, self._prompts.read(requests, pad, running), pad, running)
         finally:
             model.train(was_training)
 
-    def _say(self, requests: Sequence[Request], read: _Read, pad: int, running: Runs) -> list[Completion]:
+    def _say(self, requests: Sequence[Request], read: ReadPrompts, pad: int, running: Runs) -> list[Completion]:
         """Generate all replies. Where the cache is ours, rows that have ended leave the batch, a share at a time.
 
         There the first tokens are drawn from what reading gave: rows with one prompt have one distribution.
@@ -229,7 +196,7 @@ class TransformersEngine:
                 if over[number]:
                     found[row] = completion(self.renderer, self._ends, said[row], logprobs[row], first.stop)
                     if cache is not None:
-                        self._keep(requests[row], found[row], layout, read.rows[row], cache, places[number])
+                        self._prompts.keep(requests[row], found[row], layout, read.rows[row], cache, places[number])
             on = [number for number, gone in enumerate(over) if not gone]
             rows, places = [rows[number] for number in on], [places[number] for number in on]
             if rows:
@@ -257,77 +224,6 @@ class TransformersEngine:
         self._stops[request.stop].prompt_width = prompt_width
         return self._stops[request.stop]
 
-    def _read(self, requests: Sequence[Request], pad: int, running: Runs) -> _Read:
-        """Read all prompts: each but once, and not what was read before. Without a cache nothing is read yet."""
-        if self._prefixes is None:
-            layout = Layout.of([one.prompt_ids for one in requests], [0] * len(requests))
-            return _Read(layout, *layout.tensors(pad, self.bank.model.device), list(range(len(requests))))
-        places = {key: i for i, key in enumerate(dict.fromkeys((r.adapter, r.prompt_ids) for r in requests))}
-        prompts = [ids for _, ids in places]
-        states = self._known(list(places), pad, running)
-        layout = _laid_out(prompts, states)
-        cache = layout.cache(states, layout.width + requests[0].max_tokens) or DynamicCache()
-        ids, mask = layout.tensors(pad, self.bank.model.device)
-        last = layout.width - 1  # by itself: a prompt that is known but for it has the same logits to the last bit
-        with running([adapter for adapter, _ in places]):
-            self._run(self.bank.base.base_model, ids, mask, slice(layout.old, last), cache)
-            output = self._run(self.bank.base, ids, mask, slice(last, layout.width), cache)
-        rows = [places[request.adapter, request.prompt_ids] for request in requests]
-        return _Read(layout, ids, mask, rows, cache, output.logits[:, -1])
-
-    def _known(
-        self, asked: Sequence[tuple[str | None, tuple[int, ...]]], pad: int, running: Runs
-    ) -> list[torch.Tensor | None]:
-        """What is known of adapters' prompts, after the turns before their last one were read: each but once.
-
-        Prompts often differ in their last turn alone. Where it begins is seen in each prompt by itself, so that a
-        prompt is read in the same passes whatever else is asked.
-        """
-        assert self._prefixes is not None
-        states = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in asked]
-        earlier = [(adapter, ids[: last_turn(ids, self._end_of_turn)]) for adapter, ids in asked]
-        late = [
-            len(before) >= max(_length(known) + LEAST_EARLIER, len(ids) / 2)
-            for (_, before), known, (_, ids) in zip(earlier, states, asked, strict=True)
-        ]
-        unread = list(dict.fromkeys(key for key, one in zip(earlier, late, strict=True) if one))
-        if not unread:
-            return states
-        found = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in unread]
-        layout = _laid_out([ids for _, ids in unread], found)
-        cache = layout.cache(found, layout.width) or DynamicCache()
-        ids, mask = layout.tensors(pad, self.bank.model.device)
-        with running([adapter for adapter, _ in unread]):
-            self._run(self.bank.base.base_model, ids, mask, slice(layout.old, layout.width), cache)
-        read = {key: states_of(cache, place, layout.spans(place)) for place, key in enumerate(unread)}
-        return [read[key] if one else known for key, one, known in zip(earlier, late, states, strict=True)]
-
-    def _run(self, model: Any, ids: torch.Tensor, mask: torch.Tensor, columns: slice, cache: Cache) -> Any:
-        """Read some columns behind those in a cache; None if there are none."""
-        if columns.stop <= columns.start:
-            return None
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        return model(
-            input_ids=ids[:, columns],
-            attention_mask=mask[:, : columns.stop],
-            position_ids=positions[:, columns],
-            past_key_values=cache,
-            use_cache=True,
-        )
-
-    def _keep(self, request: Request, done: Completion, layout: Layout, prompt: int, cache: Cache, place: int) -> None:
-        """Remember what was read of a prompt and said, for the next turn; in the cache it stands at a place."""
-        assert self._prefixes is not None
-        read = cache.get_seq_length() - layout.width  # of the reply: the last token was never an input
-        said, owner = done.token_ids[:read], self._owner(request.adapter)
-        if (owner, request.prompt_ids + said) not in self._prefixes:  # else: equal prompts, the same word
-            known, rest = layout.spans(prompt)
-            states = states_of(cache, place, [known, slice(rest.start, rest.stop + len(said))])
-            self._prefixes.keep(owner, request.prompt_ids + said, states)
-
-    def _owner(self, adapter: str | None) -> Owner:
-        return ("", 0) if adapter is None else (adapter, self.bank.revision(adapter))
-
     def _apart(self, requests: Sequence[Request]) -> set[str | None]:
         """The adapters that cannot share a batch."""
         names = {request.adapter for request in requests}
@@ -349,17 +245,6 @@ class TransformersEngine:
                     yield lambda rows: nullcontext()
             else:
                 yield self._mixed.gather(names).rows
-
-
-def _length(states: torch.Tensor | None) -> int:
-    """Of how many tokens these are the keys and values."""
-    return 0 if states is None else states.shape[3]
-
-
-def _laid_out(prompts: Sequence[tuple[int, ...]], states: list[torch.Tensor | None]) -> Layout:
-    """Prompts beside what is known of them, which is left out where some row knows too little for others to gain."""
-    layout = Layout.of(prompts, [_length(one) for one in states])
-    return layout if 2 * layout.new <= max(map(len, prompts)) else Layout.of(prompts, [0] * len(prompts))
 
 
 @contextmanager
