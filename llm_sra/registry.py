@@ -175,12 +175,16 @@ def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:
         UnknownNameError: If there is no such task or class.
         ValueError: If the options do not fit.
     """
-    cls = task_class(spec)
+    cls, options = task_class(spec), options or {}
+    takes = inspect.signature(cls).parameters
+    known = f"for task_args, its options are: {', '.join(takes) or 'none'}"
+    if all(one.kind is not one.VAR_KEYWORD for one in takes.values()):
+        for name in options.keys() - takes.keys():
+            raise ValueError(f"task {spec} has no option {name!r}{did_you_mean(name, takes)}; {known}")
     try:
-        return cls(**(options or {}))
+        return cls(**options)
     except TypeError as error:
-        known = ", ".join(inspect.signature(cls).parameters) or "none"
-        raise ValueError(f"task {spec}: {error}; for task_args, its options are: {known}") from error
+        raise ValueError(f"task {spec}: {error}; {known}") from error
 
 
 def task_class(spec: str) -> type[Task]:

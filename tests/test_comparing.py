@@ -282,6 +282,7 @@ BAD = [
     (["--arms", "ippo", "srpo", "--roster", "{tmp}/broken.yaml"], "RosterError"),
     (["--arms", "ippo", "srpo", "--tua", "3"], "did you mean 'tau'"),
     (["--arms", "ippo", "srpo", "--tau", "3", "--tau", "4"], "--tau is given twice"),
+    (["--arms", "ippo", "srpo", "--task_args", '{{"turn": 8}}'], "no option 'turn'; did you mean 'turns'"),
     (["--arms", "ippo", "srpo", "--jobs", "0"], "--jobs and --problems must be 1 or more"),
     (["--arms", "ippo", "srpo", "--arm", "ippo"], "use --arms ippo"),
     (["--arms", "ippo"], "nobody to play with"),

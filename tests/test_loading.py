@@ -138,7 +138,7 @@ def test_a_task_that_cannot_be_had_is_explained(tasks: Path, spec: str, error: t
     [
         (
             {"turn": 8},
-            "unexpected keyword argument 'turn'.*its options.*numbers, low, high, turns, cost, spoil_price, last_word",
+            "has no option 'turn'; did you mean 'turns'.*its options.*low, high, turns, cost, spoil_price, last_word",
         ),
         ({"turns": "8"}, "`turns` must be a whole number, got '8'"),
         ({"turns": 2}, "each seat must be able to solve the sheet alone"),

@@ -202,6 +202,24 @@ def check_place(out: Path) -> None:
         raise ComparisonError(f"{out} is a run: name another folder with --out")
 
 
+def check_tasks(read: Mapping[str, Fields]) -> None:
+    """Make the task of each cell once, as its training will.
+
+    Raises:
+        UnknownNameError: If there is no such task.
+        ValueError: If the task does not take its options.
+    """
+    from llm_sra.registry import load_task
+    from llm_sra.trainer.explain import options_for
+
+    made: list[tuple[str, Fields | None]] = []
+    for asked in read.values():
+        options = options_for(asked["task"], asked["task_args"], str(asked["model_name_or_path"]))
+        if (asked["task"], options) not in made:
+            load_task(asked["task"], options)
+            made.append((asked["task"], options))
+
+
 def check_comparable(read: Mapping[str, Fields]) -> None:
     """Raise ComparisonError if the agents of some cells could not play with each other: of other tasks or limits."""
     from llm_sra.trainer.explain import options_for

@@ -16,6 +16,7 @@ from recipes.comparing.cells import (
     check_cells,
     check_comparable,
     check_place,
+    check_tasks,
     read_cells,
     state_of,
 )  # fmt: skip
@@ -65,7 +66,8 @@ def compare(comparison: Comparison, console: Console) -> None:
     Raises:
         ComparisonError: If its folder holds something else.
         ConfigError: If a recipe or a flag cannot be used.
-        RosterError, UnknownNameError: If the roster cannot be used. Nothing is trained then.
+        RosterError, UnknownNameError, ValueError: If the roster, the task or its options cannot be used. Nothing is
+            trained then.
         TrainingError: If a training failed.
     """
     cells, out, played = comparison.cells, comparison.out, comparison.played
@@ -92,10 +94,12 @@ def check(comparison: Comparison) -> None:
     Raises:
         ComparisonError: If it cannot have that folder, or its agents could not play with each other.
         ConfigError: If a recipe or a flag cannot be used.
-        RosterError, UnknownNameError: If the roster cannot be used.
+        RosterError, UnknownNameError: If the roster or the task cannot be used.
+        ValueError: If the task does not take its options.
     """
     check_place(comparison.out)
     read = read_cells(comparison.cells)
+    check_tasks(read)
     if comparison.played:
         check_comparable(read)
         if comparison.played.roster:
