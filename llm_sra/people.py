@@ -5,6 +5,8 @@ A line of the file is an episode's (`EpisodeRecord.line()`) with three more keys
 learnt from. Nothing else of a person is kept: no time, no address. How consent is asked for is the caller's part.
 """
 
+import errno
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +15,10 @@ from typing import Any
 from llm_sra.episodes import EpisodeRecord, TurnRecord
 from llm_sra.files import JsonLinesFile, read_json_lines, writing
 from llm_sra.task import Episode, Message, merge_roles
-from llm_sra.untrusted import checked, one_line, printable
+from llm_sra.untrusted import checked, printable, shown
 
 LONGEST_NAME = 40  # characters
+KEPT = "the episodes of people"
 WHAT_IS_KEPT = (
     "the name that you choose, the problems, what every seat saw and said, and the scores; no time, no address, "
     "nothing else"
@@ -98,19 +101,21 @@ class PeopleEpisode:
 class PeopleFile:
     """Appends episodes of people to a file, a line each: whole, or noticed as torn. Its owner alone may read it.
 
+    It is made with the first episode, so that nothing is there before something is kept.
+
     Args:
-        path: Made if missing; its folder must exist.
+        path: Its folder must exist.
         task: Name of the class that is played.
 
     Raises:
-        WriteError: If it cannot be written; names it.
+        WriteError: If it cannot be written, as far as that can be seen without writing.
     """
 
     def __init__(self, path: Path, task: str) -> None:
         self._path, self._task = path, task
-        with writing("the episodes of people", path):
-            path.touch(mode=0o600)
-            self._file = JsonLinesFile(path)
+        self._file: JsonLinesFile | None = None
+        with writing(KEPT, path):
+            _check_writable(path)
 
     def append(self, episode: Episode, people: Mapping[str, str]) -> None:
         """Keep an episode; it is on the disk when this returns.
@@ -122,12 +127,27 @@ class PeopleFile:
         Raises:
             WriteError: If the disk does not take it.
         """
-        with writing("the episodes of people", self._path):
+        with writing(KEPT, self._path):
+            if self._file is None:
+                self._path.touch(mode=0o600)
+                self._file = JsonLinesFile(self._path)
             self._file.append([PeopleEpisode.of(episode, self._task, people).line()], sync=True)
 
     def close(self) -> None:
         """Release the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+
+def _check_writable(path: Path) -> None:
+    """Raise OSError if a file can be seen not to be writable."""
+    place = path if path.exists() else path.absolute().parent
+    if not place.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "expected a file", str(path))
+    if not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 def read_people(path: Path) -> list[PeopleEpisode]:
@@ -156,7 +176,7 @@ def chosen_name(text: str) -> str:
     """
     name = " ".join(text.split())
     if not name or len(name) > LONGEST_NAME or printable(name) != name:
-        raise ValueError(f"a name has 1 to {LONGEST_NAME} visible characters, got {one_line(text)[:80]!r}")
+        raise ValueError(f"a name has 1 to {LONGEST_NAME} visible characters, got {shown(text, 80)}")
     return name
 
 

@@ -15,7 +15,7 @@ from llm_sra.people import WHAT_IS_KEPT, PeopleFile, chosen_name
 from llm_sra.policies import EnginePolicy, Match, Policy
 from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run
-from llm_sra.task import Episode, Message, Task, Turn, description
+from llm_sra.task import Episode, Message, Sampling, Task, Turn, description
 from llm_sra.untrusted import one_line, printable
 from recipes.terminal import COLOURS, trust_flags
 
@@ -124,12 +124,7 @@ def main(argv: Sequence[str]) -> None:
     person = agreed(console, args.keep) if args.keep else None
     kept = PeopleFile(args.keep, type(task).__name__) if person else None
     loader = PolicyLoader(task, trust_remote_code=args.trust_remote_code)
-    team = loader.team(run)
-    sampling = DECODINGS["greedy" if args.greedy else "sampled"]
-    own = {
-        s: EnginePolicy(str(name), team.engine, adapter, sampling)
-        for (s, adapter), name in zip(team.heroes.items(), run.heroes.values(), strict=True)
-    }
+    own = agents(loader, run, DECODINGS["greedy" if args.greedy else "sampled"])
     policies: dict[str, Policy] = dict(own)
     if args.partner == Human.kind:
         console.print(Text(printable(introduction(task)), style="bold"))
@@ -147,8 +142,23 @@ def main(argv: Sequence[str]) -> None:
         if kept and person:
             kept.append(episode, {other: person for other in task.seats if other != seat})
     if kept:
-        console.print(Text(f"Kept in {one_line(args.keep)}, as {person}."))
         kept.close()
+        console.print(Text(f"Kept in {one_line(args.keep)}, as {person}."))
+
+
+def agents(loader: "PolicyLoader", run: Run, sampling: Sampling) -> dict[str, EnginePolicy]:
+    """The agent of each seat of a run.
+
+    Args:
+        loader: Of the run's task.
+        run: Whose agents.
+        sampling: How their tokens are drawn.
+    """
+    team = loader.team(run)
+    return {
+        seat: EnginePolicy(str(name), team.engine, adapter, sampling)
+        for (seat, adapter), name in zip(team.heroes.items(), run.heroes.values(), strict=True)
+    }
 
 
 def parser() -> argparse.ArgumentParser:
