@@ -39,7 +39,7 @@ def test_a_person_plays_with_an_agent_and_sees_the_scores_by_seat() -> None:
         left = people["left"]
         page = left.until("asked")
         assert "You are left" in page.text and "Problem 1 of 2" in page.text and "word: apple" in page.text
-        assert "Say the word." in page.text and "You can say: <code>hm</code>" in page.text
+        assert "Say the word." in page.text and "For example: <code>hm</code>" in page.text
         assert 'id="scores"' not in page.text and "&lt;div" not in page.text
         left.say("ah")
         assert "Earlier in this problem (2)" in left.until("asked").text  # the word, own reply, and what follows them
