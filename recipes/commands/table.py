@@ -45,12 +45,16 @@ def main(argv: Sequence[str]) -> None:
     screen = console()
     with TableServer(game, _told(task, explained, problems[0], tuple(game.people), args.keep), args.port) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        for seat, address in server.addresses.items():
-            screen.print(Text(f"{printable(seat)} opens {address}"), soft_wrap=True)
-        screen.print("Only this machine reaches these; each address is its person's alone. Ctrl-C ends the table.")
-        episodes = game.run()
-        game.wait_for_the_last_look(LAST_LOOK)
-        server.shutdown()
+        try:
+            for seat, address in server.addresses.items():
+                screen.print(Text(f"{printable(seat)} opens {address}"), soft_wrap=True)
+            screen.print("Only this machine reaches these; each address is its person's alone. Ctrl-C ends the table.")
+            episodes = game.run()
+            game.wait_for_the_last_look(LAST_LOOK)
+        finally:
+            server.shutdown()
+            if kept:
+                kept.close()
     solved = sum(episode.outcome.solved for episode in episodes)
     returns = ", ".join(f"{printable(seat)} {sum(e.total(seat) for e in episodes):+.2f}" for seat in task.seats)
     screen.print(Text(f"{solved} of {len(episodes)} solved; returns: {returns}"))
