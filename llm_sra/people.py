@@ -6,8 +6,9 @@ learnt from. Nothing else of a person is kept: no time, no address. How consent 
 """
 
 import errno
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ WHAT_IS_KEPT = (
     "the name that you choose, the problems, what every seat saw and said, and the scores; no time, no address, "
     "nothing else"
 )
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class PeopleFile:
 
     Raises:
         WriteError: If it cannot be written, as far as that can be seen without writing.
+        ValueError: If it holds something else, or episodes of another task.
     """
 
     def __init__(self, path: Path, task: str) -> None:
@@ -116,6 +119,8 @@ class PeopleFile:
         self._file: JsonLinesFile | None = None
         with writing(KEPT, path):
             _check_writable(path)
+        if path.exists():
+            check_task(path, read_people(path), task)
 
     def append(self, episode: Episode, people: Mapping[str, str]) -> None:
         """Keep an episode; it is on the disk when this returns.
@@ -151,21 +156,41 @@ def _check_writable(path: Path) -> None:
 
 
 def read_people(path: Path) -> list[PeopleEpisode]:
-    """The episodes in a file of people.
+    """The episodes in a file of people; a line that was cut off, or changed on the disk, is logged and passed over.
 
     Raises:
-        ValueError: If a line holds none; names the file and the line.
+        ValueError: If a line holds something else, or no line can be read; names the file and the line.
         OSError: If it cannot be read.
     """
-    found = []
+    found, damaged = [], []
     for number, item in read_json_lines(path):
+        if item is None:
+            damaged.append(number)
+            continue
         try:
-            if item is None:
-                raise ValueError("it is cut off, or changed since it was written: remove it")
             found.append(PeopleEpisode.read(item))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
+    if damaged and not found:
+        raise ValueError(f"{path}, line {damaged[0]}: it is no episode of a person, or is cut off")
+    if damaged:
+        logger.warning("%s: line %s is cut off, or changed on the disk, and passed over", path, damaged[0])
     return found
+
+
+def check_task(path: Path, episodes: Iterable[PeopleEpisode], task: str) -> None:
+    """Check that episodes are of a task.
+
+    Args:
+        path: Their file.
+        episodes: What it holds.
+        task: Name of its class.
+
+    Raises:
+        ValueError: If one is of another task.
+    """
+    if odd := sorted({one.task for one in episodes} - {task}):
+        raise ValueError(f"{path} holds episodes of {odd[0]}, expected {task}: name another file or task")
 
 
 def chosen_name(text: str) -> str:

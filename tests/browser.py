@@ -15,7 +15,7 @@ CHROMIUM = shutil.which("chromium")
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-    "--remote-debugging-pipe",
+    *("--remote-debugging-pipe", "--host-resolver-rules=MAP evil.example 127.0.0.1"),
 )
 SECONDS = 30
 

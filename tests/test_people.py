@@ -92,12 +92,24 @@ def test_episodes_are_appended_and_only_their_owner_may_read_them(tmp_path: Path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_line_that_changed_on_the_disk_is_named(tmp_path: Path) -> None:
-    path = keep(tmp_path / "people.jsonl", played(["hm", "hm"], ["ah", "oh"]), played(["hm", "hm"], ["ah", "oh"]))
-    first, second = path.read_text().splitlines()
-    path.write_text(f"{first}\n{second.replace('ah', 'eh')}\n")
-    with pytest.raises(ValueError, match=r"people\.jsonl, line 2: it is cut off, or changed"):
-        read_people(path)
+def test_a_line_that_changed_or_was_cut_off_is_passed_over_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = keep(tmp_path / "people.jsonl", *(played(["hm", "hm"], [said, said]) for said in ("ah", "oh", "uh")))
+    first, second, third = path.read_text().splitlines()
+    path.write_text(f"{first}\n{second.replace('oh', 'eh')}\n{third[:-9]}")  # a kill cut the last one off
+    keep(path, played(["hm", "hm"], ["eh", "eh"]))
+    assert [next(one.turns())[1].text for one in read_people(path)] == ["ah", "eh"]
+    assert f"{path}: line 2 is cut off, or changed on the disk, and passed over" in caplog.text
+
+
+def test_a_file_that_holds_something_else_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("# Notes\n")
+    with pytest.raises(ValueError, match=r"notes\.md, line 1: it is no episode of a person"):
+        PeopleFile(tmp_path / "notes.md", "Toy")
+    path = keep(tmp_path / "people.jsonl", played(["hm", "hm"], ["ah", "oh"]))
+    with pytest.raises(ValueError, match="holds episodes of Toy, expected Worksheet: name another file or task"):
+        PeopleFile(path, "Worksheet")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +266,7 @@ def test_without_consent_there_is_no_file(told: Any, tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_played(told: Any, tmp_path: Path) -> None:
     code, shown = told(["yes", "Anna"], "--partner", "human", "--keep", str(tmp_path / "no" / "people.jsonl"))
-    assert code == 2 and "WriteError: cannot write the episodes of people to" in shown and "you>" not in shown
+    assert code == 2 and "WriteError: cannot write the episodes of people to" in shown and "yes or no>" not in shown
 
 
 def test_there_is_nothing_to_keep_without_a_person(told: Any, tmp_path: Path) -> None:

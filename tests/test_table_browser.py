@@ -127,3 +127,10 @@ def test_a_page_of_another_origin_cannot_post_though_it_knows_the_address(browse
             page.until("document.body && document.body.innerText.includes('taken from this table')")
             evil.shutdown()
         assert people["left"].until("asked").number == number
+
+
+def test_a_name_that_was_pointed_at_this_machine_reaches_nothing(browser: Browser) -> None:
+    with served(Game(Toy(), [APPLE], {"right": Scripted("agent", Says("hm"))})) as (server, _, _):
+        page = browser.open(server.addresses["left"].replace("127.0.0.1", "evil.example"))
+        page.until("document.body && document.body.innerText === 'This is not the name of this table.'")
+        assert page.value("location.hostname") == "evil.example"

@@ -143,8 +143,8 @@ def test_each_reply_is_taught_as_often_as_any_other(people: Path) -> None:
         (("--episodes", "FILE", "--partners", "random"), "--episodes teaches what people said, --partners what"),
         (("--who", "Anna"), "--who is a person of --episodes"),
         (("--episodes", "FILE", "--who", "Eve"), "holds nothing that Eve said; there are: Anna, Bob"),
-        (("--episodes", "FILE", "--task", "kitchen"), "holds episodes of Effort, but the task is Kitchen"),
-        (("--episodes", "/no/such"), "cannot read the episodes in /no/such"),
+        (("--episodes", "FILE", "--task", "kitchen"), "holds episodes of Effort, expected Kitchen"),
+        (("--episodes", "/no/such"), "cannot learn from the episodes in /no/such"),
     ],
 )
 def test_what_people_cannot_teach_is_said(flags: tuple[str, ...], said: str, people: Path, tmp_path: Path) -> None:

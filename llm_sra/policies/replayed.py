@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_sra.people import read_people
+from llm_sra.people import check_task, read_people
 from llm_sra.policies.base import Place, UnavailableError
 from llm_sra.task import Message, merge_roles
 
@@ -32,10 +32,9 @@ class Replayed:
         self.name, self._path = name, Path(path)
         try:
             episodes = read_people(self._path)
+            check_task(self._path, episodes, task)
         except (OSError, ValueError) as error:
             raise UnavailableError(f"partner {name!r}: cannot read {self._path.absolute()}: {error}") from error
-        if odd := sorted({one.task for one in episodes} - {task}):
-            raise UnavailableError(f"partner {name!r}: {self._path} holds episodes of {odd[0]}, expected {task}")
         self._seen: dict[View, list[str]] = {}
         self._at: dict[tuple[str, str, int], list[str]] = {}
         for episode in episodes:

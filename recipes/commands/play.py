@@ -121,8 +121,8 @@ def main(argv: Sequence[str]) -> None:
     if seat not in task.seats:
         raise unknown("seat", seat, task.seats)
     console = Console(highlight=False)
-    person = agreed(console, args.keep) if args.keep else None
-    kept = PeopleFile(args.keep, type(task).__name__) if person else None
+    kept = PeopleFile(args.keep, type(task).__name__) if args.keep else None
+    person = agreed(console, args.keep) if kept else None
     loader = PolicyLoader(task, trust_remote_code=args.trust_remote_code)
     own = agents(loader, run, DECODINGS["greedy" if args.greedy else "sampled"])
     policies: dict[str, Policy] = dict(own)
@@ -141,7 +141,7 @@ def main(argv: Sequence[str]) -> None:
         episode = _show(console, task, spec, loader, args.seed, run.config["max_completion_length"])
         if kept and person:
             kept.append(episode, {other: person for other in task.seats if other != seat})
-    if kept:
+    if kept and person:
         kept.close()
         console.print(Text(f"Kept in {one_line(args.keep)}, as {person}."))
 

@@ -117,14 +117,13 @@ def _said(path: Path, task: str, who: str | None) -> "list[tuple[tuple[Message, 
         UserError: If the file cannot be read, holds another task's episodes, or nothing that the person said.
     """
     from llm_sra.errors import UserError
-    from llm_sra.people import read_people
+    from llm_sra.people import check_task, read_people
 
     try:
         episodes = read_people(path)
+        check_task(path, episodes, task)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the episodes in {path}: {error}") from error
-    if odd := sorted({one.task for one in episodes} - {task}):
-        raise UserError(f"{path} holds episodes of {odd[0]}, but the task is {task}: name the task that was played")
+        raise UserError(f"cannot learn from the episodes in {path}: {error}") from error
     said = [(view, turn.text) for one in episodes for _, turn, view in one.turns(who)]
     if not said:
         people = sorted({person for one in episodes for person in one.people.values()})
