@@ -10,18 +10,21 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from partners_support import APPLE, PEAR
+from partners_support import APPLE, PEAR, roster
 from report_support import Tags
 from support import Says, Toy, make_run
 from table_support import Visitor, served
 
 from llm_sra.people import PeopleFile, read_people
 from llm_sra.policies import Scripted
+from llm_sra.registry import task_class
 from llm_sra.task import Episode
 from recipes.cli import main
+from recipes.commands.table import _known, _openings, _told
 from recipes.table.game import Game
 from recipes.table.server import ESCAPED, ROOM
 
+EXTRAS = {"tag": "mpe2", "openspiel": "pyspiel"}
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>\u202e\x1b[2J"
 
 
@@ -293,6 +296,27 @@ def test_two_people_play_a_task_or_one_with_a_scripted_partner(capsys: pytest.Ca
     assert list(people) == ["first"] and 'value="work"' in people["first"].until("asked").text
 
 
+def test_a_rosters_partner_of_any_kind_has_a_seat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = roster(tmp_path, "name: mute, kind: perturbed, how: say, text: pass, of: {kind: scripted, policy: diligent}")
+    _, people = opened(capsys, "--task", "worksheet", "--roster", str(path), "--partner", "mute", "--problems", "1")
+    assert "pass" in people["second"].until("asked").text.partition("Your reply")[0]
+
+
+@pytest.mark.parametrize("name", ["worksheet", "wordlist", "kitchen", "hanabi", "effort", "tag", "openspiel"])
+def test_the_rules_are_those_that_a_model_is_told_before_the_problem(name: str) -> None:
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
+    cls = task_class(name)
+    plain, whole = (cls(**_known(cls, {"explain": explain})) for explain in (False, True))
+    [problem] = plain.problems("test", 1)
+    told = _told(plain, whole, problem, plain.seats, None)
+    openings = _openings(plain, problem)
+    assert set(told.rules) == set(plain.seats) and told.about
+    for seat, rules in told.rules.items():
+        assert len(rules[0].content) > 100
+        assert openings[seat][-1].content not in rules[-1].content
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -300,6 +324,10 @@ def test_two_people_play_a_task_or_one_with_a_scripted_partner(capsys: pytest.Ca
         (("--run", "x", "--task", "y"), "name what is played"),
         (("--run", "x", "--partner", "lazy"), "--partner goes with --task"),
         (("--task", "worksheet", "--greedy"), "--greedy goes with --run"),
+        (("--task", "worksheet", "--roster", "worksheet_test"), "--roster has the partner: name one by --partner"),
+        (("--task", "worksheet", "--trust_scripts"), "--trust_scripts is for the scripts of a --roster"),
+        (("--task", "worksheet", "--trust_remote_code"), "--trust_remote_code is for the model of a --run"),
+        (("--task", "worksheet", "--roster", "worksheet_test", "--partner", "lasy"), "did you mean 'lazy'"),
         (("--task", "worksheet", "--seat", "first"), "--seat is the seat of an agent or partner"),
         (("--task", "worksheet", "--partner", "lazy", "--seat", "third"), "unknown seat 'third'"),
         (("--task", "worksheet", "--partner", "lasy"), "did you mean 'lazy'"),

@@ -12,6 +12,7 @@ from recipes.terminal import trust_flags
 
 if TYPE_CHECKING:
     from llm_sra.partners.loader import PolicyLoader
+    from llm_sra.partners.rosters import Entry
     from llm_sra.policies import Policy
     from llm_sra.task import Message, Problem, Task
     from recipes.table.server import Told
@@ -64,13 +65,17 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = argparse.ArgumentParser(
         "llm-sra table",
-        description="Play in a browser on this machine: people with each other (--task), or with a run's agent (--run) "
-        "or a scripted partner (--task and --partner).",
+        description="Play in a browser on this machine: people with each other (--task), with a run's agent (--run), "
+        "or with a partner (--task and --partner).",
     )
     parser.add_argument("--run", help="run folder: its agent has a seat, people have the others")
     parser.add_argument("--task", help="what is played without a run: a name, or path/to/file.py:Class")
     parser.add_argument("--task_args", metavar="JSON", help="options of --task (default: those for people)")
-    parser.add_argument("--partner", help="with --task: a scripted partner, or path/to/file.py:Class, has a seat")
+    parser.add_argument(
+        "--partner", metavar="NAME",
+        help="with --task: a scripted partner, path/to/file.py:Class, or a partner of --roster has a seat",
+    )  # fmt: skip
+    parser.add_argument("--roster", help="YAML file, or a shipped roster's name, that has --partner: any kind")
     parser.add_argument("--seat", help="seat of the agent or the partner; default: the first")
     parser.add_argument("--problems", type=int, default=3, help="how many (default %(default)s)")
     parser.add_argument("--split", default="test", choices=("train", "dev", "test"), help="default %(default)s")
@@ -81,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         help="append what is said to FILE, if everybody agrees; each page asks first",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1 (default: any free one)")
-    trust_flags(parser)
+    trust_flags(parser, roster=True)
     return parser
 
 
@@ -95,9 +100,15 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--problems must be 1 or more, got {args.problems}")
     if not 0 <= args.port <= 65535:
         raise UserError(f"--port must be 0 to 65535, got {args.port}")
-    for flag in ("task_args", "partner") if args.run else ("greedy", "trust_remote_code", "trust_task"):
+    for flag in ("task_args", "partner", "roster", "trust_scripts") if args.run else ("greedy", "trust_task"):
         if getattr(args, flag):
             raise UserError(f"--{flag} goes with --{'task' if args.run else 'run'}")
+    if args.roster and not args.partner:
+        raise UserError("--roster has the partner: name one by --partner")
+    if args.trust_scripts and not args.roster:
+        raise UserError("--trust_scripts is for the scripts of a --roster")
+    if args.trust_remote_code and not (args.run or args.roster):
+        raise UserError("--trust_remote_code is for the model of a --run or of a --roster")
     if args.seat and not (args.run or args.partner):
         raise UserError("--seat is the seat of an agent or partner: name one by --run or --partner")
 
@@ -107,7 +118,6 @@ def _seated(args: argparse.Namespace) -> "tuple[Task, Task, PolicyLoader, Mappin
     from llm_sra.errors import unknown
     from llm_sra.evaluation.matches import DECODINGS
     from llm_sra.partners.loader import PolicyLoader
-    from llm_sra.partners.rosters import Entry
     from llm_sra.registry import load_task, task_class, task_options
     from llm_sra.runs import Run
     from llm_sra.runs.trust import task_of_run
@@ -131,8 +141,22 @@ def _seated(args: argparse.Namespace) -> "tuple[Task, Task, PolicyLoader, Mappin
     if run:
         others = {seat: agents(loader, run, DECODINGS["greedy" if args.greedy else "sampled"])[seat]}
     elif args.partner:
-        others = {seat: loader.partner(Entry(args.partner, "scripted", args.partner))[seat]}
+        others = {seat: loader.partner(_entry(args))[seat]}
     return task, explained, loader, others, run.config["max_completion_length"] if run else None
+
+
+def _entry(args: argparse.Namespace) -> "Entry":
+    """The partner that is named: of the roster, or a script."""
+    from llm_sra.errors import unknown
+    from llm_sra.partners.rosters import Entry, read_playable
+
+    if not args.roster:
+        return Entry(args.partner, "scripted", args.partner)
+    entries = read_playable(args.roster, trust_scripts=args.trust_scripts, trust_remote_code=args.trust_remote_code)
+    found = [entry for entry in entries if entry.name == args.partner]
+    if not found:
+        raise unknown("partner", args.partner, [entry.name for entry in entries])
+    return found[0]
 
 
 def _known(cls: "type[Task]", options: Mapping[str, Any]) -> dict[str, Any]:
