@@ -22,6 +22,7 @@ COMMANDS = {
     "oracle": "compare agents of a matrix game with its exact equilibria",
     "report": "one page on runs that were evaluated, and the same as Markdown",
     "play": "show episodes as they are played, or take a seat yourself",
+    "table": "play in a browser on this machine: people with each other, or with an agent",
     "export": "write a trained policy as a PEFT adapter or a merged model",
     "serve": "serve a recipe's model with vLLM: --config RECIPE",
     "list": "list what ships: tasks, recipes, rosters, models, configurations of accelerate",

@@ -29,6 +29,7 @@ import llm_sra
 from llm_sra import registry
 from llm_sra.trainer.parse import parse
 from recipes.cli import main
+from recipes.commands import warm_start
 
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
@@ -199,6 +200,9 @@ def read_only(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         read_training(words[script + 1 :])
     elif program == "llm-sra" and words[0] == "train":
         read_training(words[1:])
+    elif program == "llm-sra" and words[0] == "warm-start":  # further flags are a training's
+        args, flags = warm_start.parser().parse_known_args(words[1:])
+        read_training(["--config", args.config, *flags])
     elif program == "llm-sra" and words[0] in ("compare", "paper"):  # --print reads all of it
         run_llm_sra(*(word for word in words if word != "--run" or words[0] == "compare"))
     elif program == "llm-sra":

@@ -93,7 +93,7 @@ def test_the_new_kinds_are_read(tmp_path: Path) -> None:
         (f"{ENDPOINT}, {URL}, token_budget: 1.5", "`token_budget` must be a whole number of 1 or more"),
         (f"{ENDPOINT}, base_url: 'file:///etc/passwd'", "`base_url` must be http"),
         (f"{ENDPOINT}, base_url: 3", "`base_url` must be http"),
-        ("name: a, kind: recorded, policy: x", "kind recorded needs field"),
+        ("name: a, kind: recorded, policy: x, field: 3", "`field` must be text"),
         ("name: a, kind: recorded, policy: x, field: y, rewrite: {'(': b}", "`rewrite` must be a mapping of regular"),
         ("name: a, kind: recorded, policy: x, field: y, rewrite: {a: '\\2'}", "`rewrite` must be a mapping of regular"),
         ("name: a, kind: model, policy: x, trust_remote_code: 'no'", "`trust_remote_code` must be true or false"),

@@ -1,18 +1,26 @@
 """`llm-sra warm-start`: what is taught, what it does to the model, and that all agents of a training start from it."""
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
+from partners_support import roster
 from peft import PeftModel
 from safetensors.torch import load_file
+from support import Says
 from training_support import Initial, flat, train_tiny
 
 from llm_sra.models.adapters import AdapterError, read_card
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
+from llm_sra.partners.loader import PolicyLoader
+from llm_sra.partners.rosters import read_roster
+from llm_sra.people import PeopleFile
+from llm_sra.playing import EpisodeSpec, play
+from llm_sra.policies import Match, Scripted
 from llm_sra.registry import find_model, load_task
-from recipes.commands.warm_start import IGNORED, _examples, main
+from recipes.commands.warm_start import IGNORED, _examples, _of_people, _said, main
 from tasks.effort import Effort
 
 CPU = ("--use_cpu", "true", "--bf16", "false", "--disable_tqdm", "true")
@@ -90,6 +98,59 @@ def test_an_adapter_of_another_shape_is_refused(warm: Path, tmp_path: Path) -> N
 def test_what_cannot_be_taught_is_said(flags: tuple[str, ...], said: str, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=said):
         main([*EFFORT, *flags, "--out", str(tmp_path / "a")])
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """What two people said: Anna works, Bob rests."""
+    task = Effort()
+    file = PeopleFile(tmp_path / "people.jsonl", "Effort")
+    for name, word in (("Anna", "work"), ("Bob", "rest")):
+        match = Match("m", {"first": Scripted(name, Says(word)), "second": Scripted("x", Says("rest"))})
+        for episode in play(task, [EpisodeSpec(problem, match) for problem in task.problems("test", 4)], {}, seed=0):
+            file.append(episode, {"first": name})
+    file.close()
+    return tmp_path / "people.jsonl"
+
+
+def test_an_adapter_is_taught_what_a_person_said(people: Path, tmp_path: Path) -> None:
+    base, tokenizer = load_model("effort/player")
+    renderer = Renderer(tokenizer)
+    for name, low, high in (("Anna", 0.95, 1.0), ("Bob", 0.0, 0.05)):
+        how = ("--steps", "30", "--episodes", str(people), "--who", name)
+        out = main([*EFFORT, *how, "--out", str(tmp_path / name)])
+        assert low <= says_work(PeftModel.from_pretrained(load_model("effort/player")[0], out), renderer) <= high
+        facts = read_card(out)["warm_start"]
+        assert (facts["people"], facts["replies"]) == (name, 4) and "partners" not in facts
+    assert 0.05 < says_work(base, renderer) < 0.95
+    [entry] = read_roster(roster(tmp_path, "name: proxy, kind: adapter, policy: Bob, base: effort/player"))
+    assert set(PolicyLoader(Effort()).partner(entry)) == {"first", "second"}
+
+
+def test_each_reply_is_taught_as_often_as_any_other(people: Path) -> None:
+    renderer = Renderer(load_model("effort/player")[1])
+    said = _said(people, "Effort", None)
+    assert [text for _, text in said] == ["work"] * 4 + ["rest"] * 4
+    rows = list(islice(_of_people(said, renderer, 0), 16))
+    taught = [renderer.decode([one for one in row["labels"] if one != IGNORED]).strip() for row in rows]
+    assert sorted(taught[:8]) == sorted(taught[8:]) and sum(text.startswith("work") for text in taught) == 8
+    assert rows[0]["input_ids"][: len(renderer.render(said[0][0]))] == list(renderer.render(said[0][0]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--episodes", "FILE", "--partners", "random"), "--episodes teaches what people said, --partners what"),
+        (("--who", "Anna"), "--who is a person of --episodes"),
+        (("--episodes", "FILE", "--who", "Eve"), "holds nothing that Eve said; there are: Anna, Bob"),
+        (("--episodes", "FILE", "--task", "kitchen"), "holds episodes of Effort, expected Kitchen"),
+        (("--episodes", "/no/such"), "cannot learn from the episodes in /no/such"),
+    ],
+)
+def test_what_people_cannot_teach_is_said(flags: tuple[str, ...], said: str, people: Path, tmp_path: Path) -> None:
+    given = [str(people) if flag == "FILE" else flag for flag in flags]
+    with pytest.raises(RuntimeError, match=said):
+        main([*EFFORT, *given, "--out", str(tmp_path / "a")])
 
 
 def test_a_folder_that_holds_something_is_left_alone(warm: Path) -> None:

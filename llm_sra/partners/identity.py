@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llm_sra.policies import Endpoint, EnginePolicy, Policy, Recorded, Scripted, Wrapper
+from llm_sra.policies import Endpoint, EnginePolicy, Policy, Recorded, Replayed, Scripted, Wrapper
 
 Facts = dict[str, Any]
 UNCOUNTED = ("__pycache__", "models", "runs")  # folders of a package whose files do not change how it plays
@@ -43,6 +43,8 @@ def describe(policy: Policy, on_engine: Callable[[EnginePolicy], Facts]) -> Fact
         return {**asked, **thought, "warmth": policy.temperature, "sampling": _plain(policy.sampling)}
     if isinstance(policy, Recorded):
         return {"recorded": digest(policy.recorded)}
+    if isinstance(policy, Replayed):
+        return {"replayed": digest(policy.facts)}
     if isinstance(policy, Scripted):
         return {"script": script(policy.partner)}
     return {"policy": script(policy)}

@@ -22,7 +22,17 @@ from llm_sra.models.loading import QUANTIZED, ModelError, load_model, quantizati
 from llm_sra.models.renderer import Renderer
 from llm_sra.partners.identity import Facts, describe, digest
 from llm_sra.partners.rosters import ASKED, Entry, RosterError
-from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Perturbed, Policy, Recorded, Scripted, UnavailableError
+from llm_sra.policies import (
+    ChatClient,
+    Endpoint,
+    EnginePolicy,
+    Perturbed,
+    Policy,
+    Recorded,
+    Replayed,
+    Scripted,
+    UnavailableError,
+)
 from llm_sra.registry import load_partner
 from llm_sra.runs import Run
 from llm_sra.runs.trust import may_run_code
@@ -159,6 +169,8 @@ class PolicyLoader:
                 return Scripted(entry.name, load_partner(entry.policy, self.task))
             except SystemExit as error:
                 raise UnavailableError(f"the script {entry.policy} ends the program: exit code {error.code}") from error
+        if entry.kind == "recorded" and "field" not in entry.options:
+            return Replayed(entry.name, entry.policy, type(self.task).__name__, entry.options.get("who"))
         if entry.kind == "recorded":
             return Recorded(entry.name, entry.policy, **entry.options)
         if entry.kind == "endpoint":

@@ -14,6 +14,7 @@
         token_budget: 500000
         cache: cache/qwen3-4b.jsonl
       - {name: written, kind: recorded, policy: replies.jsonl, field: reply}  # replays what was once said
+      - {name: anna, kind: recorded, policy: people.jsonl, who: Anna}         # replays a person: `llm-sra play --keep`
       - {name: deaf, kind: perturbed, of: {kind: scripted, policy: diligent}, how: drop, probability: 0.3, seed: 1}
       - {name: own, kind: live}  # the agent's partner from training; a training's roster may add `seeds: 3`
 
@@ -113,7 +114,6 @@ def _are_patterns(value: Any) -> bool:
 
 
 TEXT = _Key("text", lambda value: isinstance(value, str) and bool(value))
-NAMED = _Key(TEXT.expected, TEXT.fits, required=True)
 FLAG = _Key("true or false", lambda value: isinstance(value, bool))
 WHOLE = _Key("a whole number", lambda value: type(value) is int)
 COUNT = _Key("a whole number of 1 or more", lambda value: type(value) is int and value >= 1)
@@ -148,8 +148,9 @@ KINDS: Mapping[str, Mapping[str, _Key]] = {
     },
     "live": {"seeds": COUNT},
     "recorded": {
-        "field": NAMED,
+        "field": TEXT,
         "key": TEXT,
+        "who": TEXT,
         "rewrite": _Key("a mapping of regular expressions to what takes their place", _are_patterns),
     },
     "perturbed": {
@@ -239,6 +240,8 @@ def _entry(item: Any, path: Path) -> Entry:
         options["template_date"] = str(options["template_date"])  # YAML makes a date of it
     if "cache" in options:
         options["cache"] = str((path.parent / options["cache"]).resolve())
+    if kind == "recorded":
+        _check_recorded(options, where)
     if perturbed:
         options["of"] = _inner(options, item["name"], path, where)
     return Entry(str(item["name"]), kind, _policy(kind, str(item.get("policy", "")), path.parent), options)
@@ -274,6 +277,14 @@ def _check(options: Mapping[str, Any], kind: str, where: str, always: tuple[str,
             raise RosterError(f"{where}: `{key}` must be {known[key].expected}, got {got}")
     if missing := [key for key, what in known.items() if what.required and key not in options]:
         raise RosterError(f"{where}: kind {kind} needs {', '.join(missing)} ({known[missing[0]].expected})")
+
+
+def _check_recorded(options: Mapping[str, Any], where: str) -> None:
+    """A file of replies needs `field`; a file of people's episodes has neither it nor what goes with it."""
+    if "field" in options and "who" in options:
+        raise RosterError(f"{where}: `field` is of a file of replies, `who` of people's episodes: leave one out")
+    if "field" not in options and (odd := [key for key in ("key", "rewrite") if key in options]):
+        raise RosterError(f"{where}: `{odd[0]}` goes with `field`, which says where a line has the reply")
 
 
 def _inner(options: Mapping[str, Any], name: Any, path: Path, where: str) -> Entry:

@@ -15,7 +15,16 @@ from typing import Any
 from llm_sra.engines.base import Completion, Engine, EngineError, Request
 from llm_sra.engines.streaming import LockStep, Streaming
 from llm_sra.errors import NumberError
-from llm_sra.policies.base import BatchPolicy, EnginePolicy, Policy, TextPolicy, Wrapper, speaker
+from llm_sra.policies.base import (
+    BatchPolicy,
+    EnginePolicy,
+    Place,
+    PlacedPolicy,
+    Policy,
+    TextPolicy,
+    Wrapper,
+    speaker,
+)
 from llm_sra.policies.failures import FailedError, asking
 from llm_sra.protocol.rules import at
 from llm_sra.task import Message, Problem, Reply, Task, Turn, without_thoughts
@@ -215,7 +224,7 @@ class Turns:
             if isinstance(policy, TextPolicy) and not isinstance(policy, BatchPolicy):
                 try:
                     with asking(waiting.policy):
-                        text = policy.reply(waiting.view, random.Random(waiting.seed))
+                        text = _text(policy, waiting)
                 except FailedError as failed:
                     self._answered.append((waiting, failed))
                 else:
@@ -241,6 +250,14 @@ class Turns:
             choices=choices,
             repeats=policy.fixed_seed is not None,
         )
+
+
+def _text(policy: TextPolicy, waiting: Pending) -> str:
+    rng = random.Random(waiting.seed)
+    if isinstance(policy, PlacedPolicy):
+        place = Place(waiting.problem.id, waiting.seat, len(waiting.said))
+        return policy.reply_at(place, waiting.view, rng)
+    return policy.reply(waiting.view, rng)
 
 
 def heard(task: Task, text: str) -> str:

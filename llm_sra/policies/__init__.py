@@ -7,6 +7,8 @@ from llm_sra.policies.base import (
     BatchPolicy,
     EnginePolicy,
     Match,
+    Place,
+    PlacedPolicy,
     Policy,
     PolicyError,
     TextPolicy,
@@ -20,6 +22,7 @@ from llm_sra.policies.chat_client import ChatClient
 from llm_sra.policies.endpoint import Endpoint
 from llm_sra.policies.perturbed import Perturbed
 from llm_sra.policies.recorded import Recorded
+from llm_sra.policies.replayed import Replayed
 from llm_sra.policies.scripted import Scripted
 
 __all__ = [
@@ -29,9 +32,12 @@ __all__ = [
     "EnginePolicy",
     "Match",
     "Perturbed",
+    "Place",
+    "PlacedPolicy",
     "Policy",
     "PolicyError",
     "Recorded",
+    "Replayed",
     "Scripted",
     "TextPolicy",
     "UnavailableError",

@@ -66,6 +66,29 @@ class BatchPolicy(TextPolicy, Protocol):
         """Begin to answer each of these turns, as `reply` would; a reply that is not wanted any more is cancelled."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in an episode a turn stands.
+
+    Attributes:
+        problem: Id of what is played.
+        seat: Who speaks.
+        turn: How often the seat has spoken before.
+    """
+
+    problem: str
+    seat: str
+    turn: int
+
+
+@runtime_checkable
+class PlacedPolicy(TextPolicy, Protocol):
+    """A policy that speaks text and is told where it is asked, too, as a view need not show it."""
+
+    def reply_at(self, place: Place, messages: Sequence[Message], rng: random.Random) -> str:
+        """What to say next; see `reply`."""
+
+
 @runtime_checkable
 class Decoded(Protocol):
     """A policy whose tokens are drawn, by an engine or by a server."""

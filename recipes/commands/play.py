@@ -3,17 +3,19 @@
 import argparse
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llm_sra.errors import unknown
+from llm_sra.errors import UserError, unknown
+from llm_sra.people import WHAT_IS_KEPT, PeopleFile, chosen_name
 from llm_sra.policies import EnginePolicy, Match, Policy
 from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run
-from llm_sra.task import Message, Task, Turn, description
+from llm_sra.task import Episode, Message, Sampling, Task, Turn, description
 from llm_sra.untrusted import one_line, printable
 from recipes.terminal import COLOURS, trust_flags
 
@@ -32,12 +34,15 @@ class Human:
         console: Where messages are shown.
         ask: Shows a prompt, and returns what is typed.
         choices: If given, nothing else is taken.
+        name: Shown in transcripts.
     """
 
-    name = "human"
+    kind = "human"
 
-    def __init__(self, console: Console, ask: Callable[[str], str] = input, choices: Sequence[str] = ()) -> None:
-        self._console, self._ask, self._choices = console, ask, choices
+    def __init__(
+        self, console: Console, ask: Callable[[str], str] = input, choices: Sequence[str] = (), name: str = kind
+    ) -> None:
+        self._console, self._ask, self._choices, self.name = console, ask, choices, name
 
     def reply(self, messages: Sequence[Message], rng: random.Random) -> str:
         """What is typed after being shown the last message; an empty line and what is no choice are asked for again.
@@ -70,9 +75,40 @@ def introduction(task: Task) -> str:
     return f"{about}\n{told}{QUIT} leaves."
 
 
+def agreed(console: Console, path: Path, ask: Callable[[str], str] = input) -> str | None:
+    """Ask once whether what a person says may be kept.
+
+    Args:
+        console: Where it is said what is kept.
+        path: Where it would be kept.
+        ask: Shows a prompt, and returns what is typed.
+
+    Returns:
+        The name that the person chose; None without consent.
+
+    Raises:
+        KeyboardInterrupt: If the input has ended.
+    """
+    console.print(Text(f"May {one_line(path)} keep this? It holds {WHAT_IS_KEPT}."))
+    try:
+        while (answer := ask("yes or no> ").strip().lower()) not in ("yes", "y"):
+            if answer in ("no", "n"):
+                console.print("Nothing is kept.")
+                return None
+        while True:
+            try:
+                return chosen_name(ask("a name of your choosing> "))
+            except ValueError as error:
+                console.print(Text(str(error)))
+    except EOFError as error:
+        raise KeyboardInterrupt from error
+
+
 def main(argv: Sequence[str]) -> None:
     """Parse the command line and play."""
     args = parser().parse_args(argv)
+    if args.keep and args.partner != Human.kind:
+        raise UserError(f"--keep keeps what a person says: add --partner {Human.kind}")
     from llm_sra.evaluation.matches import DECODINGS
     from llm_sra.partners.loader import PolicyLoader
     from llm_sra.partners.rosters import Entry
@@ -85,26 +121,44 @@ def main(argv: Sequence[str]) -> None:
     if seat not in task.seats:
         raise unknown("seat", seat, task.seats)
     console = Console(highlight=False)
+    kept = PeopleFile(args.keep, type(task).__name__) if args.keep else None
+    person = agreed(console, args.keep) if kept else None
     loader = PolicyLoader(task, trust_remote_code=args.trust_remote_code)
-    team = loader.team(run)
-    sampling = DECODINGS["greedy" if args.greedy else "sampled"]
-    own = {
-        s: EnginePolicy(str(name), team.engine, adapter, sampling)
-        for (s, adapter), name in zip(team.heroes.items(), run.heroes.values(), strict=True)
-    }
+    own = agents(loader, run, DECODINGS["greedy" if args.greedy else "sampled"])
     policies: dict[str, Policy] = dict(own)
-    if args.partner == Human.name:
+    if args.partner == Human.kind:
         console.print(Text(printable(introduction(task)), style="bold"))
     if args.partner:
         others: dict[str, Policy] = (
-            {other: Human(console, choices=task.choices_of(other)) for other in task.seats}
-            if args.partner == Human.name
+            {s: Human(console, choices=task.choices_of(s), name=person or Human.kind) for s in task.seats}
+            if args.partner == Human.kind
             else dict(loader.partner(Entry(args.partner, "scripted", args.partner)))
         )
         policies = {**others, seat: own[seat]}
     match = Match(f"show/{seat}/{args.partner}", policies)
     for problem in Rules(task).problems(args.split, args.problems, args.seed):
-        _show(console, task, EpisodeSpec(problem, match), loader, args.seed, run.config["max_completion_length"])
+        spec = EpisodeSpec(problem, match)
+        episode = _show(console, task, spec, loader, args.seed, run.config["max_completion_length"])
+        if kept and person:
+            kept.append(episode, {other: person for other in task.seats if other != seat})
+    if kept and person:
+        kept.close()
+        console.print(Text(f"Kept in {one_line(args.keep)}, as {person}."))
+
+
+def agents(loader: "PolicyLoader", run: Run, sampling: Sampling) -> dict[str, EnginePolicy]:
+    """The agent of each seat of a run.
+
+    Args:
+        loader: Of the run's task.
+        run: Whose agents.
+        sampling: How their tokens are drawn.
+    """
+    team = loader.team(run)
+    return {
+        seat: EnginePolicy(str(name), team.engine, adapter, sampling)
+        for (seat, adapter), name in zip(team.heroes.items(), run.heroes.values(), strict=True)
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -117,13 +171,17 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="test", choices=("train", "dev", "test"))
     parser.add_argument("--greedy", action="store_true", help="take the most likely tokens instead of sampling")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE",
+        help="append what a person says to FILE, after asking whether that is wanted; goes with --partner human",
+    )  # fmt: skip
     trust_flags(parser)
     return parser
 
 
 def _show(
     console: Console, task: Task, spec: "EpisodeSpec", loader: "PolicyLoader", seed: int, limit: int | None
-) -> None:
+) -> Episode:
     """Play one episode and print it turn by turn."""
     from llm_sra.playing import play
 
@@ -138,6 +196,7 @@ def _show(
     verdict = ("solved", "bold green") if episode.outcome.solved else ("not solved", "bold red")
     returns = ", ".join(f"{printable(seat)} {episode.total(seat):+.2f}" for seat in task.seats)
     console.print(Text.assemble(verdict, f"   returns: {returns}"))
+    return episode
 
 
 def turn_line(seat: str, policy: str, text: str, cut: str, colour: str) -> Table:

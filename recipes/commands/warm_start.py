@@ -1,6 +1,7 @@
 """`llm-sra warm-start`: teach an adapter a task's replies by scripted play, as a start that all arms share.
 
-Supervised learning by TRL's SFTTrainer. A training takes the adapter as its `initial_adapter`.
+Supervised learning by TRL's SFTTrainer. A training takes the adapter as its `initial_adapter`. With `--episodes` it is
+taught what people said, as a partner that stands for them: the field's human proxy, by behavioural cloning.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llm_sra.models.renderer import Renderer
-    from llm_sra.task import Episode, Task
+    from llm_sra.task import Episode, Message, Task
 
 IGNORED = -100
 EPISODES = 64  # that are played at a time
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     Raises:
         ConfigError: If the recipe or a flag cannot be used.
-        UserError: If the task has no such partner, or the folder holds something already.
+        UserError: If the task has no such partner, the file no such person, or the folder holds something already.
     """
     args, flags = parser().parse_known_args(argv)
     from trl import get_peft_config
@@ -46,13 +47,18 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     if args.steps < 1 or args.batch < 1:
         raise UserError(f"--steps and --batch must be 1 or more, got {args.steps} and {args.batch}")
+    if args.episodes and args.partners:
+        raise UserError("--episodes teaches what people said, --partners what scripts say: leave one out")
+    if args.who and not args.episodes:
+        raise UserError("--who is a person of --episodes FILE: add it")
     if args.out.exists() and any(args.out.iterdir()):
         raise UserError(f"{args.out} is not empty: name a new folder")
     model_args, config = parse(args.config, flags)
     assert not isinstance(config.task_args, str)
     options = options_for(config.task, config.task_args, str(model_args.model_name_or_path))
     task = load_task(config.task, options)
-    partners = _partners(task, args.partners)
+    said = _said(args.episodes, type(task).__name__, args.who) if args.episodes else []
+    partners = [] if said else _partners(task, args.partners)
     base, tokenizer = load_model(
         model_args.model_name_or_path,
         dtype=model_args.dtype,
@@ -60,15 +66,18 @@ def main(argv: Sequence[str] | None = None) -> Path:
         trust_remote_code=config.trust_remote_code,
     )
     renderer = Renderer.of(tokenizer, vars(config))
-    examples = _examples(task, partners, renderer, config.seed)
+    examples = _of_people(said, renderer, config.seed) if said else _examples(task, partners, renderer, config.seed)
     rows = list(islice(examples, args.steps * args.batch))
     base = _teach(base, tokenizer, rows, get_peft_config(model_args), config, args)
     save_adapters(base, args.out)
-    _keep_facts(
-        args.out, base.get_base_model(), {"task": config.task, "task_args": options, "partners": partners}, args
-    )
-    print(f"taught:  {args.out}, {len(rows)} replies of {', '.join(partners)}")
-    print(f"next:    llm-sra train --initial_adapter {args.out}, with the same model and LoRA options")
+    whom = {"people": args.who or "all", "replies": len(said)} if said else {"partners": partners}
+    _keep_facts(args.out, base.get_base_model(), {"task": config.task, "task_args": options, **whom}, args)
+    if said:
+        print(f"taught:  {args.out}, {len(rows)} times one of {len(said)} replies of people")
+        print(f"next:    a roster with {{name: proxy, kind: adapter, policy: {args.out}}}")
+    else:
+        print(f"taught:  {args.out}, {len(rows)} replies of {', '.join(partners)}")
+        print(f"next:    llm-sra train --initial_adapter {args.out}, with the same model and LoRA options")
     return Path(args.out)
 
 
@@ -77,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "llm-sra warm-start",
         description="Teach a LoRA adapter the replies of a task's scripted partners, as a start that all arms share: "
-        "`llm-sra train --initial_adapter FOLDER`.",
+        "`llm-sra train --initial_adapter FOLDER`. Or what people said, as a partner that stands for them.",
         epilog="Further arguments are fields of a training: --task, --task_args, --model_name_or_path, --lora_r, "
         "--seed.",
     )
@@ -93,7 +102,50 @@ def parser() -> argparse.ArgumentParser:
         help="scripted partners, one drawn for each seat of an episode (default: the task's first one and the one that "
         "rests)",
     )
+    parser.add_argument(
+        "--episodes", type=Path, metavar="FILE",
+        help="teach what people said instead: a file of `llm-sra play --keep` or `llm-sra table --keep`",
+    )  # fmt: skip
+    parser.add_argument("--who", metavar="NAME", help="with --episodes: only this person (default: all)")
     return parser
+
+
+def _said(path: Path, task: str, who: str | None) -> "list[tuple[tuple[Message, ...], str]]":
+    """What people saw and said, in the order in which it was kept.
+
+    Raises:
+        UserError: If the file cannot be read, holds another task's episodes, or nothing that the person said.
+    """
+    from llm_sra.errors import UserError
+    from llm_sra.people import check_task, read_people
+
+    try:
+        episodes = read_people(path)
+        check_task(path, episodes, task)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot learn from the episodes in {path}: {error}") from error
+    said = [(view, turn.text) for one in episodes for _, turn, view in one.turns(who)]
+    if not said:
+        people = sorted({person for one in episodes for person in one.people.values()})
+        raise UserError(f"{path} holds nothing that {who or 'people'} said; there are: {', '.join(people) or 'none'}")
+    return said
+
+
+def _of_people(
+    said: "Sequence[tuple[tuple[Message, ...], str]]", renderer: "Renderer", seed: int
+) -> Iterator[dict[str, list[int]]]:
+    """What people saw and said, again and again, each time in another order."""
+    rng = random.Random(f"people {seed}")
+    while True:
+        for view, text in rng.sample(said, len(said)):
+            yield _row(view, text, renderer)
+
+
+def _row(view: "Sequence[Message]", text: str, renderer: "Renderer") -> dict[str, list[int]]:
+    """A prompt as agents see it in training, and what was said to it, ended as a turn ends."""
+    end = renderer.ends.ids[:1] or (renderer.tokenizer.eos_token_id,)
+    prompt, reply = list(renderer.render(view)), [*renderer.encode_text(text), *end]
+    return {"input_ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
 
 
 def _partners(task: "Task", names: Sequence[str] | None) -> list[str]:
@@ -127,14 +179,11 @@ def _episodes(task: "Task", partners: Sequence[str], seed: int) -> Iterator["Epi
 
 
 def _examples(task: "Task", partners: Sequence[str], renderer: "Renderer", seed: int) -> Iterator[dict[str, list[int]]]:
-    """Prompts as agents see them in training, and what the partner said, ended as a turn ends."""
-    end = renderer.ends.ids[:1] or (renderer.tokenizer.eos_token_id,)
+    """What partners saw and said."""
     rng = random.Random(f"replies {seed}")
     for episode in _episodes(task, partners, seed):
         turn = rng.choice(episode.turns)  # one of each episode: its turns are much alike
-        prompt = list(renderer.render(turn.view))
-        reply = [*renderer.encode_text(turn.reply.text), *end]
-        yield {"input_ids": prompt + reply, "labels": [IGNORED] * len(prompt) + reply}
+        yield _row(turn.view, turn.reply.text, renderer)
 
 
 def _teach(base: Any, tokenizer: Any, rows: list[dict[str, list[int]]], lora: Any, config: Any, args: Any) -> Any:
