@@ -54,13 +54,18 @@ def write_page(page: Path, about: str, command: str, model: str, parts: Sequence
     Returns:
         The Markdown.
     """
+    one = f": {parts[0].task}" if len(parts) == 1 else ""
+    tasks = ", ".join(f"[{part.task}](tasks/{part.task}.md)" for part in parts)
     head = (
-        "# A real language model, trained here\n\n"
+        f"# A real language model, trained here{one}\n\n"
         f"This page is written by `{command}` from what it trained and played; every table and quotation on it is "
-        "generated. What the tasks are: [wordlist](tasks/wordlist.md), [effort](tasks/effort.md).\n\n"
-        f"The model: {about}.\n\nStrangers are the scripted partners of the task's test roster and the "
-        "model itself, untrained. Intervals are 95 %: a bootstrap over problems and seeds, and Student's t over seeds."
+        f"generated. What the agents do: {tasks}.\n\nThe model: {about}."
     )
+    if any((part.folder / "eval").is_dir() for part in parts):
+        head += (
+            "\n\nStrangers are the scripted partners of the task's test roster and the model itself, untrained. "
+            "Intervals are 95 %: a bootstrap over problems and seeds, and Student's t over seeds."
+        )
     text = "\n\n".join([head, *(section(part, model) for part in parts)]) + "\n"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(text, encoding="utf-8")
