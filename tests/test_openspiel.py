@@ -10,9 +10,9 @@ import pytest
 
 from llm_sra.protocol.check import check_task
 from llm_sra.task import Message
+from tasks import moves as words
 from tasks.hanabi import rules
 from tasks.hanabi.cards import COLOURS, Card, Setup, default_hand, full_deck
-from tasks.openspiel import words
 from tasks.openspiel.partners import PARTNERS, Tabular, write_policy
 
 pyspiel = pytest.importorskip("pyspiel")
