@@ -1,12 +1,9 @@
 """What tasks share whose games another package plays: their problems, the record of a game, and how it ended."""
 
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from llm_sra.task import Outcome, Problem
 
@@ -98,17 +95,3 @@ def require_switches(task: str, **switches: object) -> None:
     for name, switch in switches.items():
         if not isinstance(switch, bool):
             raise TypeError(f"{task} option `{name}` must be true or false, got {switch!r}")
-
-
-@contextmanager
-def chance(rng: random.Random) -> Iterator[None]:
-    """Seed Python's and numpy's global generators while a game plays that draws from them, then put them back."""
-    before, numpys = random.getstate(), np.random.get_state()
-    seed = rng.getrandbits(32)
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-        np.random.set_state(numpys)
