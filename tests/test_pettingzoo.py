@@ -111,7 +111,7 @@ def test_a_state_is_a_value_though_the_environment_only_goes_forward() -> None:
 
 
 def test_an_episode_is_cut_where_the_task_says() -> None:
-    task = PayTask(max_steps=2)
+    task = PayTask(max_replies=2)
     state, _ = played(task, [{"a": "1", "b": "1"}, {"b": "2"}])
     assert task.actors(state) == () and task.outcome(state).metrics["truncated"] == 1.0 and task.max_turns == 2
 
@@ -159,8 +159,8 @@ def test_the_users_functions_show_and_read_what_is_no_list_of_moves() -> None:
 
 
 def test_options_of_the_wrong_kind_are_refused() -> None:
-    for options in ({"max_steps": 0}, {"max_steps": True}):
-        with pytest.raises(ValueError, match="`max_steps` must be a whole number"):
+    for options in ({"max_replies": 0}, {"max_replies": True}):
+        with pytest.raises(ValueError, match="`max_replies` must be a whole number"):
             PayTask(**options)
     with pytest.raises(TypeError, match="PayTask option `shared` must be true or false"):
         PayTask(shared=1)  # type: ignore[arg-type]

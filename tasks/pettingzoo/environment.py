@@ -45,7 +45,7 @@ class Environment(Task[Table]):
         shared: Whether the mean of the agents' rewards is a `team` reward, and only the rest of each its `own`.
         strict: Whether a reply must be a move and nothing else; of the default `read`.
         letters: Whether moves are shown with letters, and a model chooses among these alone.
-        max_steps: Replies of a seat after which an episode is cut.
+        max_replies: Replies of a seat after which an episode is cut.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -59,12 +59,12 @@ class Environment(Task[Table]):
     about: str = ""  # what views begin with
 
     def __init__(
-        self, *, shared: bool = False, strict: bool = True, letters: bool = False, max_steps: int = 1000
+        self, *, shared: bool = False, strict: bool = True, letters: bool = False, max_replies: int = 1000
     ) -> None:
         require_switches(type(self).__name__, shared=shared, strict=strict, letters=letters)
-        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-            raise ValueError(f"`max_steps` must be a whole number, 1 or more, got {max_steps!r}")
-        self.shared, self.strict, self.letters, self.max_turns = shared, strict, letters, max_steps
+        if isinstance(max_replies, bool) or not isinstance(max_replies, int) or max_replies < 1:
+            raise ValueError(f"`max_replies` must be a whole number, 1 or more, got {max_replies!r}")
+        self.shared, self.strict, self.letters, self.max_turns = shared, strict, letters, max_replies
         self.game = getattr(self, "game", type(self).__name__)
         self._env = self.make()
         self.seats = tuple(self._env.possible_agents)  # type: ignore[misc]  # who plays is the environment's

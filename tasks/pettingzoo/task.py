@@ -19,7 +19,7 @@ class PettingZoo(Environment):
         shared: Whether the mean of the agents' rewards is a `team` reward, and only the rest of each its `own`.
         strict: Whether a reply must be a move and nothing else.
         letters: Whether moves are shown with letters, and a model chooses among these alone.
-        max_steps: Replies of a seat after which an episode is cut.
+        max_replies: Replies of a seat after which an episode is cut.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -35,7 +35,7 @@ class PettingZoo(Environment):
         shared: bool = False,
         strict: bool = True,
         letters: bool = False,
-        max_steps: int = 1000,
+        max_replies: int = 1000,
     ) -> None:
         if not isinstance(env, str) or not isinstance(env_args or {}, Mapping) or not isinstance(parallel, bool):
             raise TypeError(
@@ -44,7 +44,7 @@ class PettingZoo(Environment):
             )
         self.env, self.env_args, self.parallel = env, dict(env_args or {}), parallel
         self.game = " ".join([env, *(f"{name}={value!r}" for name, value in sorted(self.env_args.items()))])
-        super().__init__(shared=shared, strict=strict, letters=letters, max_steps=max_steps)
+        super().__init__(shared=shared, strict=strict, letters=letters, max_replies=max_replies)
 
     def make(self) -> Any:
         """The environment of that name."""
