@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-ANYTHING = "(say anything)"  # what stands for a move while players talk
+ANYTHING = "(say anything)"  # what stands for a move while players talk, or have none
 CARDS = ("A", "2", "3", "4", "5", "6", "7", "8", "9", "10", "J", "Q", "K")
 
 
@@ -29,7 +29,7 @@ def _ultimatum(env: Any) -> Sequence[str]:
 
 
 def _othello(env: Any) -> Sequence[str]:
-    return [f"[{row}, {column}]" for row, column in env.state.game_state["valid_moves"]]
+    return [f"[{row}, {column}]" for row, column in env.state.game_state["valid_moves"]] or [ANYTHING]  # it is skipped
 
 
 def _goods(env: Any) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """A game of TextArena for two as a task: problems, whose turn it is, what seats read, and what a game pays.
 
-`arena` makes games and moves in them, `scores` reads payoffs, `known` lists moves, `partners` has the scripts. TextArena comes with the extra `textarena`.
+`arena` makes games and moves in them, `scores` reads payoffs, `known` lists moves, `partners` has the scripts.
+TextArena comes with the extra `textarena`.
 """
 
 import random
