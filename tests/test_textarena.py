@@ -173,9 +173,11 @@ def test_scores_that_depend_on_the_deal() -> None:
     values = values["player_item_values"]
     assert got == {"first": start - 7 + values[0][0], "second": start - 14 + values[1][1]}  # lost bids are paid, too
     dollars = TextArena(game="TwoDollar-v0")
-    state, got = played(dollars, ["[Propose] $1.20", "[Accept]"])
-    roles = inside(state.at.env).player_roles
-    assert not any(roles[player].get("enforcement") == "end_game_check" for player in (0, 1))  # they may take it away
+    for number in range(30):
+        state, got = played(dollars, ["[Propose] $1.20", "[Accept]"], number)
+        roles = inside(state.at.env).player_roles.values()
+        if all(role["enforcement"] == "none" for role in roles):  # others take from those who break their role
+            break
     assert got == pytest.approx({"first": 1.2, "second": 0.8})
     memory = TextArena(game="MemoryGame-v0", game_args={"grid_size": 2})
     board = dealt(memory).state.game_state["board"]
