@@ -1,6 +1,7 @@
 """A game of OpenSpiel as a task: problems, whose turn it is, what moves are paid, and how a game ended.
 
-`tasks.moves` shows and reads moves, `partners` has the scripts. OpenSpiel comes with the extra `openspiel`.
+`tasks.moves` shows and reads moves, `partners` and `conventions` have the scripts.
+OpenSpiel comes with the extra `openspiel`.
 """
 
 import random
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
 from tasks.adapters import HEADLINE, Table, deal_of, deals, ended, require_switches
 from tasks.moves import LETTERS, read_move, shown_moves, view_text
+from tasks.openspiel.conventions import CONVENTIONS
 from tasks.openspiel.partners import PARTNERS
 from tasks.openspiel.words import ABOUT
 
@@ -68,6 +70,7 @@ class OpenSpiel(Task[Table]):
             raise ValueError(f"OpenSpiel has no game {game!r}: {str(error).splitlines()[0]}") from error
         kind = self._kind = self._game.get_type()
         _check(self._spiel, self._game)
+        self.partners = {**PARTNERS, **CONVENTIONS.get(kind.short_name, {})}
         self.seats = SEATS[: self._game.num_players()]  # type: ignore[misc]  # how many there are is the game's
         self.max_turns = max(1, self._game.max_game_length())
         self._low, self._high = self._game.min_utility(), self._game.max_utility()
