@@ -3,6 +3,7 @@
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,9 +219,11 @@ def test_scripted_partners_play_environments_with_masks(name: str) -> None:
     assert check_task(task).findings == ()
 
 
-def test_the_example_of_the_page_runs_and_pays_what_mpe2_does() -> None:
+def test_the_example_of_the_page_runs_and_pays_what_mpe2_does(tmp_path: Path) -> None:
     mpe2 = pytest.importorskip("mpe2.simple_spread_v3")
-    task = load_task(f"{ROOT / 'examples' / 'meeting.py'}:Meeting", {"steps": 4})
+    page = (ROOT / "docs" / "tasks" / "pettingzoo.md").read_text(encoding="utf-8")
+    (tmp_path / "meeting.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    task = load_task(f"{tmp_path / 'meeting.py'}:Meeting", {"steps": 4})
     assert check_task(task).findings == ()
     state = task.start(task.problems("train")[0], random.Random(0))
     env = mpe2.parallel_env(N=2, max_cycles=4, local_ratio=0.0)

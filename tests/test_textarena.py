@@ -3,11 +3,13 @@
 import contextlib
 import io
 import random
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from support import ROOT
 
 from llm_sra.protocol.check import check_task
 from llm_sra.task import Message
@@ -271,3 +273,25 @@ def test_what_cannot_be_played_is_refused(options: dict[str, Any], says: str) ->
 def test_games_of_newer_pythons_are_refused_with_their_error(game: str) -> None:
     with pytest.raises(ValueError, match="SyntaxError"):
         TextArena(game=game)
+
+
+def test_the_example_of_the_page_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "tasks" / "textarena.md").read_text(encoding="utf-8")
+    example = page.partition("```python\n")[2].partition("```")[0]
+    exec(example, {})
+    assert capsys.readouterr().out.strip() == example.rpartition("# ")[2].strip()
+
+
+def test_the_page_lists_the_games_and_what_they_pay() -> None:
+    page = (ROOT / "docs" / "tasks" / "textarena.md").read_text(encoding="utf-8")
+    rows = [
+        line.split("|")[1:3]
+        for line in page.splitlines()
+        if line.startswith("|") and page.find(line) > page.find("## Games")
+    ]
+    listed = {
+        name: "result" if paid.strip().startswith("the result") else "score"
+        for paid, games in rows
+        for name in re.findall(r"`(\w+)`", games)
+    }
+    assert listed == {family(game): pays for game, pays in GAMES.items()}
