@@ -124,6 +124,57 @@ def test_with_letters_a_model_chooses_among_them() -> None:
     assert paid[0]["a"].own == 3.0 and paid[1]["b"].own == 2.0 and state.illegal == (0, 0)
 
 
+class Turns:
+    """AEC. `a` and `b` take turns; `a` is terminated by its second action, and `b` goes on alone for one more."""
+
+    possible_agents = ("a", "b")
+
+    def agent_iter(self) -> None: ...
+
+    def action_space(self, agent: str) -> Any:
+        return spaces.Discrete(3)
+
+    def reset(self, seed: int) -> None:
+        self.agents, self.said = ["a", "b"], []
+        self.rewards, self.infos = {"a": 0.0, "b": 0.0}, {"a": {}, "b": {"action_mask": [0, 1, 1]}}
+        self.terminations, self.truncations = dict.fromkeys("ab", False), dict.fromkeys("ab", False)
+        self.agent_selection = "a"
+
+    def observe(self, agent: str) -> list[int]:
+        return self.said
+
+    def step(self, action: int | None) -> None:
+        agent = self.agent_selection
+        if self.terminations[agent]:
+            assert action is None
+            for kept in (self.agents.remove, self.rewards.pop, self.terminations.pop, self.truncations.pop):
+                kept(agent)
+            self.agent_selection = (self.agents or [""])[0]
+            self.rewards = dict.fromkeys(self.rewards, 0.0)
+            return
+        assert action is not None
+        self.said.append(action)
+        self.rewards = {each: float(action) if each == agent else -float(action) for each in self.agents}
+        self.terminations |= {"a": len(self.said) >= 3, "b": len(self.said) == 4} if "a" in self.agents else {"b": True}
+        self.agent_selection = "b" if agent == "a" and len(self.said) < 3 else "a" if "a" in self.agents else "b"
+
+
+class TurnsTask(Environment):
+    """Say a number in turn."""
+
+    def make(self) -> Any:
+        return Turns()
+
+
+def test_in_turn_a_dead_agent_leaves_and_is_paid_what_came_before() -> None:
+    task = TurnsTask()
+    state, paid = played(task, [{"a": "1"}, {"b": "0"}, {"a": "2"}, {"b": "2"}])  # 0 is masked for b
+    assert task.actors(state) == () and state.illegal == (0, 1) and state.made == (2, 2)
+    assert [(each["a"].own, each["b"].own) for each in paid] == [(1.0, -1.0), (-1.0, 1.0), (2.0, -2.0), (0.0, 2.0)]
+    assert task.outcome(state).metrics["truncated"] == 0.0
+    assert check_task(task).findings == ()
+
+
 class Free(PayTask):
     """Actions that are no list of moves."""
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import random
 import re
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,6 +48,16 @@ NOT_HERE = (
 )  # fmt: skip
 # Their files are Python 3.12's.
 NEWER_PYTHON = ("Checkers-v0", "Chess-v0", "IteratedStagHunt-v0", "ReverseTicTacToe-v0")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: object) -> None:
+        raise OSError("a test of games without a network asked for one")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr("nltk.download", lambda *args, **named: False)
+    monkeypatch.delenv("OPENROUTER_API_KEY", raising=False)
 
 
 def family(game: str) -> str:
@@ -266,6 +277,13 @@ def test_what_cannot_be_played_is_refused(options: dict[str, Any], says: str) ->
         TextArena(**options)
     with pytest.raises(TypeError, match="textarena takes `game`, a name"):
         TextArena(game=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("game", ["Debate-v0", "ScenarioPlanning-v0", "UsedCarNegotiation-v0"])
+def test_games_that_need_a_service_or_files_that_are_missing_are_refused(game: str) -> None:
+    assert game in NOT_HERE
+    with pytest.raises(ValueError, match=f"{game} cannot be played here by two"):
+        TextArena(game=game)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="newer Pythons read them")
