@@ -13,7 +13,7 @@ from llm_sra import __version__
 from llm_sra.partners.rosters import read_roster
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Scripted
-from llm_sra.registry import load_task
+from llm_sra.registry import load_task, task_class
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.parse import parse
 
@@ -125,7 +125,7 @@ def test_own_keys_of_the_objective_are_all_in_the_tables() -> None:
 
 @pytest.mark.parametrize("page", TASK_PAGES, ids=lambda page: page.stem)
 def test_a_tasks_page_names_all_of_its_options(page: Path) -> None:
-    task = type(load_task(page.stem))
+    task = task_class(page.stem)
     assert set(key_columns(page, "option")) == set(inspect.signature(task).parameters)
 
 

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llm_sra.games import RiskProfile, equilibria, exploitability, two_player
+from llm_sra.partners.rosters import read_roster
 from llm_sra.protocol.check import check_task
+from llm_sra.registry import find_roster
 from llm_sra.task import Message
+from tasks import moves as words
 from tasks.hanabi import rules
 from tasks.hanabi.cards import COLOURS, Card, Setup, default_hand, full_deck
-from tasks.openspiel import words
+from tasks.openspiel.conventions import CONVENTIONS
 from tasks.openspiel.partners import PARTNERS, Tabular, write_policy
 
 pyspiel = pytest.importorskip("pyspiel")
@@ -191,20 +195,77 @@ def test_a_table_of_a_solver_sits_at_the_table(tmp_path: Path) -> None:
         partner.reply([Message("user", words.view_text("", "elsewhere", ["p0a0"], False)).as_dict()], rng)
 
 
-def test_exploitability_without_a_tether_is_that_of_openspiel() -> None:
+def all_deals(game: str, first: str, second: str) -> list[float]:
+    """What both get in 64 deals, with these partners in their seats."""
+    task, got = OpenSpiel(game=game), []
+    players = {"first": task.partners[first](), "second": task.partners[second]()}
+    for problem in task.problems("train", 64):
+        state, rng = task.start(problem, random.Random(0)), random.Random(0)
+        while seats := task.actors(state):
+            said = {seat: players[seat].reply([task.view(state, seat)[-1].as_dict()], rng) for seat in seats}
+            state, _ = task.step(state, said, rng)
+        assert state.illegal == (0, 0)
+        got.append(state.returns[0])
+    return got
+
+
+@pytest.mark.parametrize(
+    ("game", "first", "second", "pays"),
+    [
+        ("tiny_hanabi", "signaller", "signaller", 10.0),
+        ("tiny_hanabi", "safe", "safe", 8.0),
+        ("tiny_hanabi", "safe", "signaller", 8.0),
+        ("tiny_hanabi", "signaller", "safe", 0.0),
+        ("lewis_signaling", "plain", "plain", 1.0),
+        ("lewis_signaling", "shifted", "shifted", 1.0),
+        ("lewis_signaling", "plain", "shifted_twice", 0.0),
+        ("trade_comm", "shifted_twice", "shifted_twice", 1.0),
+        ("trade_comm", "plain", "shifted", 0.0),
+    ],
+)
+def test_a_convention_pays_with_itself(game: str, first: str, second: str, pays: float) -> None:
+    assert set(all_deals(game, first, second)) == {pays}
+
+
+@pytest.mark.parametrize("game", CONVENTIONS)
+def test_three_games_have_rosters_of_their_own(game: str) -> None:
+    names = {}
+    for kind in ("dev", "test"):
+        names[kind] = {partner.name for partner in read_roster(find_roster(f"openspiel_{game}_{kind}"))}
+        for name in names[kind]:
+            all_deals(game, name, name)
+    assert not names["dev"] & names["test"]
+
+
+@pytest.mark.parametrize("game", ["matrix_pd", "matrix_rps", "matrix_sh", "matrix_bos", "matrix_coordination"])
+def test_exploitability_without_risk_aversion_is_that_of_openspiel(game: str) -> None:
+    """At tau 0 and eps 0 `llm_sra.games` counts what the seat that gains most gains; OpenSpiel's `nash_conv` sums."""
     from open_spiel.python.algorithms.exploitability import nash_conv
     from open_spiel.python.policy import TabularPolicy
 
-    game = pyspiel.load_game("matrix_pd")
-    spiel = TabularPolicy(pyspiel.convert_to_turn_based(game))
-    first, second = (np.array([[game.row_utility(a, b) for b in range(2)] for a in range(2)]), None)
-    second = np.array([[game.col_utility(a, b) for b in range(2)] for a in range(2)])
-    for p, q in ((0.5, 0.5), (0.9, 0.2), (0.0, 0.0)):
-        for state, chance in zip(spiel.states, (p, q), strict=True):
-            spiel.action_probability_array[spiel.state_index(state)] = [chance, 1 - chance]
-        rows, columns = np.array([p, 1 - p]), np.array([q, 1 - q])
-        ours = (first @ columns).max() - rows @ first @ columns + (rows @ second).max() - rows @ second @ columns
-        assert nash_conv(pyspiel.convert_to_turn_based(game), spiel) == pytest.approx(ours)
+    matrix = pyspiel.load_game(game)
+    rows, columns = matrix.num_rows(), matrix.num_cols()
+    first, second = (
+        np.array([[pays(a, b) for b in range(columns)] for a in range(rows)])
+        for pays in (matrix.row_utility, matrix.col_utility)
+    )
+    ours, plain = two_player(game, first, second), RiskProfile.same(0.0, 0.0)
+    turns = pyspiel.convert_to_turn_based(matrix)
+    spiel = TabularPolicy(turns)
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(5):
+        mixed = (rng.dirichlet(np.ones(rows)), rng.dirichlet(np.ones(columns)))
+        for state, policy in zip(spiel.states, mixed, strict=True):
+            spiel.action_probability_array[spiel.state_index(state)] = policy
+        theirs = nash_conv(turns, spiel, return_only_nash_conv=False)
+        assert exploitability(ours, plain, mixed) == pytest.approx(max(theirs.player_improvements), abs=1e-9)
+        gains.append(theirs.nash_conv)
+    assert max(gains) > 0.1
+    for nash in equilibria(ours, RiskProfile.same(0.0, 1e-3)):  # as good as no entropy bonus
+        for state, policy in zip(spiel.states, nash.policies, strict=True):
+            spiel.action_probability_array[spiel.state_index(state)] = policy
+        assert nash_conv(turns, spiel) < 0.02
 
 
 SETTINGS = (

@@ -125,7 +125,9 @@ def test_everything_that_ships_is_there() -> None:
         "hanabi",
         "kitchen",
         "openspiel",
+        "pettingzoo",
         "tag",
+        "textarena",
         "wordlist",
         "worksheet",
     }

@@ -1,46 +1,15 @@
-"""Scripted partners for all games: they read their moves in what they are shown."""
+"""Scripted partners: those of all games with moves, and tables of probabilities, as solvers of OpenSpiel find them."""
 
 import json
 import random
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from llm_sra.task import ScriptedPartner
-from tasks.openspiel.words import move_name, shown_moves, shown_observation
+from tasks.movers import MOVERS
+from tasks.moves import move_name, shown_observation
 
-
-class Random(ScriptedPartner):
-    """Plays each of its moves equally often."""
-
-    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """One of the moves."""
-        return rng.choice(shown_moves(messages[-1]["content"]))
-
-
-class FirstLegal(ScriptedPartner):
-    """Always plays the first of its moves."""
-
-    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """The first move."""
-        return shown_moves(messages[-1]["content"])[0]
-
-
-class LastLegal(ScriptedPartner):
-    """Always plays the last of its moves."""
-
-    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """The last move."""
-        return shown_moves(messages[-1]["content"])[-1]
-
-
-class Ends(ScriptedPartner):
-    """Plays the first or the last of its moves, equally often."""
-
-    def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        """One of the two."""
-        moves = shown_moves(messages[-1]["content"])
-        return rng.choice((moves[0], moves[-1]))
+PARTNERS = MOVERS
 
 
 class Tabular(ScriptedPartner):
@@ -83,11 +52,3 @@ def write_policy(policy: Any, path: str | Path) -> None:
         chances = whole.action_probabilities(state, player)
         table[key.strip("\n")] = {move_name(state.action_to_string(player, a)): float(p) for a, p in chances.items()}
     Path(path).write_text(json.dumps(table, indent=1), encoding="utf-8")
-
-
-PARTNERS: Mapping[str, Callable[[], ScriptedPartner]] = {
-    "random": Random,
-    "first_legal": FirstLegal,
-    "last_legal": LastLegal,
-    "ends": Ends,
-}

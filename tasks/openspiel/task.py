@@ -1,43 +1,23 @@
 """A game of OpenSpiel as a task: problems, whose turn it is, what moves are paid, and how a game ended.
 
-`words` shows and reads moves, `partners` has the scripts. OpenSpiel comes with the extra `openspiel`.
+`tasks.moves` shows and reads moves, `partners` and `conventions` have the scripts.
+OpenSpiel comes with the extra `openspiel`.
 """
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.adapters import HEADLINE, Table, deal_of, deals, ended, require_switches
+from tasks.moves import LETTERS, read_move, shown_moves, view_text
+from tasks.openspiel.conventions import CONVENTIONS
 from tasks.openspiel.partners import PARTNERS
-from tasks.openspiel.words import ABOUT, LETTERS, read_move, shown_moves, view_text
+from tasks.openspiel.words import ABOUT
 
-PROBLEMS = {"train": 4096, "dev": 512, "test": 512}
 SEATS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-HEADLINE = "share of the largest payoff"
 SEEDS = ("rng_seed", "seed")  # parameters of games that draw by themselves
-
-
-@dataclass(frozen=True)
-class Table:
-    """Where a game stands.
-
-    Attributes:
-        problem: Its id.
-        moves: All moves so far as OpenSpiel's numbers, those of chance among them.
-        illegal: By player, how many replies were no move.
-        made: By player, how many moves.
-        returns: By player, what it got so far, in the game's own units.
-        at: OpenSpiel's state; never changed in place.
-    """
-
-    problem: str
-    moves: tuple[int, ...]
-    illegal: tuple[int, ...]
-    made: tuple[int, ...]
-    returns: tuple[float, ...]
-    at: Any = field(compare=False)
 
 
 class OpenSpiel(Task[Table]):
@@ -81,9 +61,7 @@ class OpenSpiel(Task[Table]):
     ) -> None:
         if not isinstance(game, str):
             raise TypeError(f"openspiel option `game` must be text such as tiny_hanabi, got {game!r}")
-        for name, switch in (("normalise", normalise), ("explain", explain), ("strict", strict), ("letters", letters)):
-            if not isinstance(switch, bool):
-                raise TypeError(f"openspiel option `{name}` must be true or false, got {switch!r}")
+        require_switches("openspiel", normalise=normalise, explain=explain, strict=strict, letters=letters)
         self._spiel = _openspiel()
         self.game, self.strict, self.letters = game, strict, letters
         try:
@@ -92,6 +70,7 @@ class OpenSpiel(Task[Table]):
             raise ValueError(f"OpenSpiel has no game {game!r}: {str(error).splitlines()[0]}") from error
         kind = self._kind = self._game.get_type()
         _check(self._spiel, self._game)
+        self.partners = {**PARTNERS, **CONVENTIONS.get(kind.short_name, {})}
         self.seats = SEATS[: self._game.num_players()]  # type: ignore[misc]  # how many there are is the game's
         self.max_turns = max(1, self._game.max_game_length())
         self._low, self._high = self._game.min_utility(), self._game.max_utility()
@@ -105,19 +84,11 @@ class OpenSpiel(Task[Table]):
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Deals: 4,096 of `train`, 512 of `dev` and of `test`."""
-        if split not in PROBLEMS:
-            raise ValueError(f"split must be one of {', '.join(PROBLEMS)}, got {split!r}")
-        if count is not None and count < 0:
-            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
-        numbers = random.Random(f"{split} {seed}").sample(range(PROBLEMS[split]), PROBLEMS[split])
-        names = [f"{split}/{number:04d}" for number in numbers[:count]]
-        return [Problem(name, {"game": self.game, "deal": name}) for name in names]
+        return deals(self.game, split, count, seed)
 
     def start(self, problem: Problem, rng: random.Random) -> Table:
         """The game after the deal."""
-        if problem.data["game"] != self.game:
-            raise ValueError(f"problem {problem.id} is one of {problem.data['game']}, this task plays {self.game}")
-        deal = random.Random(f"{self.game} {problem.data['deal']}")
+        deal = deal_of(problem, self.game)
         none = (0,) * len(self.seats)
         return self._dealt(problem.id, self._seeded(deal).new_initial_state(), (), none, none, deal)
 
@@ -170,16 +141,7 @@ class OpenSpiel(Task[Table]):
 
     def outcome(self, state: Table) -> Outcome:
         """It is solved if every seat got the game's largest payoff. A seat's effort is its number of moves."""
-        span = self._high - self._low
-        share = sum((each - self._low) / span for each in state.returns) / len(self.seats)
-        return Outcome(
-            solved=min(state.returns) >= self._high - 1e-9 * span,
-            effort=dict(zip(self.seats, map(float, state.made), strict=True)),
-            metrics={
-                HEADLINE: min(max(share, 0.0), 1.0),
-                **{f"illegal/{seat}": float(n) for seat, n in zip(self.seats, state.illegal, strict=True)},
-            },
-        )
+        return ended(state, self.seats, self._low, self._high)
 
     def _seeded(self, deal: random.Random) -> Any:
         """The game, with a seed of its own if it draws by itself."""

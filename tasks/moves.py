@@ -1,0 +1,68 @@
+"""Moves as text, for games that others wrote: how a seat is shown them, which one a reply means. It plays nothing."""
+
+import re
+import string
+from collections.abc import Sequence
+
+MOVES = "Your moves:"
+LETTERS = string.ascii_uppercase
+AROUND = string.whitespace + string.punctuation
+
+
+def view_text(about: str, seen: str, moves: Sequence[str], letters: bool) -> str:
+    """What a seat sees: what the game is about, if it is told; what it observes; its moves, a line each."""
+    names = [move_name(move) for move in moves]
+    lines = [f"{letter}: {name}" for letter, name in zip(LETTERS, names, strict=False)] if letters else names
+    told = (
+        [f"{about} Answer with one of your moves, for example: {LETTERS[0] if letters else names[0]}"] if about else []
+    )
+    return "\n".join([*told, *[seen.strip("\n")] * bool(seen.strip()), MOVES, *lines])
+
+
+def move_name(move: str) -> str:
+    """A move as it is shown: on one line, without brackets or commas around it."""
+    name = " ".join(move.split()).strip(" ,")
+    return name[1:-1] if name.startswith("(") and name.endswith(")") else name
+
+
+def shown_moves(text: str) -> list[str]:
+    """The moves that a view shows.
+
+    Raises:
+        ValueError: If it shows none.
+    """
+    _, mark, after = text.rpartition(MOVES)
+    moves = [re.sub(r"^[A-Z]: ", "", line) for line in after.strip("\n").split("\n")] if mark else []
+    if not any(moves):
+        raise ValueError(f"partners read the moves below the line {MOVES!r}, got {text[-80:]!r}")
+    return moves
+
+
+def shown_observation(text: str) -> str:
+    """What a view shows above its moves, where it does not tell what the game is about."""
+    return text.rpartition(MOVES)[0].strip("\n")
+
+
+def read_move(reply: str, moves: Sequence[str], strict: bool, letters: bool = False) -> int | None:
+    """Which move a reply means: the place among the moves, or None.
+
+    Case, and white space and punctuation around a move, do not matter. Unless `strict` is on, a reply may say more, if
+    just one move is in it; one that is part of another that is there, too, does not count. With `letters` a move's
+    letter means the move, too.
+    """
+    letter = reply.strip(AROUND).upper()
+    if letters and len(letter) == 1 and letter in LETTERS[: len(moves)]:
+        return LETTERS.index(letter)
+    names = [_plain(move_name(move)) for move in moves]
+    said = _plain(reply)
+    if said in names:
+        return names.index(said)
+    if strict:
+        return None
+    found = {name for name in names if name and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said)}
+    whole = [name for name in found if not any(name != other and name in other for other in found)]
+    return names.index(whole[0]) if len(whole) == 1 else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).strip(AROUND)
