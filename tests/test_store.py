@@ -270,6 +270,20 @@ def test_a_users_script_is_another_once_its_file_is(tmp_path: Path) -> None:
     assert identity("NO") == identity("NO", "b") != identity("YES")
 
 
+def test_a_script_is_another_once_a_module_of_the_package_around_it_is(tmp_path: Path) -> None:
+    def identity() -> str:
+        loader = PolicyLoader(Worksheet())
+        return loader.identity(loader.partner(Entry("x", "scripted", f"{tmp_path / 'one/mine.py'}:Shout"))["first"])
+
+    (tmp_path / "one").mkdir()
+    for name in ("__init__.py", "one/__init__.py", "shared.py"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "one/mine.py").write_text("class Shout:\n    def reply(self, messages, rng):\n        return 'NO'\n")
+    before = identity()
+    (tmp_path / "shared.py").write_text("WORD = 'NO'\n")
+    assert identity() != before
+
+
 def test_a_script_is_another_once_a_file_beside_it_is_that_can_change_what_it_says(tmp_path: Path) -> None:
     def identity() -> str:
         loader = PolicyLoader(Worksheet())

@@ -7,8 +7,10 @@ the adapter of an engine's policy. Names of runs and rosters are not known here.
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +60,8 @@ def script(thing: object) -> Facts:
 def source_digest(cls: type) -> str:
     """A hash of the file that defines a class, and of the other files of its package; empty if there is no file.
 
-    All files of the package count, those of its folders too, such as word lists and prompts. What cannot change play
-    does not: `*.md`, hidden files, `__pycache__`, `models` (weights have their own hashes) and `runs`.
+    All files of the package count, those of its folders too, such as word lists and prompts, and the modules of packages
+    around it, which may be shared. What cannot change play does not: `*.md`, hidden files, `__pycache__`, `models` (weights have their own hashes) and `runs`.
     """
     try:
         file = Path(inspect.getsourcefile(cls) or "")
@@ -76,8 +78,9 @@ def _of_file(path: Path) -> str:
 
 def _of_files(file: Path) -> str:
     folder = file.parent
-    paths = _below(folder) if (folder / "__init__.py").is_file() else [file]
-    return digest([(path.relative_to(folder).as_posix(), _of_file(path)) for path in sorted(paths)])
+    packages = list(takewhile(lambda one: (one / "__init__.py").is_file(), file.parents))
+    paths = [*_below(folder), *(path for one in packages[1:] for path in one.glob("*.py"))] if packages else [file]
+    return digest([(os.path.relpath(path, folder), _of_file(path)) for path in sorted(paths)])
 
 
 def _below(folder: Path) -> Iterator[Path]:
