@@ -60,8 +60,9 @@ def script(thing: object) -> Facts:
 def source_digest(cls: type) -> str:
     """A hash of the file that defines a class, and of the other files of its package; empty if there is no file.
 
-    All files of the package count, those of its folders too, such as word lists and prompts, and the modules of packages
-    around it, which may be shared. What cannot change play does not: `*.md`, hidden files, `__pycache__`, `models` (weights have their own hashes) and `runs`.
+    All files of the package count, those of its folders too, such as word lists and prompts, and the modules of the
+    packages around it, which may be shared. What cannot change play does not: `*.md`, hidden files, `__pycache__`,
+    `models` (weights have their own hashes) and `runs`.
     """
     try:
         file = Path(inspect.getsourcefile(cls) or "")
