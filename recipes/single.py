@@ -69,10 +69,11 @@ def plays(args: argparse.Namespace) -> bool:
 
 def evaluate_alone(args: argparse.Namespace, runs: "Sequence[Run]") -> list[Path]:
     """Measure, write and show; returns what was written."""
-    from eval.single import sentence, single_grids, write_single_table
+    from eval.single import single_grids, write_single_table
     from eval.table import print_grid
     from llm_sra import evaluate_single
     from llm_sra.evaluation.single.results import SINGLE, Single, read_single
+    from llm_sra.evaluation.single.shown import sentence
     from llm_sra.untrusted import one_line
 
     chosen = {key: value for key in OPTIONS if (value := getattr(args, key)) is not None}
