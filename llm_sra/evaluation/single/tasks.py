@@ -116,6 +116,8 @@ def failed(name: str, what: str, error: Exception) -> SingleError:
     if isinstance(error, OSError):  # what datasets and huggingface_hub raise for documents that are not there
         hint = ". HF_HUB_OFFLINE is set: fetch its documents once without it, or take" if offline else ". Take"
         hint += " a task whose documents are files here (--include_path)"
+    if type(error).__name__ == "SecurityError":  # of jinja's sandbox
+        hint = f". Its template reaches into Python: read it, then add {CONFIRM} if it may run on this machine"
     return SingleError(f"the task {name!r} {what}: {type(error).__name__}: {reason[:500]}{hint}")
 
 
