@@ -103,15 +103,17 @@ def quiet(disable: bool | None) -> Iterator[None]:
     if not (disable or (disable is None and not sys.stderr.isatty())):
         yield
         return
-    handler = logging.StreamHandler(sys.stderr)
+    root, handler = logging.getLogger(), logging.StreamHandler(sys.stderr)  # without one, warnings go where bars go
+    handlers = [] if root.handlers else [handler]
     handler.setLevel(logging.WARNING)
-    logger = logging.getLogger("lm_eval")
-    logger.addHandler(handler)
+    for each in handlers:
+        root.addHandler(each)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logger.removeHandler(handler)
+        for each in handlers:
+            root.removeHandler(each)
 
 
 @contextlib.contextmanager
