@@ -67,7 +67,8 @@ def key_columns(page: Path, head: str = "keys") -> list[str]:
 
 
 ROSTERS = [block for block in blocks("yaml") if block[1].startswith("partners:")]
-RECIPES = [block for block in blocks("yaml") if not block[1].startswith("partners:")]
+LM_EVAL = [block for block in blocks("yaml") if "dataset_path:" in block[1]]  # tasks of lm-eval
+RECIPES = [block for block in blocks("yaml") if block not in ROSTERS + LM_EVAL]
 TASKS = [block for block in blocks("python") if "(Task):" in block[1]]
 
 
@@ -103,6 +104,24 @@ def test_recipes_are_accepted(text: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(f"{text}model_name_or_path: some/model\nuse_cpu: true\nbf16: false\n")
     parse(path)
+
+
+@pytest.mark.parametrize("text", **named(LM_EVAL))
+def test_tasks_of_lm_eval_are_accepted(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lm_eval")
+    from llm_sra.evaluation.single.tasks import load_tasks
+
+    monkeypatch.chdir(tmp_path)
+    document = re.search(r"such as `({.*?})`", " ".join((DOCS / "evaluate.md").read_text().split()))
+    folder = Path("my_tasks")
+    folder.mkdir()
+    (folder / "capitals.yaml").write_text(text)
+    (folder / "documents.jsonl").write_text(document[1] if document else "")
+    (asked,) = load_tasks(["capitals"], folder)
+    (loaded,) = asked.loaded["tasks"].values()
+    assert [one.args for one in loaded.instances] == [
+        ("The capital of France is", " Paris"), ("The capital of France is", " Rome")
+    ]  # fmt: skip
 
 
 def test_keys_in_the_tables_of_objectives_exist() -> None:

@@ -36,7 +36,7 @@ MAY_IMPORT = {
         "protocol", "untrusted",
     ),
     "llm_sra.evaluation": (
-        "task", "errors", "files", "runs", "untrusted", "engines", "policies", "partners", "playing",
+        "task", "errors", "files", "runs", "untrusted", "models", "engines", "policies", "partners", "playing",
         "episodes", "protocol",
     ),
     "llm_sra.training": (

@@ -7,6 +7,7 @@ from typing import Any
 
 from eval.groups import Group, groups
 from llm_sra.evaluation.results import RESULTS, Results, ResultsError, merge, read_results
+from llm_sra.evaluation.single.results import SINGLE, Single, read_single
 from llm_sra.partners.rosters import Entry, read_roster
 from llm_sra.runs import Run, read_metrics
 
@@ -27,6 +28,7 @@ class Gathered:
         unevaluated: Names of the runs that no evaluation holds.
         metrics: By run, the lines of its `metrics.jsonl`.
         roster: Entries of the roster; None if it was not given.
+        singles: What lm-eval said of the runs, from each folder that holds something of them.
     """
 
     runs: tuple[Run, ...]
@@ -36,6 +38,7 @@ class Gathered:
     unevaluated: tuple[str, ...]
     metrics: Mapping[str, Sequence[Mapping[str, Any]]]
     roster: tuple[Entry, ...] | None
+    singles: tuple[Single, ...] = ()
 
     @property
     def decoding(self) -> str:
@@ -74,6 +77,7 @@ def gather(
     Raises:
         ReportError: If no evaluation holds any of the runs, or two hold the same one.
         ResultsError: If the evaluations do not belong together.
+        SingleError: If what lm-eval said cannot be read.
         RosterError: If the roster cannot be used.
     """
     results, folders = _find(runs, evaluations)
@@ -85,6 +89,7 @@ def gather(
         unevaluated=tuple(run.name for run in runs if run.name not in folders),
         metrics={run.name: read_metrics(run.path / "metrics.jsonl") for run in runs},
         roster=None if roster is None else tuple(read_roster(roster)),
+        singles=_singles(runs, evaluations),
     )
 
 
@@ -93,7 +98,8 @@ def _find(runs: Sequence[Run], evaluations: Sequence[str | Path] | None) -> tupl
     own = {run.name: run.path / "report" for run in runs}
     named = [Path(folder) for folder in evaluations or ()]
     there = [folder for folder in own.values() if (folder / RESULTS).is_file()]
-    read = {folder.resolve(): read_results(folder) for folder in (named or there)}
+    played = [folder for folder in named if (folder / RESULTS).is_file() or not (folder / SINGLE).is_file()]
+    read = {folder.resolve(): read_results(folder) for folder in (played if named else there)}
     folders: dict[str, Path] = {}
     for run in runs:
         holding = [folder for folder, results in read.items() if run.name in results.runs]
@@ -107,6 +113,14 @@ def _find(runs: Sequence[Run], evaluations: Sequence[str | Path] | None) -> tupl
         raise ReportError(_nothing(runs, named, read))
     parts = [_only(read[folders[run.name]], run.name) for run in runs if run.name in folders]
     return _joined(parts), folders
+
+
+def _singles(runs: Sequence[Run], evaluations: Sequence[str | Path] | None) -> tuple[Single, ...]:
+    """What lm-eval said of the runs, by folder."""
+    names = [run.name for run in runs]
+    folders = [Path(folder) for folder in evaluations or ()] or [run.path / "report" for run in runs]
+    parts = [found.of(names) for folder in dict.fromkeys(folders) if (found := read_single(folder))]
+    return tuple(part for part in parts if part.records)
 
 
 def _nothing(runs: Sequence[Run], named: Sequence[Path], read: Mapping[Path, Results]) -> str:

@@ -30,9 +30,12 @@ from eval.report.headline import (
     work_sentence,
 )
 from eval.report.robustness import distances, distances_grid, perturbed_grid, series
+from eval.single import single_grids
 from eval.stats import ArmDifference, StatsError, summarise
 from eval.table import NOTHING, difference, name_of
 from llm_sra.evaluation.results import ResultsError, labels
+from llm_sra.evaluation.single.shown import TITLE
+from llm_sra.evaluation.single.shown import sentence as single_sentence
 from llm_sra.partners.rosters import SELF_PLAY
 
 HEADLINE = "What came out"
@@ -66,7 +69,8 @@ class Section:
 def sections(gathered: Gathered) -> tuple[Section, ...]:
     """All sections, those without data included."""
     builders: Sequence[Callable[[Gathered], Section]] = (
-        headline_section, _partners, _cross_play, _training, _robustness, _compared, _contributions, _everything
+        headline_section, _partners, _cross_play, _training, _robustness, _compared, _contributions, _single,
+        _everything,
     )  # fmt: skip
     return tuple(build(gathered) for build in builders)
 
@@ -296,6 +300,14 @@ def _robustness(gathered: Gathered) -> Section:
         pictures.append(figures.distance(gathered, far))
         tables.append(distances_grid(gathered, far))
     return Section("robustness", title, tables=tuple(tables), pictures=tuple(pictures))
+
+
+def _single(gathered: Gathered) -> Section:
+    """Tasks of lm-eval on the agents alone, and on their base."""
+    if not gathered.singles:
+        return Section("single", TITLE, missing="an evaluation with --single TASK, a task of lm-eval")
+    said = tuple(single_sentence(single) for single in gathered.singles)
+    return Section("single", TITLE, said, tables=tuple(g for single in gathered.singles for g in single_grids(single)))
 
 
 def _everything(gathered: Gathered) -> Section:

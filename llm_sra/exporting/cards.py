@@ -14,7 +14,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from llm_sra.evaluation.records import Record, Summary
 from llm_sra.evaluation.results import RESULTS, ResultsError, read_summary
-from llm_sra.exporting import usage
+from llm_sra.evaluation.single.results import SINGLE
+from llm_sra.exporting import single, usage
 from llm_sra.exporting.exported import Exported, cell, prose
 from llm_sra.runs import Run, RunError, read_environment
 from llm_sra.untrusted import as_markdown
@@ -43,13 +44,14 @@ def find_evaluation(run: Run, folder: str | Path | None = None) -> Summary | Non
         folder: That `llm-sra eval --out` wrote; None looks into the run's `report`.
 
     Returns:
-        The run's part; None if no folder was named and the run has no evaluation of its own.
+        The run's part; None if no folder was named and the run has no evaluation of its own, or if the named one holds
+        nothing but what lm-eval said (see `single`).
 
     Raises:
         RunError: If the named folder holds no evaluation of the run, or the file is not one of an evaluation.
     """
     where = Path(folder or run.path / "report")
-    if folder is None and not (where / RESULTS).is_file():
+    if not (where / RESULTS).is_file() and (folder is None or (where / SINGLE).is_file()):
         return None
     try:
         summary = read_summary(where)
@@ -76,7 +78,7 @@ def model_card(exported: Exported) -> ModelCard:
         ValueError: If huggingface_hub cannot read the header back.
     """
     kind = "merged" if exported.merged else "lora"
-    results = _eval_results(exported)
+    results = [*_eval_results(exported), *single.eval_results(exported.single)]
     header = ModelCardData(
         base_model=exported.base_on_hub,
         library_name="transformers" if exported.merged else "peft",
@@ -94,6 +96,7 @@ def model_card(exported: Exported) -> ModelCard:
         _table(_about(exported)),
         exported.example.section() if exported.example else "",
         f"## Results\n\n{_results(exported)}",
+        single.section(exported.single),
         usage.section(exported),
         f"## Training\n\n{_table(_settings(exported.run.config))}",
         _table(_versions(exported.run)),

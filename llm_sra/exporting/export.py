@@ -15,6 +15,7 @@ from llm_sra.exporting.choices import measure
 from llm_sra.exporting.example import Example, find_example
 from llm_sra.exporting.exported import Exported
 from llm_sra.exporting.generation import Generation
+from llm_sra.exporting.single import find_single
 from llm_sra.files import WriteError, readable_as_others, writing
 from llm_sra.models.adapters import CARD, read_adapter_config
 from llm_sra.models.loading import load_model, quantization_of
@@ -84,6 +85,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} already holds something: choose a new folder for the export")
     rank, shown = read_adapter_config(run.adapters / policy).r, find_evaluation(run, evaluation)
+    single = find_single(run, policy, evaluation)
     base, tokenizer = load_model(
         str(run.config["model_name_or_path"]),
         dtype=run.config.get("dtype"),
@@ -107,7 +109,7 @@ def export(
             f"{asked}: P(choices) is {each.mass:.3f} without restricting "
             f"tokens to {', '.join(each.words)}; the card says how to restrict them"
         )
-    card = model_card(replace(exported, choices=choices, generation=generation))
+    card = model_card(replace(exported, choices=choices, generation=generation, single=single))
     saved = model.merge_and_unload() if merge else model
     base.generation_config = generation.config
     _write(out, (saved, generation.config, tokenizer), card, None if merge else run.adapters / policy / CARD)

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from llm_sra.evaluation.records import Record, Summary
+from llm_sra.evaluation.single.results import Single
 from llm_sra.exporting.choices import Choices
 from llm_sra.exporting.example import Example
 from llm_sra.exporting.generation import Generation
@@ -35,6 +36,7 @@ class Exported:
         example: What it was asked, and what it replied.
         choices: Its words, where its replies are chosen from some: one list, or one for each seat.
         generation: How its replies are drawn, where they are not choices.
+        single: What lm-eval says of it and of its base; None if that was not measured.
     """
 
     run: Run
@@ -48,6 +50,7 @@ class Exported:
     example: Example | None = None
     choices: tuple[Choices, ...] = ()
     generation: Generation | None = None
+    single: Single | None = None
 
     @property
     def allowed(self) -> Choices | None:

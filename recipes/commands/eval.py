@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipes.single import check_single, evaluate_alone, plays, single_flags
 from recipes.terminal import trust_flags
 
 
@@ -17,7 +18,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: If a run, the roster or a number cannot be used; nothing is written then.
     """
-    args = parser().parse_args(argv)
+    flags = parser()
+    args = flags.parse_args(argv)
+    check_single(flags, args)
     from eval.inspect_log import require_inspect, write_inspect_logs
     from eval.summary import write_summary
     from llm_sra import evaluate
@@ -32,8 +35,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.inspect_log:
         require_inspect()
     runs = open_runs(args.run)
-    if args.roster is None and not (args.cross_play or args.contributions):
-        raise ValueError("nobody to play with: name a --roster, or add --cross_play or --contributions")
+    alone = evaluate_alone(args, runs) if args.single else []
+    if args.single and not plays(args):
+        print("Written:", *map(one_line, alone), sep="\n  ")
+        return
+    if not plays(args):
+        raise ValueError("nobody to play with: name a --roster, or add --cross_play, --contributions or --single")
     decodings = list(dict.fromkeys(args.decoding))
     engine = {
         "engine": args.engine,
@@ -67,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     figure = write_summary(runs, args.out)
     logs = write_inspect_logs(read_results(args.out), str(runs[0].config["task"]), args.out) if args.inspect_log else []
     written = [args.out / name for name in ("results.json", "results.csv", "episodes.jsonl", "table.md")]
-    print("Written:", *map(one_line, [*written, *([figure] if figure else []), *logs]), sep="\n  ")
+    print("Written:", *map(one_line, [*written, *([figure] if figure else []), *logs, *alone]), sep="\n  ")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -132,4 +139,5 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--disable_tqdm", action="store_true", help="no progress (default: a bar, or lines)")
     parser.add_argument("--seed", type=int, default=0, help="of the problems and replies (default %(default)s)")
     trust_flags(parser, roster=True)
+    single_flags(parser)
     return parser
