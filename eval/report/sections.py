@@ -10,6 +10,7 @@ from eval.contributions import contribution_grids
 from eval.cross_play import seeds_grid
 from eval.grid import Grid
 from eval.groups import ELSEWHERE, Group, differing, shown_value
+from eval.proximity import MEAN, Column, known, mean_nearness, proximity_grid
 from eval.report import figures
 from eval.report.budget import budget_grids
 from eval.report.curves import training_pictures
@@ -31,7 +32,7 @@ from eval.report.headline import (
 )
 from eval.report.robustness import distances, distances_grid, perturbed_grid, series
 from eval.stats import ArmDifference, StatsError, summarise
-from eval.table import NOTHING, difference, name_of
+from eval.table import NOTHING, difference, name_of, with_interval
 from llm_sra.evaluation.results import ResultsError, labels
 from llm_sra.partners.rosters import SELF_PLAY
 
@@ -66,7 +67,8 @@ class Section:
 def sections(gathered: Gathered) -> tuple[Section, ...]:
     """All sections, those without data included."""
     builders: Sequence[Callable[[Gathered], Section]] = (
-        headline_section, _partners, _cross_play, _training, _robustness, _compared, _contributions, _everything
+        headline_section, _partners, _proximity, _cross_play, _training, _robustness, _compared, _contributions,
+        _everything,
     )  # fmt: skip
     return tuple(build(gathered) for build in builders)
 
@@ -258,6 +260,25 @@ def _partners(gathered: Gathered) -> Section:
     return Section(
         "partners", "Partners, ranked", tables=(table,), pictures=(figures.ranking(gathered, decoding, ranked),)
     )
+
+
+def _proximity(gathered: Gathered) -> Section:
+    results, decoding = gathered.results, gathered.decoding
+    title = "How near to a best response"
+    columns = [Column(group.label, tuple(gathered.evaluated(group).values())) for group in gathered.known]
+    table, there = proximity_grid(results, decoding, columns, shares=True), known(results, decoding)
+    if table is None or there is None:
+        asked = "best responses to the partners: llm-sra best-response --roster ROSTER, then the evaluation again"
+        return Section("proximity", title, missing=asked)
+    told = []
+    for column in columns:
+        found = mean_nearness(results, decoding, column.runs, there, hopeful=True)
+        if found is not None:
+            told.append(f"{column.label} {with_interval(found.value, found)}")
+    said = [f"Of what a best response to each partner earns, agents earn ({MEAN}, {decoding}): {'; '.join(told)}."]
+    marked = [there.mark(partner) for partner in there.partners if there.mark(partner) != partner]
+    said += [f"Next to nothing can be earned with: {', '.join(marked)}."] * bool(marked)
+    return Section("proximity", title, tuple(said[not told :]), tables=(table,))
 
 
 def _with_partner(gathered: Gathered, pair: tuple[Group, Group], partner: str, several: bool) -> tuple[str, ...]:

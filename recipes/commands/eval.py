@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trust_remote_code=args.trust_remote_code,
         trust_task=args.trust_task,
         trust_scripts=args.trust_scripts,
+        best_responses=args.best_responses,
     )
     if int(os.environ.get("RANK", "0")):
         return  # the first process of several shows and writes
@@ -83,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--roster", help="YAML file, or a shipped roster's name (worksheet_test)")
     parser.add_argument("--out", required=True, type=Path, help="folder for the results")
+    parser.add_argument(
+        "--best_responses", metavar="FILE", type=Path,
+        help="what best responses to the roster's partners earn, as llm-sra best-response wrote it (default: "
+        "ROSTER.best.json beside the roster, if it is there)",
+    )  # fmt: skip
     parser.add_argument(
         "--cross_play", action="store_true",
         help="play every run's agents with those of every other run, too: the work grows with the square of the runs",
