@@ -62,9 +62,14 @@ class Earned:
         Raises:
             KeyError, TypeError, ValueError: If it is not one.
         """
-        texts = (checked(name, item[name], str) for name in ("seat", "decoding"))
-        numbers = (float(checked(name, item[name], float)) for name in ("own_return", "team_reward", "solve_rate"))
-        return cls(*texts, checked("n", item["n"], int), *numbers)
+        return cls(
+            seat=checked("seat", item["seat"], str),
+            decoding=checked("decoding", item["decoding"], str),
+            n=checked("n", item["n"], int),
+            own_return=float(checked("own_return", item["own_return"], float)),
+            team_reward=float(checked("team_reward", item["team_reward"], float)),
+            solve_rate=float(checked("solve_rate", item["solve_rate"], float)),
+        )
 
 
 @dataclass(frozen=True)

@@ -275,8 +275,13 @@ def read_results(folder: str | Path) -> Results:
         for part in (summary.records, summary.cross_play)
     )
     ids = {key: tuple(found) for key, found in problems.items()}
-    numbers = [{key: np.array(found, dtype=np.float64) for key, found in lists.items()} for lists in (nats, returns)]
-    return Results(records, ids, measured, summary.settings, summary.missing, cross_play, summary.teams, *numbers, best)
+    nats_by_key, returns_by_key = (
+        {key: np.array(found, dtype=np.float64) for key, found in lists.items()} for lists in (nats, returns)
+    )
+    return Results(
+        records, ids, measured, summary.settings, summary.missing, cross_play, summary.teams, nats_by_key,
+        returns_by_key, best,
+    )  # fmt: skip
 
 
 def merge(parts: Sequence[Results]) -> Results:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from recipes.terminal import trust_flags
 
+STRANGERS = "strangers.yaml"
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate, write, and say where.
@@ -32,8 +34,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.inspect_log:
         require_inspect()
     runs = open_runs(args.run)
-    if args.roster is None and not (args.cross_play or args.contributions):
-        raise ValueError("nobody to play with: name a --roster, or add --cross_play or --contributions")
+    if args.roster is not None and args.strangers is not None:
+        raise ValueError("--strangers makes a roster: name either it or a --roster")
+    if args.roster is None and args.strangers is None and not (args.cross_play or args.contributions):
+        raise ValueError("nobody to play with: name a --roster or --strangers, or add --cross_play or --contributions")
+    roster = _roster(args, tuple(runs[0].heroes))
     decodings = list(dict.fromkeys(args.decoding))
     engine = {
         "engine": args.engine,
@@ -45,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         engine["vllm_gpu_memory_utilization"] = args.gpu_memory_utilization
     evaluate(
         runs,
-        args.roster,
+        roster,
         args.out,
         problems=args.problems,
         split=args.split,
@@ -71,6 +76,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("Written:", *map(one_line, [*written, *([figure] if figure else []), *logs]), sep="\n  ")
 
 
+def _roster(args: argparse.Namespace, seats: Sequence[str]) -> Path | str | None:
+    """The roster that is played; that of strangers is written to the results. Says first what its partners take."""
+    import yaml
+
+    from llm_sra.files import write_whole, writing
+    from llm_sra.partners.costs import cost_lines
+    from llm_sra.partners.rosters import as_item, read_roster
+    from llm_sra.partners.strangers import strangers
+
+    roster = args.roster
+    if args.strangers is not None:
+        entries, roster = strangers(args.strangers, seats), args.out / STRANGERS
+        with writing("the roster of strangers", roster):
+            args.out.mkdir(parents=True, exist_ok=True)
+            write_whole(roster, yaml.safe_dump({"partners": list(map(as_item, entries))}, sort_keys=False))
+    if roster is not None and not int(os.environ.get("RANK", "0")):
+        lines = cost_lines(read_roster(roster), seats)
+        if lines:
+            print("Partners that take memory or tokens:", *lines, sep="\n  ", end="\n\n", flush=True)
+    return roster
+
+
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = argparse.ArgumentParser(
@@ -83,6 +110,11 @@ def parser() -> argparse.ArgumentParser:
         help="run folder, or RUN@checkpoint-30 or RUN@best; the first is compared with the later ones",
     )  # fmt: skip
     parser.add_argument("--roster", help="YAML file, or a shipped roster's name (worksheet_test)")
+    parser.add_argument(
+        "--strangers", metavar="PLACE", type=Path,
+        help="in place of a roster: a folder, of which every adapter becomes a partner, or a YAML list of endpoints; "
+        f"the roster that it makes is kept as OUT/{STRANGERS}",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, help="folder for the results")
     parser.add_argument(
         "--best_responses", metavar="FILE", type=Path,

@@ -28,6 +28,7 @@ from llm_sra.evaluation.best_responses import (
 )
 from llm_sra.files import write_whole, writing
 from llm_sra.partners.contents import entry_digest
+from llm_sra.partners.costs import cost_lines
 from llm_sra.partners.rosters import SELF_PLAY, Entry, as_item, read_playable
 from llm_sra.registry import load_task, shipped_recipes
 from llm_sra.runs import Run, read_metrics
@@ -151,7 +152,7 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
     steps, read = check_cells(list(cells.values()), wanted.out), read_cells(list(cells.values()))
     known = _kept(wanted, works, read)
     missing = [work for work in works if work.entry.name not in known.partners]
-    _tell(wanted, works, known, unused, console)
+    _tell(wanted, works, known, unused, task.seats, console)
     failed: TrainingError | None = None
     try:
         if missing:
@@ -276,7 +277,12 @@ def _remove(out: Path, works: Sequence[Work]) -> None:
 
 
 def _tell(
-    wanted: Wanted, works: Sequence[Work], known: BestResponses, unused: Mapping[str, str], console: Console
+    wanted: Wanted,
+    works: Sequence[Work],
+    known: BestResponses,
+    unused: Mapping[str, str],
+    seats: Sequence[str],
+    console: Console,
 ) -> None:
     console.print(
         f"{len(works)} best responses in {wanted.out}, {wanted.jobs} at a time:", markup=False, soft_wrap=True
@@ -287,3 +293,5 @@ def _tell(
         console.print(f"  {one_line(work.entry.name)}: {done or state.words}", markup=False)
     for name, why in unused.items():
         console.print(f"  {one_line(name)}: none ({why})", markup=False)
+    if lines := cost_lines([work.entry for work in works], seats):
+        console.print("\n  ".join(["Partners that take memory or tokens:", *lines]), markup=False, soft_wrap=True)
