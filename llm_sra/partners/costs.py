@@ -6,7 +6,7 @@ from pathlib import Path
 from llm_sra.models.adapter_files import WEIGHTS
 from llm_sra.partners.contents import adapter_folders
 from llm_sra.partners.rosters import Entry
-from llm_sra.registry import find_model
+from llm_sra.registry import find_model, model_name
 from llm_sra.untrusted import one_line, read_json
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -42,13 +42,13 @@ def in_units(size: int) -> str:
 
 def _cost(entry: Entry, seats: Sequence[str]) -> str:
     if entry.kind == "model":
-        return f"model {entry.policy}, {_weights(entry.policy)}"
+        return f"model {model_name(entry.policy)}, {_weights(entry.policy)}"
     if entry.kind == "adapter":
         files = [folder / WEIGHTS for folder in adapter_folders(entry, seats)]
         there = [path.stat().st_size for path in files if path.is_file()]
         own = f"{in_units(sum(there))} of weights on the disk" if there else "its weights are not there"
         base = str(entry.options.get("base") or _base_of(files[0].parent))
-        return f"adapter, {own}; its base {base}, {_weights(base)}, is loaded once for all that have it"
+        return f"adapter, {own}; its base {model_name(base)}, {_weights(base)}, is loaded once for all that have it"
     if entry.kind == "endpoint":
         budget = entry.options.get("token_budget")
         tokens = f"at most {budget:,} tokens (token_budget)" if budget else "no limit of tokens (token_budget sets one)"

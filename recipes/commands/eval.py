@@ -85,7 +85,7 @@ def _roster(args: argparse.Namespace, seats: Sequence[str]) -> Path | str | None
     from llm_sra.partners.rosters import as_item, read_roster
     from llm_sra.partners.strangers import strangers
 
-    roster = args.roster
+    roster: Path | str | None = args.roster
     if args.strangers is not None:
         entries, roster = strangers(args.strangers, seats), args.out / STRANGERS
         with writing("the roster of strangers", roster):

@@ -244,7 +244,9 @@ def _with(known: BestResponses, work: Work, wanted: Wanted, console: Console) ->
         records = evaluate(
             [run], work.cell.flags["partners"], out / EVAL / work.cell.name,
             problems=wanted.problems, split=wanted.split, decodings=wanted.decodings, seed=wanted.seed,
-            engine=EngineOptions.of_run(run.config, {"engine": "transformers"}), disable_tqdm=True, **wanted.trusted,
+            engine=EngineOptions.of_run(run.config, {"engine": "transformers"}), disable_tqdm=True,
+            trust_scripts=wanted.trust_scripts,
+            trust_remote_code=wanted.trust_remote_code or bool(run.config.get("trust_remote_code")),
         )  # fmt: skip
     earned = tuple(Earned.of(record) for record in records if record.partner != SELF_PLAY)
     if not earned:
