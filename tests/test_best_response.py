@@ -1,4 +1,4 @@
-"""`llm-sra best-response`: a training for each partner, kept partner by partner; what it earns lies beside the roster."""
+"""`llm-sra best-response`: a training for each partner, kept partner by partner, and what it earns."""
 
 import json
 import shutil

@@ -87,10 +87,12 @@ def _roster(args: argparse.Namespace, seats: Sequence[str]) -> Path | str | None
 
     roster: Path | str | None = args.roster
     if args.strangers is not None:
-        entries, roster = strangers(args.strangers, seats), args.out / STRANGERS
-        with writing("the roster of strangers", roster):
+        entries = strangers(args.strangers, seats)
+        made: Path = args.out / STRANGERS
+        with writing("the roster of strangers", made):
             args.out.mkdir(parents=True, exist_ok=True)
-            write_whole(roster, yaml.safe_dump({"partners": list(map(as_item, entries))}, sort_keys=False))
+            write_whole(made, yaml.safe_dump({"partners": list(map(as_item, entries))}, sort_keys=False))
+        roster = made
     if roster is not None and not int(os.environ.get("RANK", "0")):
         lines = cost_lines(read_roster(roster), seats)
         if lines:
