@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from eval.grid import Grid
 from eval.stats import Estimate, hopeless, proximity, proximity_mean
 from eval.table import NOTHING, name_of, with_interval
-from llm_sra.evaluation.best_responses import BestResponses
+from llm_sra.evaluation.best_responses import BestResponses, Earned
 from llm_sra.evaluation.results import Results
 
+EQUAL = 1e-6  # returns are kept rounded
 PER_TABLE = 6  # columns of runs
 MEAN, ALL = "interquartile mean", "the same with all partners"
 RULE = (
@@ -45,17 +46,27 @@ class Known:
         seats: Names of the seats.
         best: What the best response earns, shape (seats, partners).
         hopeless: Whether that is next to nothing, shape (seats, partners).
+        ids: Ids of the problems that the best responses played; none if their returns are not known one by one.
+        returns: Their returns, shape (seats, partners, problems); no problems without `ids`.
     """
 
     partners: tuple[str, ...]
     seats: tuple[str, ...]
     best: NDArray[np.float64]
     hopeless: NDArray[np.bool_]
+    ids: tuple[str, ...]
+    returns: NDArray[np.float64]
 
     @classmethod
-    def of(cls, partners: Sequence[str], seats: Sequence[str], best: NDArray[np.float64]) -> "Known":
-        """With the hopeless ones found out; see `eval.stats.hopeless`."""
-        return cls(tuple(partners), tuple(seats), best, np.array([hopeless(of_a_seat) for of_a_seat in best]))
+    def of(cls, best: BestResponses, partners: Sequence[str], seats: Sequence[str], decoding: str) -> "Known":
+        """Of these partners, in every seat of whom a best response earned something that is known."""
+        earned = [[_earned(best, partner, seat, decoding) for partner in partners] for seat in seats]
+        means = np.array([[one.own_return for one in row] for row in earned])
+        whole = bool(best.ids) and all(len(one.returns) == len(best.ids) for row in earned for one in row)
+        ids = best.ids if whole else ()
+        returns = np.array([[one.returns if whole else () for one in row] for row in earned], dtype=np.float64)
+        marks = np.array([hopeless(of_a_seat) for of_a_seat in means])
+        return cls(tuple(partners), tuple(seats), means, marks, ids, returns)
 
     def mark(self, partner: str) -> str:
         """A partner's name, marked where it is hopeless: in all seats, or in those that are named."""
@@ -69,15 +80,19 @@ class Known:
         """What best responses to a partner earn, mean over seats."""
         return float(self.best[:, self._index(partner)].mean())
 
-    def cells(self, hopeful: bool) -> tuple[list[tuple[str, str]], NDArray[np.float64]]:
-        """Seats with partners, and what the best response earns in each; without hopeless ones if `hopeful`."""
-        kept = [
-            (seat, partner, float(self.best[s, p]))
+    def cells(self, hopeful: bool) -> list[tuple[str, str]]:
+        """Seats with partners; without those in which the partner is hopeless if `hopeful`."""
+        return [
+            (seat, partner)
             for s, seat in enumerate(self.seats)
             for p, partner in enumerate(self.partners)
             if not (hopeful and self.hopeless[s, p])
         ]
-        return [(seat, partner) for seat, partner, _ in kept], np.array([best for *_, best in kept])
+
+    def of_cell(self, seat: str, partner: str) -> tuple[float, NDArray[np.float64]]:
+        """What the best response earns in a cell: the mean, and by problem."""
+        place = self.seats.index(seat), self._index(partner)
+        return float(self.best[place]), self.returns[place]
 
     def _index(self, partner: str) -> int:
         return self.partners.index(partner)
@@ -87,12 +102,9 @@ def known(results: Results, decoding: str) -> Known | None:
     """The partners of an evaluation whose best response is known; None if there are none."""
     if results.best is None:
         return None
-    found = {name: _row(results.best, results.seats, name, decoding) for name in results.partners}
-    rows = {name: row for name, row in found.items() if row is not None}
-    if not rows:
-        return None
-    best = np.array(list(rows.values())).T
-    return Known.of(tuple(rows), results.seats, best)
+    best, seats = results.best, results.seats
+    names = [name for name in results.partners if all(best.earned(name, seat, decoding) for seat in seats)]
+    return Known.of(best, names, seats, decoding) if names else None
 
 
 def proximity_grids(results: Results, seed: int = 0) -> list[Grid]:
@@ -174,18 +186,20 @@ def mean_nearness(
     Returns:
         None if all are hopeless, or the runs did not play the same problems.
     """
-    cells, best = there.cells(hopeful)
+    cells = there.cells(hopeful)
     played = {results.problems.get((run, seat, partner, decoding)) for run in runs for seat, partner in cells}
     if not cells or len(played) != 1:
         return None
     table = [[results.returns[run, seat, partner, decoding] for seat, partner in cells] for run in runs]
-    return proximity_mean(table, best, seed=seed)
+    best = [there.of_cell(*cell) for cell in cells]
+    paired = there.ids in played
+    return proximity_mean(table, np.array([returns if paired else mean for mean, returns in best]), seed=seed)
 
 
-def _row(best: BestResponses, seats: Sequence[str], partner: str, decoding: str) -> list[float] | None:
-    earned = [best.earned(partner, seat, decoding) for seat in seats]
-    known = [one.own_return for one in earned if one is not None]
-    return known if len(known) == len(seats) else None
+def _earned(best: BestResponses, partner: str, seat: str, decoding: str) -> Earned:
+    found = best.earned(partner, seat, decoding)
+    assert found is not None
+    return found
 
 
 def _cells(
@@ -224,10 +238,14 @@ def _notes(results: Results, decoding: str, columns: Sequence[Column], there: Kn
             "in ZSC-Eval."
         )
     runs = [run for column in columns for run in column.runs]
-    pairs = [(run, *cell) for run in runs for cell in there.cells(hopeful=False)[0]]
+    pairs = [(run, *cell) for run in runs for cell in there.cells(hopeful=False)]
+    if any(results.problems[run, seat, partner, decoding] != there.ids for run, seat, partner in pairs):
+        notes.append(
+            "The best responses played other problems than the agents, so what they earn is taken as given: the "
+            "intervals are too narrow by that."
+        )
     beaten = sum(
-        float(results.returns[run, seat, partner, decoding].mean())
-        > there.best[there.seats.index(seat), there.partners.index(partner)]
+        float(results.returns[run, seat, partner, decoding].mean()) > there.of_cell(seat, partner)[0] + EQUAL
         for run, seat, partner in pairs
     )
     if beaten:

@@ -84,6 +84,7 @@ def test_each_partner_gets_a_best_response_and_evaluations_divide_by_it(
     # The effort game: the team earns 1 if somebody works, working costs 0.3. Who meets one that works earns 1 by
     # resting and 0.7 by working.
     assert {one.own_return for one in made.partners["works"].earned} <= {1.0, 0.7}
+    assert all(one.returns == (one.own_return,) for one in made.partners["works"].earned) and len(made.ids) == 1
     assert [(one.seat, one.decoding, one.n) for one in made.partners["works"].earned] == [
         ("first", "greedy", 1), ("second", "greedy", 1),
     ]  # fmt: skip

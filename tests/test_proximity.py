@@ -41,7 +41,7 @@ def best(partners: dict[str, tuple[float, float]], decoding: str = "sampled", en
         )
         for name, values in partners.items()
     }
-    return BestResponses("worksheet", {}, "test", 0, 4, made)
+    return BestResponses("worksheet", {}, "test", 0, 4, partners=made)
 
 
 def results(returns: dict[str, dict[str, tuple[list[float], list[float]]]], found: BestResponses | None) -> Results:
@@ -89,6 +89,16 @@ def test_the_interval_is_over_problems_where_there_is_one_seed() -> None:
     assert same.value == pytest.approx(0.5) and not same.has_width
 
 
+def test_best_responses_to_the_same_problems_are_drawn_with_them() -> None:
+    # Both earn 0 with the first problem and 1 with the second, so each draw has equal means, or nothing to earn: 1.
+    got = proximity_mean([[[0.0, 1.0]]], [[0.0, 1.0]], resamples=200)
+    assert got.value == 1.0 and not got.has_width
+    # As a mean of 0.5 alone it is as if it had earned 0.5 with both: a draw of the first problem twice has 0.
+    assert proximity_mean([[[0.0, 1.0]]], [0.5], resamples=200).low == 0.0
+    # Half of the best response's on both problems.
+    assert proximity_mean([[[0.2, 0.4]]], [[0.4, 0.8]], resamples=200).value == pytest.approx(0.5)
+
+
 def test_hopeless_is_nothing_or_less_or_a_twentieth_of_the_largest() -> None:
     assert hopeless([1.0, 0.05, 0.051, 0.0, -0.3]).tolist() == [False, True, False, True, True]
     assert hopeless([-0.1, 0.0]).tolist() == [True, True]
@@ -102,6 +112,8 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
         proximity([float("nan")], [1.0])
     with pytest.raises(StatsError, match="seeds, cells, problems"):
         proximity_mean([[1.0]], [1.0])
+    with pytest.raises(StatsError, match=r"expected best returns of shape \(1,\) or \(1, 2\), got \(1, 3\)"):
+        proximity_mean([[[1.0, 2.0]]], [[1.0, 2.0, 3.0]])
     with pytest.raises(StatsError, match="not empty"):
         hopeless([])
 
@@ -154,6 +166,19 @@ def test_shares_stand_beside_and_partners_without_a_best_response_have_a_dash() 
     assert grid.notes[-1] == f"Without a best response: lazy: it changed; bad: {LIVE}."
 
 
+def test_other_problems_are_told_and_the_same_ones_are_paired() -> None:
+    earned = best({"good": (1.0, 1.0)})
+    given = proximity_grid(results(PLAYED, earned), "sampled", [Column("IPPO", ("r/a",))])
+    assert given is not None and "played other problems than the agents" in given.notes[2]
+    made = earned.partners["good"]
+    earns = zip(made.earned, (2.0, 1.0), strict=True)
+    alone = tuple(replace(one, own_return=value, returns=(value, value)) for one, value in earns)
+    paired = replace(earned, ids=("p0", "p1"), partners={"good": replace(made, earned=alone)})
+    grid = proximity_grid(results(PLAYED, paired), "sampled", [Column("IPPO", ("r/a",))])
+    assert grid is not None and not any("other problems" in note for note in grid.notes)
+    assert grid.sections[0][1] == ("good", "1.50", "0.50")  # 1 / 2 and 0.5 / 1
+
+
 def test_without_best_responses_there_is_no_table() -> None:
     assert proximity_grids(results(PLAYED, None)) == []
     assert proximity_grids(results(PLAYED, best(EARNED, decoding="greedy"))) == []
@@ -188,7 +213,7 @@ def test_the_report_has_it_and_says_what_it_needs_where_it_is_not_known(tmp_path
 
 
 def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
-    made = best(EARNED)
+    made = replace(best(EARNED), ids=("p0", "p1"))
     write_best_responses(tmp_path / "new" / "r.best.json", made)
     assert read_best_responses(tmp_path / "new" / "r.best.json") == made
     assert made.earned("good", "second", "sampled") == Earned("second", "sampled", 4, 1.0, 1.0, 0.5)

@@ -22,7 +22,7 @@ def proximity(returns: ArrayLike, best: ArrayLike) -> NDArray[np.float64]:
 
     Args:
         returns: Of the agent, shape (..., cells), in units of the reward; a cell is a partner in a seat.
-        best: Of the best responses, shape (cells,).
+        best: Of the best responses, shape (cells,), or any that goes with (..., cells).
 
     Returns:
         Shape (..., cells).
@@ -31,7 +31,7 @@ def proximity(returns: ArrayLike, best: ArrayLike) -> NDArray[np.float64]:
         StatsError: If a number is not finite, or there are not as many best responses as cells.
     """
     own, most = np.asarray(returns, dtype=np.float64), np.asarray(best, dtype=np.float64)
-    if most.ndim != 1 or own.shape[-1:] != most.shape:
+    if own.shape[-1:] != most.shape[-1:] or most.ndim > own.ndim:
         raise StatsError(f"expected returns (..., cells) and best returns (cells,), got {own.shape} and {most.shape}")
     if not (np.isfinite(own).all() and np.isfinite(most).all()):
         raise StatsError("every return must be a finite number")
@@ -44,11 +44,13 @@ def proximity_mean(
 ) -> Estimate:
     """The interquartile mean of `proximity` over seeds and cells, with a percentile interval over seeds and problems.
 
-    Seeds and problems are drawn as `bootstrap` does; partners are not, nor is what the best responses earn.
+    Seeds and problems are drawn as `bootstrap` does; partners are not. Best responses that played the same problems are
+    drawn with them; else what they earn is taken as given, and the interval is too narrow by that.
 
     Args:
         returns: Of the agents, shape (seeds, cells, problems), in units of the reward.
-        best: Mean returns of the best responses, shape (cells,).
+        best: Returns of the best responses on the same problems, shape (cells, problems); or their means, shape
+            (cells,).
         level: Confidence, in (0, 1).
         resamples: How often seeds and problems are drawn, 1 or more.
         seed: Seed of the draws.
@@ -56,12 +58,19 @@ def proximity_mean(
     Raises:
         StatsError: If the shapes do not fit, a number is not finite, or `level` or `resamples` is not as said.
     """
-    table = np.asarray(returns, dtype=np.float64)
+    table, most = np.asarray(returns, dtype=np.float64), np.asarray(best, dtype=np.float64)
     if table.ndim != 3:
         raise StatsError(f"expected returns of shape (seeds, cells, problems), got {table.shape}")
+    _, cells, problems = table.shape
+    if most.shape not in ((cells,), (cells, problems)):
+        raise StatsError(f"expected best returns of shape ({cells},) or ({cells}, {problems}), got {most.shape}")
+    drawn = most.ndim == 2
+    if drawn:  # as further cells, which have the same problems in each draw
+        table = np.concatenate([table, np.broadcast_to(most, table.shape)], axis=1)
 
     def statistic(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-        return interquartile_mean(proximity(tables.mean(axis=-1), best))
+        means = tables.mean(axis=-1)
+        return interquartile_mean(proximity(means[..., :cells], means[..., cells:] if drawn else most))
 
     return bootstrap(table, statistic, level=level, resamples=resamples, seed=seed)
 

@@ -39,6 +39,7 @@ class Earned:
         own_return: Mean return: shared and own rewards minus its private cost.
         team_reward: Mean shared reward.
         solve_rate: Share of problems solved, in [0, 1].
+        returns: The return of each problem, in the order of `BestResponses.ids`.
     """
 
     seat: str
@@ -47,12 +48,14 @@ class Earned:
     own_return: float
     team_reward: float
     solve_rate: float
+    returns: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, record: Record) -> "Earned":
-        """From a record of a best response with its partner."""
+    def of(cls, record: Record, returns: Sequence[float]) -> "Earned":
+        """From a record of a best response with its partner, and the returns that it counts."""
         return cls(
-            record.seat, record.decoding, record.n, record.own_return, record.team_reward, record.solve_rate
+            record.seat, record.decoding, record.n, record.own_return, record.team_reward, record.solve_rate,
+            tuple(round(float(one), 6) for one in returns),
         )  # fmt: skip
 
     @classmethod
@@ -69,6 +72,7 @@ class Earned:
             own_return=float(checked("own_return", item["own_return"], float)),
             team_reward=float(checked("team_reward", item["team_reward"], float)),
             solve_rate=float(checked("solve_rate", item["solve_rate"], float)),
+            returns=tuple(float(checked("returns", one, float)) for one in item.get("returns", ())),
         )
 
 
@@ -77,7 +81,7 @@ class BestResponse:
     """The best responses to one partner, one in each seat.
 
     Attributes:
-        entry: Hash of the partner's entry and files when they were trained; see `entry_digest`.
+        entry: Hash of the partner's entry and files, and of the task, when they were trained; see `entry_digest`.
         budget: What made them: `steps`, `episodes`, `seed`, `model`, `learning_rate`.
         earned: What they earn.
     """
@@ -111,6 +115,7 @@ class BestResponses:
         split: Split of the problems that they played.
         seed: Seed of those problems and of every reply's chance.
         problems: How many were asked for.
+        ids: Ids of those that were played, in their order.
         partners: By the partner's name.
         unused: By the partner's name, why its best responses are not used; filled by `usable`.
     """
@@ -120,6 +125,7 @@ class BestResponses:
     split: str
     seed: int
     problems: int
+    ids: tuple[str, ...] = ()
     partners: Mapping[str, BestResponse] = field(default_factory=dict)
     unused: Mapping[str, str] = field(default_factory=dict)
 
@@ -144,6 +150,7 @@ class BestResponses:
             split=checked("split", item["split"], str),
             seed=checked("seed", item["seed"], int),
             problems=checked("problems", item["problems"], int),
+            ids=tuple(checked("ids", one, str) for one in item.get("ids", ())),
             partners={str(name): BestResponse.read(one) for name, one in partners.items()},
             unused={str(name): checked("unused", reason, str) for name, reason in unused.items()},
         )
@@ -241,5 +248,5 @@ def _why_not(found: BestResponses, task: Task, entry: Entry) -> str:
         now = entry_digest(entry, task)
     except (OSError, ValueError, KeyError) as error:
         return f"the partner cannot be read now: {one_line(error)[:200]}"
-    changed = "the partner's entry or files changed since it was trained: run llm-sra best-response again"
+    changed = "the partner's entry or files, or the task, changed since it was trained: run llm-sra best-response again"
     return "" if now == found.partners[entry.name].entry else changed

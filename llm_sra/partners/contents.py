@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_sra.models.adapter_files import WEIGHTS
-from llm_sra.partners.identity import digest, script
+from llm_sra.partners.identity import digest, script, source_digest
 from llm_sra.partners.rosters import Entry
 from llm_sra.registry import find_model, load_partner
 from llm_sra.task import Task
@@ -22,7 +22,9 @@ ASKING = ("key_env", "requests_per_minute", "concurrency", "timeout", "retries",
 
 
 def entry_digest(entry: Entry, task: Task) -> str | None:
-    """A hash of a partner's kind and options and of the content of its files; its name and place do not count.
+    """A hash of a partner's kind and options, the content of its files and the task's source.
+
+    Its name and place do not count.
 
     Of a file above 256 MiB its size and its first MiB count. A model that is no folder counts by its name, an endpoint
     by its address and model.
@@ -38,7 +40,9 @@ def entry_digest(entry: Entry, task: Task) -> str | None:
         OSError: If a file cannot be read.
         UnknownNameError, ValueError: If a scripted partner cannot be made.
     """
-    return None if entry.innermost.kind == "live" else digest(_facts(entry, task))
+    if entry.innermost.kind == "live":
+        return None
+    return digest({"task": source_digest(type(task)), **_facts(entry, task)})
 
 
 def adapter_folders(entry: Entry, seats: Sequence[str]) -> list[Path]:

@@ -55,28 +55,21 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def earned_grid(known: "BestResponses", decoding: str) -> "Grid":
     """What best responses earn with each partner, by seat, hopeless ones marked."""
-    import numpy as np
-
     from eval.grid import Grid
     from eval.proximity import Known
 
     names = list(known.partners)
     seats = list(dict.fromkeys(one.seat for made in known.partners.values() for one in made.earned))
-    by_seat = [[known.earned(name, seat, decoding) for name in names] for seat in seats]
-    best = np.array([[one.own_return if one else 0.0 for one in row] for row in by_seat])
-    there = Known.of(tuple(names), tuple(seats), best)
-    rows = tuple(
-        (
-            there.mark(name),
-            *(f"{best[s, p]:.2f}" for s in range(len(seats))),
-            *(f"{one.solve_rate:.2f}" if (one := by_seat[s][p]) else "-" for s in range(len(seats))),
-            f"{known.partners[name].budget.get('steps', '-')}",
-        )
-        for p, name in enumerate(names)
-    )
+    there = Known.of(known, names, seats, decoding)
+    rows = []
+    for name in names:
+        earned = [known.earned(name, seat, decoding) for seat in seats]
+        returns = [f"{one.own_return:.2f}" for one in earned if one]
+        shares = [f"{one.solve_rate:.2f}" for one in earned if one]
+        rows.append((there.mark(name), *returns, *shares, str(known.partners[name].budget["steps"])))
     header = ("partner", *(f"return\n{seat}" for seat in seats), *(f"share\n{seat}" for seat in seats), "steps")
     note = "A best response is learned within its budget: more may be earned. Share: of problems solved."
-    return Grid(f"What best responses earn, {decoding}", header, (rows,), (note,))
+    return Grid(f"What best responses earn, {decoding}", header, (tuple(rows),), (note,))
 
 
 def parser() -> argparse.ArgumentParser:

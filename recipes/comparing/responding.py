@@ -26,6 +26,7 @@ from llm_sra.evaluation.best_responses import (
     short_task,
     write_best_responses,
 )
+from llm_sra.evaluation.results import read_results
 from llm_sra.files import write_whole, writing
 from llm_sra.partners.contents import entry_digest
 from llm_sra.partners.costs import cost_lines
@@ -248,7 +249,9 @@ def _with(known: BestResponses, work: Work, wanted: Wanted, console: Console) ->
             trust_scripts=wanted.trust_scripts,
             trust_remote_code=wanted.trust_remote_code or bool(run.config.get("trust_remote_code")),
         )  # fmt: skip
-    earned = tuple(Earned.of(record) for record in records if record.partner != SELF_PLAY)
+    found = read_results(out / EVAL / work.cell.name)
+    with_partner = [record for record in records if record.partner != SELF_PLAY]
+    earned = tuple(Earned.of(record, found.returns[record.key].tolist()) for record in with_partner)
     if not earned:
         console.print(f"no best response to {name}: it could not play; {log} says why", markup=False, soft_wrap=True)
         return replace(known, unused={**known.unused, name: "the partner could not play"})
@@ -259,6 +262,7 @@ def _with(known: BestResponses, work: Work, wanted: Wanted, console: Console) ->
     return replace(
         known,
         task_args=run.config["task_args"] or {},
+        ids=found.problems[with_partner[0].key],
         partners={**known.partners, name: BestResponse(work.digest, budget, earned)},
     )
 
