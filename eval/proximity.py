@@ -103,7 +103,12 @@ def known(results: Results, decoding: str) -> Known | None:
     if results.best is None:
         return None
     best, seats = results.best, results.seats
-    names = [name for name in results.partners if all(best.earned(name, seat, decoding) for seat in seats)]
+    names = [
+        name
+        for name in results.partners
+        if all(best.earned(name, seat, decoding) for seat in seats)
+        and all((run, seat, name, decoding) in results.returns for run in results.runs for seat in seats)
+    ]
     return Known.of(best, names, seats, decoding) if names else None
 
 

@@ -11,6 +11,7 @@ from report_support import evaluated, report, run_folder
 from support import Toy
 
 from eval.proximity import Column, known, mean_nearness, nearness, proximity_grid, proximity_grids
+from eval.rows import rows
 from eval.stats import StatsError, hopeless, proximity, proximity_mean
 from llm_sra.evaluation.best_responses import (
     LIVE,
@@ -207,6 +208,22 @@ def test_the_report_has_it_and_says_what_it_needs_where_it_is_not_known(tmp_path
     assert "| lazy (hopeless) | 0.00 | 0.50 | - |" in text
     assert "| diligent | 1.00 | 0.50 | 0.50 |" in text
     assert "How near to a best response" in page
+
+
+def test_the_flat_table_has_it_for_each_record() -> None:
+    found = results(PLAYED, best(EARNED))
+    table = rows(replace(found, records=tuple(replace(one, own_return=0.3) for one in found.records)))
+    told = {(row["partner"], row["seat"]): (row["best_return"], row["proximity"]) for row in table}
+    assert told["lazy", "first"] == (0.6, 0.5) and told["good", "second"] == (1.0, 0.3)
+    assert told["bad", "first"] == (0.0, None) and told["bad", "second"] == (-0.1, None)
+    assert "proximity" not in rows(results(PLAYED, None))[0]
+
+
+def test_old_episodes_without_returns_have_no_share() -> None:
+    found = results(PLAYED, best(EARNED))
+    kept = {key: values for key, values in found.returns.items() if key[2] != "lazy"}
+    there = known(replace(found, returns=kept), "sampled")
+    assert there is not None and there.partners == ("good", "bad")
 
 
 # -- the file --------------------------------------------------------------------------------------------------------

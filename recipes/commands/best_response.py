@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if Path(args.roster).is_file():  # what ships stays as it ships
         written.append(file_beside(args.roster, ENDING))
         write_best_responses(written[-1], known)
-    for decoding in wanted.decodings:
+    for decoding in wanted.decodings if known.partners else ():
         print_grid(earned_grid(known, decoding), shown)
     print("Written:", *written, sep="\n  ")
     if len(written) == 1:
@@ -58,15 +58,15 @@ def earned_grid(known: "BestResponses", decoding: str) -> "Grid":
     from eval.grid import Grid
     from eval.proximity import Known
 
-    names = list(known.partners)
     seats = list(dict.fromkeys(one.seat for made in known.partners.values() for one in made.earned))
+    names = [name for name in known.partners if all(known.earned(name, seat, decoding) for seat in seats)]
     there = Known.of(known, names, seats, decoding)
     rows = []
     for name in names:
         earned = [known.earned(name, seat, decoding) for seat in seats]
         returns = [f"{one.own_return:.2f}" for one in earned if one]
         shares = [f"{one.solve_rate:.2f}" for one in earned if one]
-        rows.append((there.mark(name), *returns, *shares, str(known.partners[name].budget["steps"])))
+        rows.append((there.mark(name), *returns, *shares, str(known.partners[name].budget.get("steps", "-"))))
     header = ("partner", *(f"return\n{seat}" for seat in seats), *(f"share\n{seat}" for seat in seats), "steps")
     note = "A best response is learned within its budget: more may be earned. Share: of problems solved."
     return Grid(f"What best responses earn, {decoding}", header, (tuple(rows),), (note,))
