@@ -206,6 +206,7 @@ def test_the_report_has_it_and_says_what_it_needs_where_it_is_not_known(tmp_path
     assert "agents earn (interquartile mean, sampled): ippo 0.50 (no spread)." in text
     assert "Next to nothing can be earned with: lazy (hopeless)." in text
     assert "| lazy (hopeless) | 0.00 | 0.50 | - |" in text
+    assert "| lazy (hopeless) | 0.50 |" in text and "| diligent | 0.50 |" in text  # in the ranking, too
     assert "| diligent | 1.00 | 0.50 | 0.50 |" in text
     assert "How near to a best response" in page
 

@@ -241,17 +241,20 @@ def _partners(gathered: Gathered) -> Section:
         return Section("partners", "Partners, ranked", missing="evaluate with a roster that names partners")
     mean = {name: results.rate(results.runs, results.seats, [name], decoding) for name in results.partners}
     ranked = sorted(results.partners, key=lambda name: mean[name])
-    known = gathered.known
+    settings, there = gathered.known, known(results, decoding)
     pairs = main_pairs(gathered)
     several = any(len(set(gathered.evaluated(first)) & set(gathered.evaluated(later))) > 1 for first, later in pairs)
     apart = [f"{later.label} - {first.label}, {way}" for first, later in pairs for way in _ways(several)]
-    header = ["partner", *(group.label for group in known), *apart]
+    header = ["partner", *(group.label for group in settings), *apart]
     rows = []
     for partner in ranked:
-        rates = [gathered.rate(group, partner) for group in known]
+        rates = [gathered.rate(group, partner) for group in settings]
         differences = [cell for pair in pairs for cell in _with_partner(gathered, pair, partner, several)]
-        rows.append((partner, *(f"{rate:.2f}" for rate in rates), *differences))
+        name = there.mark(partner) if there and partner in there.partners else partner
+        rows.append((name, *(f"{rate:.2f}" for rate in rates), *differences))
     notes = ["Mean over runs and seats; the hardest partner first."]
+    if there and there.hopeless.any():
+        notes.append("hopeless: even a best response earns next to nothing with it.")
     if pairs:
         notes.append(f"Each interval covers its own partner alone: of {len(ranked)}, one may miss by chance.")
     table = Grid(

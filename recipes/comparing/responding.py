@@ -151,7 +151,7 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
         _remove(wanted.out, works)
     cells = {work.entry.name: work.cell for work in works}
     steps, read = check_cells(list(cells.values()), wanted.out), read_cells(list(cells.values()))
-    known = _kept(wanted, works, read)
+    known = _kept(wanted, works, read, options or {})
     missing = [work for work in works if work.entry.name not in known.partners]
     _tell(wanted, works, known, unused, task.seats, console)
     failed: TrainingError | None = None
@@ -202,18 +202,20 @@ def _write_yaml(path: Path, value: Any) -> None:
         write_whole(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 
-def _kept(wanted: Wanted, works: Sequence[Work], read: Mapping[str, Fields]) -> BestResponses:
+def _kept(
+    wanted: Wanted, works: Sequence[Work], read: Mapping[str, Fields], options: Mapping[str, Any]
+) -> BestResponses:
     """What an earlier command left that is still asked for."""
     asked = read[works[0].cell.name]
     fresh = BestResponses(
-        task=short_task(asked["task"]), task_args=asked["task_args"] or {}, split=wanted.split, seed=wanted.seed,
+        task=short_task(asked["task"]), task_args=options, split=wanted.split, seed=wanted.seed,
         problems=wanted.problems,
     )  # fmt: skip
     path = wanted.out / FILE
     if wanted.again or not path.is_file():
         return fresh
     found = read_best_responses(path)
-    if (found.split, found.seed, found.problems) != (wanted.split, wanted.seed, wanted.problems):
+    if replace(found, ids=(), partners={}, unused={}) != fresh:
         return fresh
     kept = {}
     for work in works:
@@ -261,7 +263,6 @@ def _with(known: BestResponses, work: Work, wanted: Wanted, console: Console) ->
     console.print(f"best response to {name} earns: {played}", markup=False, soft_wrap=True)
     return replace(
         known,
-        task_args=run.config["task_args"] or {},
         ids=found.problems[with_partner[0].key],
         partners={**known.partners, name: BestResponse(work.digest, budget, earned)},
     )
