@@ -16,7 +16,7 @@ from llm_sra.evaluation.best_responses import BestResponses, Earned
 from llm_sra.evaluation.results import Results
 
 EQUAL = 1e-6  # returns are kept rounded
-PER_TABLE = 6  # columns of runs
+PER_TABLE = 3  # columns of runs, as wide as a mean with its interval
 MEAN, ALL = "interquartile mean", "the same with all partners"
 RULE = (
     "of best: own return / the return of a best response that was trained with that partner, at most 1, mean over "
