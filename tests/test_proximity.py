@@ -28,6 +28,8 @@ from llm_sra.evaluation.records import Record
 from llm_sra.evaluation.results import Results, ResultsError, merge, read_results
 from llm_sra.partners.contents import entry_digest
 from llm_sra.partners.rosters import read_roster
+from recipes.comparing.cells import Cell
+from recipes.comparing.evaluating import Played, evaluate
 
 SEATS = ("first", "second")
 
@@ -321,6 +323,19 @@ def test_the_hash_is_of_what_a_partner_says_and_not_of_its_name_or_place(tmp_pat
         f"name: b, kind: perturbed, of: {{{said}}}, how: drop, probability: 0.9",
     )  # fmt: skip
     assert len({half, most, one}) == 3
+
+
+def test_a_comparison_is_evaluated_again_once_there_are_best_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_folder(tmp_path / "out" / "ippo", "ippo")
+    (run.path / "adapters").mkdir()
+    played = Played(str(roster(tmp_path, "name: own, kind: live")), cross_play=False)
+    monkeypatch.setattr("recipes.commands.eval.main", lambda words: evaluated(tmp_path / "out" / "eval", run, solved=2))
+    again = [evaluate(played, [Cell("ippo", "recipe")], tmp_path / "out") for _ in range(2)]
+    write_best_responses(tmp_path / "roster.best.json", best(EARNED))
+    again += [evaluate(played, [Cell("ippo", "recipe")], tmp_path / "out") for _ in range(2)]
+    assert again == [True, False, True, False]
 
 
 def test_results_of_evaluations_with_different_best_responses_are_not_joined(tmp_path: Path) -> None:
