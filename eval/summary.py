@@ -14,6 +14,7 @@ from eval.contributions import contribution_grids
 from eval.cross_play import cross_play_grids
 from eval.groups import groups
 from eval.plots import COLOURS, quickstart_figure
+from eval.proximity import proximity_grids
 from eval.rows import write_rows
 from eval.table import markdown, print_tables
 from llm_sra.evaluation.results import read_results
@@ -36,7 +37,7 @@ def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
     folder = Path(folder)
     results = read_results(folder)
     more = cross_play_grids(results, groups(runs)) if results.cross_play else []
-    more += contribution_grids(results)
+    more += proximity_grids(results) + contribution_grids(results)
     print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=more)
     write_rows(results, folder)
     with writing("the tables", folder / "table.md"):

@@ -19,6 +19,7 @@ COMMANDS = {
     "paper": "the comparison that makes the paper's table: paper gsm8k",
     "watch": "show a run's curves and newest episode as it trains",
     "eval": "play runs with the partners of a roster, and with each other",
+    "best-response": "train a best response to each partner of a roster: what could be earned",
     "oracle": "compare agents of a matrix game with its exact equilibria",
     "report": "one page on runs that were evaluated, and the same as Markdown",
     "play": "show episodes as they are played, or take a seat yourself",
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """The commands, a line each."""
-    listing = "\n".join(f"  {name:11} {text}" for name, text in COMMANDS.items())
+    listing = "\n".join(f"  {name:13} {text}" for name, text in COMMANDS.items())
     return f"usage: llm-sra COMMAND ...\n\n{listing}\n\nllm-sra COMMAND --help says more; llm-sra --version"
 
 

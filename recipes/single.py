@@ -64,7 +64,7 @@ def check_single(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 def plays(args: argparse.Namespace) -> bool:
     """Whether agents also play with others."""
-    return args.roster is not None or args.cross_play or args.contributions
+    return bool(args.roster or args.strangers or args.cross_play or args.contributions)
 
 
 def evaluate_alone(args: argparse.Namespace, runs: "Sequence[Run]") -> list[Path]:

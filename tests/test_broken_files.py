@@ -96,7 +96,7 @@ def test_a_record_with_a_value_of_another_kind(
     ("key", "value"),
     [("records", {}), ("records", [1]), ("records", None), ("records", 3), ("settings", []), ("settings", "x"),
      ("missing", [1]), ("missing", [{"partner": 1, "reason": "x"}]), ("missing", [{}]), ("cross_play", [{}]),
-     ("teams", [{}]), ("teams", 1)],
+     ("teams", [{}]), ("teams", 1), ("best_responses", [1]), ("best_responses", {"task": "worksheet"})],
 )  # fmt: skip
 def test_results_with_a_part_of_another_kind(
     folder: Path, key: str, value: Any, capsys: pytest.CaptureFixture[str]

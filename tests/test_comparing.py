@@ -20,7 +20,7 @@ from llm_sra.trainer.parse import ConfigError
 from llm_sra.trainer.speed import Speed
 from recipes.cli import main
 from recipes.comparing import training
-from recipes.comparing.cells import Cell, ComparisonError, check_cells, make_cells, state_of
+from recipes.comparing.cells import Cell, ComparisonError, check_cells, fields_of, make_cells, state_of
 from recipes.comparing.training import TrainingError, Trainings
 from recipes.comparing.whole import Comparison, remove
 
@@ -336,8 +336,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path, capsys: py
 
 def test_the_orders_of_flags_do_not_matter() -> None:
     pairs = itertools.permutations([["--arms", "ippo", "srpo"], ["--seeds", "1"], ["--tau=3"]])
-    from recipes.commands.compare import _flags, parser
+    from recipes.commands.compare import parser
 
     for pair in pairs:
         args, further = parser().parse_known_args(["--config", "a", "--out", "o", *itertools.chain(*pair)])
-        assert (args.config, args.arms, args.seeds, _flags(further)) == (["a"], ["ippo", "srpo"], [1], {"tau": "3"})
+        assert (args.config, args.arms, args.seeds, fields_of(further)) == (["a"], ["ippo", "srpo"], [1], {"tau": "3"})

@@ -27,9 +27,11 @@ from transformers.utils.logging import disable_progress_bar
 
 import llm_sra
 from llm_sra import registry
+from llm_sra.partners.rosters import read_roster
 from llm_sra.trainer.parse import parse
 from recipes.cli import main
 from recipes.commands import warm_start
+from recipes.commands.best_response import parser as respond_parser
 
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
@@ -203,6 +205,10 @@ def read_only(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     elif program == "llm-sra" and words[0] == "warm-start":  # further flags are a training's
         args, flags = warm_start.parser().parse_known_args(words[1:])
         read_training(["--config", args.config, *flags])
+    elif program == "llm-sra" and words[0] == "best-response":
+        args, rest = respond_parser().parse_known_args(words[1:])
+        read_roster(args.roster)
+        read_training(["--config", args.config, *rest])
     elif program == "llm-sra" and words[0] in ("compare", "paper"):  # --print reads all of it
         run_llm_sra(*(word for word in words if word != "--run" or words[0] == "compare"))
     elif program == "llm-sra":

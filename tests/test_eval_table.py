@@ -266,7 +266,7 @@ def test_the_program_evaluates_and_says_where(tmp_path, monkeypatch, capsys):
         "problems": 64, "split": "test", "decodings": ["greedy"], "seed": 0, "runs": ["q/ippo", "q/srpo"],
         "roster": str(roster), "cross_play": False, "contributions": False, "divergence": False,
         "task_args": {"cost": 0.5}, "chunk": CHUNK, "disable_tqdm": None,
-        "trust_remote_code": False, "trust_task": False, "trust_scripts": False,
+        "trust_remote_code": False, "trust_task": False, "trust_scripts": False, "best_responses": None,
     }  # fmt: skip
     assert sorted(file.name for file in out.iterdir()) == [
         "episodes.jsonl", "figure.png", "results.csv", "results.json", "results.parquet", "table.md"

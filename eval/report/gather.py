@@ -151,6 +151,8 @@ def _only(results: Results, run: str) -> Results:
         tuple(record for record in results.cross_play if record.run == run),
         tuple(record for record in results.teams if record.run == run),
         {key: nats for key, nats in results.nats.items() if key[0] == run},
+        {key: earned for key, earned in results.returns.items() if key[0] == run},
+        results.best,
     )
 
 

@@ -10,6 +10,7 @@ from eval.contributions import contribution_grids
 from eval.cross_play import seeds_grid
 from eval.grid import Grid
 from eval.groups import ELSEWHERE, Group, differing, shown_value
+from eval.proximity import MEAN, Column, known, mean_nearness, proximity_grid
 from eval.report import figures
 from eval.report.budget import budget_grids
 from eval.report.curves import training_pictures
@@ -32,7 +33,7 @@ from eval.report.headline import (
 from eval.report.robustness import distances, distances_grid, perturbed_grid, series
 from eval.single import single_grids
 from eval.stats import ArmDifference, StatsError, summarise
-from eval.table import NOTHING, difference, name_of
+from eval.table import NOTHING, difference, name_of, with_interval
 from llm_sra.evaluation.results import ResultsError, labels
 from llm_sra.evaluation.single.shown import TITLE
 from llm_sra.evaluation.single.shown import sentence as single_sentence
@@ -69,7 +70,8 @@ class Section:
 def sections(gathered: Gathered) -> tuple[Section, ...]:
     """All sections, those without data included."""
     builders: Sequence[Callable[[Gathered], Section]] = (
-        headline_section, _partners, _cross_play, _training, _robustness, _compared, _contributions, _single,
+        headline_section, _partners, _proximity, _cross_play, _training, _robustness, _compared, _contributions,
+        _single,
         _everything,
     )  # fmt: skip
     return tuple(build(gathered) for build in builders)
@@ -243,17 +245,20 @@ def _partners(gathered: Gathered) -> Section:
         return Section("partners", "Partners, ranked", missing="evaluate with a roster that names partners")
     mean = {name: results.rate(results.runs, results.seats, [name], decoding) for name in results.partners}
     ranked = sorted(results.partners, key=lambda name: mean[name])
-    known = gathered.known
+    settings, there = gathered.known, known(results, decoding)
     pairs = main_pairs(gathered)
     several = any(len(set(gathered.evaluated(first)) & set(gathered.evaluated(later))) > 1 for first, later in pairs)
     apart = [f"{later.label} - {first.label}, {way}" for first, later in pairs for way in _ways(several)]
-    header = ["partner", *(group.label for group in known), *apart]
+    header = ["partner", *(group.label for group in settings), *apart]
     rows = []
     for partner in ranked:
-        rates = [gathered.rate(group, partner) for group in known]
+        rates = [gathered.rate(group, partner) for group in settings]
         differences = [cell for pair in pairs for cell in _with_partner(gathered, pair, partner, several)]
-        rows.append((partner, *(f"{rate:.2f}" for rate in rates), *differences))
+        name = there.mark(partner) if there and partner in there.partners else partner
+        rows.append((name, *(f"{rate:.2f}" for rate in rates), *differences))
     notes = ["Mean over runs and seats; the hardest partner first."]
+    if there and there.hopeless.any():
+        notes.append("hopeless: even a best response earns next to nothing with it.")
     if pairs:
         notes.append(f"Each interval covers its own partner alone: of {len(ranked)}, one may miss by chance.")
     table = Grid(
@@ -262,6 +267,25 @@ def _partners(gathered: Gathered) -> Section:
     return Section(
         "partners", "Partners, ranked", tables=(table,), pictures=(figures.ranking(gathered, decoding, ranked),)
     )
+
+
+def _proximity(gathered: Gathered) -> Section:
+    results, decoding = gathered.results, gathered.decoding
+    title = "How near to a best response"
+    columns = [Column(group.label, tuple(gathered.evaluated(group).values())) for group in gathered.known]
+    table, there = proximity_grid(results, decoding, columns, shares=True), known(results, decoding)
+    if table is None or there is None:
+        asked = "best responses to the partners: llm-sra best-response --roster ROSTER, then the evaluation again"
+        return Section("proximity", title, missing=asked)
+    told = []
+    for column in columns:
+        found = mean_nearness(results, decoding, column.runs, there, hopeful=True)
+        if found is not None:
+            told.append(f"{column.label} {with_interval(found.value, found)}")
+    said = [f"Of what a best response to each partner earns, agents earn ({MEAN}, {decoding}): {'; '.join(told)}."]
+    marked = [there.mark(partner) for partner in there.partners if there.mark(partner) != partner]
+    said += [f"Next to nothing can be earned with: {', '.join(marked)}."] * bool(marked)
+    return Section("proximity", title, tuple(said[not told :]), tables=(table,))
 
 
 def _with_partner(gathered: Gathered, pair: tuple[Group, Group], partner: str, several: bool) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Numbers of an evaluation: intervals, comparisons between runs, arms and partners, and planning.
 
 `arms` reads results; the other modules are pure functions of arrays. `intervals` and `resampling` say how sure a
-number is; `aggregate`, `crossplay`, `partners` and `shares` compute numbers; `power` plans. All intervals
+number is; `aggregate`, `crossplay`, `partners`, `proximity` and `shares` compute numbers; `power` plans. All intervals
 are two-sided.
 """
 
@@ -23,6 +23,7 @@ from eval.stats.partners import (
     worst_partner,
 )
 from eval.stats.power import discordance, power_paired, problems_paired, problems_unpaired, seeds_needed
+from eval.stats.proximity import hopeless, proximity, proximity_mean
 from eval.stats.resampling import (
     RESAMPLES,
     bootstrap,
@@ -37,8 +38,9 @@ from eval.stats.shares import contribution_shares, shapley
 __all__ = [
     "LEVEL", "RESAMPLES", "ArmDifference", "CrossPlay", "Estimate", "PartnerSpread", "RunDifference", "StatsError",
     "Summary", "WorstPartner", "bootstrap", "bootstrap_draws", "compare_arms", "compare_runs", "contribution_shares",
-    "cross_play", "discordance", "hierarchical_bootstrap", "interquartile_mean", "mean_interval", "paired_bootstrap",
-    "partner_spread", "power_paired", "probability_of_improvement", "problems_paired", "problems_unpaired",
+    "cross_play", "discordance", "hierarchical_bootstrap", "hopeless", "interquartile_mean", "mean_interval",
+    "paired_bootstrap", "partner_spread", "power_paired", "probability_of_improvement", "problems_paired",
+    "problems_unpaired", "proximity", "proximity_mean",
     "seed_interval", "seeds_needed", "shapley", "simultaneous_bootstrap", "stratified_bootstrap", "summarise", "wilson",
     "worst_partner",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypedDict
 
 from llm_sra.engines import ENGINES, EngineOptions
@@ -28,6 +29,7 @@ class EvaluationKeywords(TypedDict, total=False):
     trust_remote_code: bool
     trust_task: bool
     trust_scripts: bool
+    best_responses: str | Path | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class EvaluationOptions:
             says so.
         trust_task: Whether the runs' task may run, though it does not ship and the runs were trained by somebody else.
         trust_scripts: Whether the roster's scripted partners may run that do not ship.
+        best_responses: File of what best responses to the roster's partners earn; None: the one beside the roster, if
+            there is one (`ROSTER.best.json`).
 
     Raises:
         ValueError: If a decoding, the engine or the chunk cannot be used.
@@ -74,6 +78,7 @@ class EvaluationOptions:
     trust_remote_code: bool = False
     trust_task: bool = False
     trust_scripts: bool = False
+    best_responses: str | Path | None = None
 
     def __post_init__(self) -> None:
         kind = self.engine_options.kind

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_sra.evaluation.best_responses import BestResponses
 from llm_sra.evaluation.records import EvaluatedEpisode, Key, Record, Summary, TeamRecord
 from llm_sra.files import json_lines, read_json_lines, to_json, write_whole, writing
 from llm_sra.partners.rosters import SELF_PLAY
@@ -43,6 +44,8 @@ class Results:
         teams: Records of runs' teams with others in some of their seats.
         nats: By the same key, how far the partners' replies were from the training partners', Σ log p - log q over all
             of their seats: shape (problems,). Only where `--divergence` measured it.
+        returns: By the same key, the agent's own return: shape (problems,), in units of the reward.
+        best: What best responses to the partners earn, if that is known.
     """
 
     records: tuple[Record, ...]
@@ -53,6 +56,8 @@ class Results:
     cross_play: tuple[Record, ...] = ()
     teams: tuple[TeamRecord, ...] = ()
     nats: Mapping[Key, NDArray[np.float64]] = field(default_factory=dict)
+    returns: Mapping[Key, NDArray[np.float64]] = field(default_factory=dict)
+    best: BestResponses | None = None
 
     @property
     def measure(self) -> str:
@@ -158,13 +163,16 @@ class Results:
         return self.problems[keys[0]]
 
 
-def write_results(out: Path, summary: Summary, episodes: Iterable[EvaluatedEpisode]) -> None:
+def write_results(
+    out: Path, summary: Summary, episodes: Iterable[EvaluatedEpisode], best: BestResponses | None = None
+) -> None:
     """Write `results.json` and `episodes.jsonl`; earlier files are replaced only once the new ones are whole.
 
     Args:
         out: Folder; made if missing.
         summary: What was counted.
         episodes: What it was counted from.
+        best: What best responses to the partners earn, if that is known.
 
     Raises:
         ValueError: If a number is not finite; says where. Nothing is written then.
@@ -176,6 +184,7 @@ def write_results(out: Path, summary: Summary, episodes: Iterable[EvaluatedEpiso
         "settings": dict(summary.settings),
         **({"cross_play": [asdict(record) for record in summary.cross_play]} if summary.cross_play else {}),
         **({"teams": [asdict(record) for record in summary.teams]} if summary.teams else {}),
+        **({"best_responses": asdict(best)} if best else {}),
     }
     summary_text, lines = (
         to_json(results, indent=1, ensure_ascii=True) + "\n",
@@ -193,10 +202,15 @@ def read_summary(folder: str | Path) -> Summary:
     Raises:
         ResultsError: If it is missing, or not what an evaluation writes.
     """
+    return _read(folder)[0]
+
+
+def _read(folder: str | Path) -> tuple[Summary, BestResponses | None]:
     path = _existing(Path(folder) / RESULTS)
     try:
         loaded = parse_json(read_text(path, LARGEST))
-        return Summary(
+        best = BestResponses.read(loaded["best_responses"]) if "best_responses" in loaded else None
+        summary = Summary(
             records=tuple(Record.read(item) for item in loaded["records"]),
             settings=checked("settings", loaded.get("settings", {}), Mapping),
             missing={
@@ -206,6 +220,7 @@ def read_summary(folder: str | Path) -> Summary:
             cross_play=tuple(Record.read(item) for item in loaded.get("cross_play", ())),
             teams=tuple(TeamRecord.read(item) for item in loaded.get("teams", ())),
         )
+        return summary, best
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(f"{path} is not what `llm-sra eval` writes: {type(error).__name__} {error}") from error
 
@@ -231,15 +246,18 @@ def read_results(folder: str | Path) -> Results:
         ResultsError: If one is missing, or they are not of one evaluation.
     """
     folder = Path(folder)
-    summary = read_summary(folder)
+    summary, best = _read(folder)
     headline = summary.settings.get("headline")
     problems: dict[Key, list[str]] = {}
     solved: dict[Key, list[bool]] = {}
     shares: dict[Key, list[float]] = {}
     nats: dict[Key, list[float]] = {}
+    returns: dict[Key, list[float]] = {}
     for line in read_episodes(folder):
         problems.setdefault(line.key, []).append(line.episode.problem)
         solved.setdefault(line.key, []).append(line.episode.solved)
+        if line.seat in (earned := line.episode.returns):
+            returns.setdefault(line.key, []).append(earned[line.seat])
         if headline and headline not in line.episode.metrics:
             raise ResultsError(f"{folder / EPISODES}: an episode of {line.key} lacks the headline {headline!r}")
         shares.setdefault(line.key, []).append(line.episode.metrics[headline] if headline else line.episode.solved)
@@ -257,8 +275,13 @@ def read_results(folder: str | Path) -> Results:
         for part in (summary.records, summary.cross_play)
     )
     ids = {key: tuple(found) for key, found in problems.items()}
-    apart_by_key = {key: np.array(found, dtype=np.float64) for key, found in nats.items()}
-    return Results(records, ids, measured, summary.settings, summary.missing, cross_play, summary.teams, apart_by_key)
+    nats_by_key, returns_by_key = (
+        {key: np.array(found, dtype=np.float64) for key, found in lists.items()} for lists in (nats, returns)
+    )
+    return Results(
+        records, ids, measured, summary.settings, summary.missing, cross_play, summary.teams, nats_by_key,
+        returns_by_key, best,
+    )  # fmt: skip
 
 
 def merge(parts: Sequence[Results]) -> Results:
@@ -275,6 +298,11 @@ def merge(parts: Sequence[Results]) -> Results:
     for part in parts[1:]:
         if set(part.partners) != set(parts[0].partners) or dict(part.settings) != dict(parts[0].settings):
             raise ResultsError(f"{part.runs} and {parts[0].runs} were not evaluated with one roster and one setting")
+        if part.best != parts[0].best:
+            raise ResultsError(
+                f"{part.runs} and {parts[0].runs} were evaluated with different best responses: evaluate both again, "
+                "which plays nothing twice"
+            )
     return Results(
         tuple(record for part in parts for record in part.records),
         {key: ids for part in parts for key, ids in part.problems.items()},
@@ -284,6 +312,8 @@ def merge(parts: Sequence[Results]) -> Results:
         tuple(record for part in parts for record in part.cross_play),
         tuple(record for part in parts for record in part.teams),
         {key: found for part in parts for key, found in part.nats.items()},
+        {key: found for part in parts for key, found in part.returns.items()},
+        next((part.best for part in parts if part.best), None),
     )
 
 

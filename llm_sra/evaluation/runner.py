@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
+from llm_sra.evaluation.best_responses import find_best_responses, usable
 from llm_sra.evaluation.options import EvaluationKeywords, EvaluationOptions
 from llm_sra.evaluation.plan import Plan, Planned, make_plan
 from llm_sra.evaluation.play_missing import Played, Processes, play_missing
@@ -45,7 +46,7 @@ def evaluate(
             have no records.
         **keywords: The fields of `llm_sra.evaluation.options.EvaluationOptions`: `problems`, `split`, `seed`,
             `task_args`, `decodings`, `cross_play`, `contributions`, `divergence`, `engine`, `chunk`, `disable_tqdm`,
-            `trust_remote_code`, `trust_task`, `trust_scripts`.
+            `trust_remote_code`, `trust_task`, `trust_scripts`, `best_responses`.
 
     Returns:
         One record per run, seat, available partner and decoding; with `cross_play`, after them, one per run, seat,
@@ -55,6 +56,7 @@ def evaluate(
         RunError: If a folder is not a run, or the runs cannot be compared, or two have the same name, or `task_args`
             change the seats.
         RosterError: If the roster cannot be used, or names Python that may not run.
+        BestResponseError: If the file of best responses cannot be used.
         StoreError: If `out` holds episodes of another task, or another evaluation writes there now.
         ValueError: If an option is unknown or cannot be used, or there are no problems.
         EngineError: If the engine cannot be started.
@@ -71,6 +73,7 @@ def evaluate(
         )
     if options.cross_play:
         _check_cross_play(opened, entries)
+    found = find_best_responses(roster, options.best_responses)
     task = task_of(opened, options.task_args, options.trust_task)
     processes = Processes()
     require_task(task, options.seed, quiet=processes.rank > 0)
@@ -96,8 +99,10 @@ def evaluate(
         with _opened_store(out, opened[0], processes) as store:
             played = play_missing(setting, plan, store, processes)
     summary, episodes = _counted(plan, played, _described(setting, roster, options))
+    if found is not None:
+        found = usable(found, task, str(opened[0].config["task"]), setting.task_args, entries)
     if out is not None and processes.rank == 0:
-        write_results(Path(out), summary, episodes)
+        write_results(Path(out), summary, episodes, found)
     return [*summary.records, *summary.cross_play]
 
 

@@ -184,12 +184,45 @@ def read_roster(roster: str | Path) -> list[Entry]:
         raise RosterError(f"{path} cannot be read: {error}") from error
     if not isinstance(loaded, dict) or set(loaded) != {"partners"} or not isinstance(loaded["partners"], list):
         raise RosterError(f"{path} must hold one key, `partners`, with a list of `{{name, kind, policy}}`")
-    entries = [one for item in loaded["partners"] for one in _with_seeds(_entry(item, path))]
+    return as_entries(loaded["partners"], path)
+
+
+def as_entries(items: Sequence[Any], path: Path) -> list[Entry]:
+    """The entries of a list of partners.
+
+    Args:
+        items: As they stand in a roster.
+        path: The file that holds them: paths in them are relative to its folder.
+
+    Raises:
+        RosterError: If one is malformed, or two have one name.
+    """
+    entries = [one for item in items for one in _with_seeds(_entry(item, path))]
     names = [entry.name for entry in entries]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise RosterError(f"{path} names more than once: {', '.join(twice)}")
     _check_rewrites(entries, path)
     return entries
+
+
+def as_item(entry: Entry) -> dict[str, Any]:
+    """An entry as a roster in any folder may hold it; its paths are absolute.
+
+    Args:
+        entry: Of a roster; not one of those that `seeds` makes of a live partner.
+    """
+    named = {"name": entry.name, "kind": entry.kind, **({"policy": entry.policy} if entry.policy else {})}
+    options = {key: as_item(value) if isinstance(value, Entry) else value for key, value in entry.options.items()}
+    return {**named, **options}
+
+
+def file_beside(roster: str | Path, ending: str) -> Path:
+    """The file beside a roster that has its name and another ending; it need not be there.
+
+    Raises:
+        NoFileError: If there is no such roster.
+    """
+    return find_roster(roster).with_suffix(ending)
 
 
 def read_playable(roster: str | Path, *, trust_scripts: bool = False, trust_remote_code: bool = False) -> list[Entry]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.comparing.cells import Cell, ComparisonError, make_cells
+from recipes.comparing.cells import Cell, ComparisonError, fields_of, make_cells
 from recipes.comparing.printing import LINES, SLURM, as_lines, as_slurm
 
 SHARE = 0.7  # of a GPU, for the vLLMs of several models; partners that are other models need the rest
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def cells_of(argv: Sequence[str] | None) -> list[Cell]:
     """The trainings that a command line asks for."""
     args, further = parser().parse_known_args(argv)
-    return make_cells(args.config, args.arms, args.seeds, _flags(further))
+    return make_cells(args.config, args.arms, args.seeds, fields_of(further))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,31 +110,6 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--title", help="heading of the report (default: names the settings)")
     return parser
-
-
-def _flags(words: Sequence[str]) -> dict[str, object]:
-    """Fields of a recipe among the arguments: `--tau 3`, `--tau=3`, or several values after a name."""
-    flags: dict[str, object] = {}
-    values: list[str] | None = None
-    for word in words:
-        if word.startswith("--"):
-            name, given, value = word[2:].partition("=")
-            values = [value] if given else []
-            if name in flags:
-                raise ComparisonError(f"--{name} is given twice")
-            flags[name] = values
-        elif values is None:
-            raise ComparisonError(f"cannot tell what {word!r} belongs to: write --key value")
-        else:
-            values.append(word)
-    return {name: _as_given(given) for name, given in flags.items()}
-
-
-def _as_given(values: object) -> object:
-    """One value as itself; a flag alone is one that is on."""
-    if not isinstance(values, list) or len(values) > 1:
-        return values
-    return values[0] if values else "true"
 
 
 def _played(args: argparse.Namespace, cells: Sequence[Cell]) -> "Played | None":

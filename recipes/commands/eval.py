@@ -8,6 +8,8 @@ from pathlib import Path
 from recipes.single import check_single, evaluate_alone, plays, single_flags
 from recipes.terminal import trust_flags
 
+STRANGERS = "strangers.yaml"
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate, write, and say where.
@@ -35,12 +37,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.inspect_log:
         require_inspect()
     runs = open_runs(args.run)
+    if args.roster is not None and args.strangers is not None:
+        raise ValueError("--strangers makes a roster: name either it or a --roster")
+    if not (plays(args) or args.single):
+        raise ValueError(
+            "nobody to play with: name a --roster or --strangers, or add --cross_play, --contributions or --single"
+        )
+    roster = _roster(args, tuple(runs[0].heroes)) if plays(args) else None
     alone = evaluate_alone(args, runs) if args.single else []
-    if args.single and not plays(args):
-        print("Written:", *map(one_line, alone), sep="\n  ")
-        return
     if not plays(args):
-        raise ValueError("nobody to play with: name a --roster, or add --cross_play, --contributions or --single")
+        print("Written:", *map(one_line, alone), sep="
+  ")
+        return
     decodings = list(dict.fromkeys(args.decoding))
     engine = {
         "engine": args.engine,
@@ -52,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         engine["vllm_gpu_memory_utilization"] = args.gpu_memory_utilization
     evaluate(
         runs,
-        args.roster,
+        roster,
         args.out,
         problems=args.problems,
         split=args.split,
@@ -68,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trust_remote_code=args.trust_remote_code,
         trust_task=args.trust_task,
         trust_scripts=args.trust_scripts,
+        best_responses=args.best_responses,
     )
     if int(os.environ.get("RANK", "0")):
         return  # the first process of several shows and writes
@@ -75,6 +84,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     logs = write_inspect_logs(read_results(args.out), str(runs[0].config["task"]), args.out) if args.inspect_log else []
     written = [args.out / name for name in ("results.json", "results.csv", "episodes.jsonl", "table.md")]
     print("Written:", *map(one_line, [*written, *([figure] if figure else []), *logs, *alone]), sep="\n  ")
+
+
+def _roster(args: argparse.Namespace, seats: Sequence[str]) -> Path | str | None:
+    """The roster that is played; that of strangers is written to the results. Says first what its partners take."""
+    import yaml
+
+    from llm_sra.files import write_whole, writing
+    from llm_sra.partners.costs import cost_lines
+    from llm_sra.partners.rosters import as_item, read_roster
+    from llm_sra.partners.strangers import strangers
+
+    roster: Path | str | None = args.roster
+    if args.strangers is not None:
+        entries = strangers(args.strangers, seats)
+        made: Path = args.out / STRANGERS
+        with writing("the roster of strangers", made):
+            args.out.mkdir(parents=True, exist_ok=True)
+            write_whole(made, yaml.safe_dump({"partners": list(map(as_item, entries))}, sort_keys=False))
+        roster = made
+    if roster is not None and not int(os.environ.get("RANK", "0")):
+        lines = cost_lines(read_roster(roster), seats)
+        if lines:
+            print("Partners that take memory or tokens:", *lines, sep="\n  ", end="\n\n", flush=True)
+    return roster
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,7 +122,17 @@ def parser() -> argparse.ArgumentParser:
         help="run folder, or RUN@checkpoint-30 or RUN@best; the first is compared with the later ones",
     )  # fmt: skip
     parser.add_argument("--roster", help="YAML file, or a shipped roster's name (worksheet_test)")
+    parser.add_argument(
+        "--strangers", metavar="PLACE", type=Path,
+        help="in place of a roster: a folder, of which every adapter becomes a partner, or a YAML list of endpoints; "
+        f"the roster that it makes is kept as OUT/{STRANGERS}",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, help="folder for the results")
+    parser.add_argument(
+        "--best_responses", metavar="FILE", type=Path,
+        help="what best responses to the roster's partners earn, as llm-sra best-response wrote it (default: "
+        "ROSTER.best.json beside the roster, if it is there)",
+    )  # fmt: skip
     parser.add_argument(
         "--cross_play", action="store_true",
         help="play every run's agents with those of every other run, too: the work grows with the square of the runs",

@@ -59,6 +59,35 @@ def as_flags(values: Mapping[str, Any]) -> list[str]:
     return words
 
 
+def fields_of(words: Sequence[str]) -> dict[str, object]:
+    """Fields of a recipe among the arguments: `--tau 3`, `--tau=3`, or several values after a name.
+
+    Raises:
+        ComparisonError: If a field is given twice, or a value belongs to none.
+    """
+    flags: dict[str, object] = {}
+    values: list[str] | None = None
+    for word in words:
+        if word.startswith("--"):
+            name, given, value = word[2:].partition("=")
+            values = [value] if given else []
+            if name in flags:
+                raise ComparisonError(f"--{name} is given twice")
+            flags[name] = values
+        elif values is None:
+            raise ComparisonError(f"cannot tell what {word!r} belongs to: write --key value")
+        else:
+            values.append(word)
+    return {name: _as_given(given) for name, given in flags.items()}
+
+
+def _as_given(values: object) -> object:
+    """One value as itself; a flag alone is one that is on."""
+    if not isinstance(values, list) or len(values) > 1:
+        return values
+    return values[0] if values else "true"
+
+
 def make_cells(
     recipes: Sequence[str],
     arms: Sequence[str] = (),

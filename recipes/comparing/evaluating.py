@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_sra.evaluation.best_responses import ENDING
 from llm_sra.evaluation.results import RESULTS, read_results
 from llm_sra.files import write_whole
+from llm_sra.partners.rosters import file_beside
 from llm_sra.registry import find_roster
 from recipes.comparing.cells import Cell
 
@@ -73,8 +75,8 @@ class Played:
 def evaluate(played: Played, cells: Sequence[Cell], out: Path) -> bool:
     """Play the agents of cells in this process, its tables behind `LOG`, unless that has been done.
 
-    What has been done is done again if the command, the text of the roster or an agent changed, or if a partner could
-    not play; episodes that are there are not played again even then.
+    What has been done is done again if the command, the text of the roster, the best responses beside it or an agent
+    changed, or if a partner could not play; episodes that are there are not played again even then.
 
     Args:
         played: With whom.
@@ -85,11 +87,13 @@ def evaluate(played: Played, cells: Sequence[Cell], out: Path) -> bool:
         Whether it was done now.
     """
     folder, command = out / played.folder, played.command(cells, out)
-    asked = {
+    asked: dict[str, object] = {
         "command": command,
         "roster": find_roster(played.roster).read_text(encoding="utf-8") if played.roster else None,
         "agents": [(out / cell.name / "adapters").stat().st_mtime_ns for cell in cells],
     }
+    if played.roster and (beside := file_beside(played.roster, ENDING)).is_file():
+        asked["best_responses"] = beside.read_text(encoding="utf-8")
     done = folder / DONE
     if done.is_file() and (folder / RESULTS).is_file():
         with contextlib.suppress(ValueError):
