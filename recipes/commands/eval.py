@@ -46,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     roster = _roster(args, tuple(runs[0].heroes)) if plays(args) else None
     alone = evaluate_alone(args, runs) if args.single else []
     if not plays(args):
-        print("Written:", *map(one_line, alone), sep="
-  ")
+        print("Written:", *map(one_line, alone), sep="\n  ")
         return
     decodings = list(dict.fromkeys(args.decoding))
     engine = {
