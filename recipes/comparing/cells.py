@@ -4,14 +4,16 @@ Nothing is trained here.
 """
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
 from llm_sra.runs import Run, RunError, read_metrics
+from llm_sra.runs.locks import FolderLock, LockedError
 
 SET_HERE = ("arm", "seed")  # flags that --arms and --seeds stand for
 OF_THE_RUN = ("config", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "disable_tqdm")
@@ -302,3 +304,27 @@ def _same(key: str, wanted: Any, there: Any) -> bool:
 
 def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)[:60]
+
+
+def remove_runs(folders: Iterable[Path]) -> list[Path]:
+    """Remove trainings and their logs; what is no training stays.
+
+    Args:
+        folders: Of cells, those among them that are not there, too.
+
+    Returns:
+        The folders that were removed.
+
+    Raises:
+        ComparisonError: If one of them runs now; nothing is removed then.
+    """
+    runs = [folder for folder in folders if (folder / "config.yaml").is_file()]
+    for run in runs:
+        try:
+            FolderLock(run).release()
+        except LockedError as error:
+            raise ComparisonError(f"{error}. Nothing was removed") from error
+    for run in runs:
+        shutil.rmtree(run)
+        run.with_name(f"{run.name}.log").unlink(missing_ok=True)
+    return runs

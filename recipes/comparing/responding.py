@@ -33,12 +33,20 @@ from llm_sra.partners.costs import cost_lines
 from llm_sra.partners.rosters import SELF_PLAY, Entry, as_item, read_playable
 from llm_sra.registry import load_task, shipped_recipes
 from llm_sra.runs import Run, read_metrics
-from llm_sra.runs.locks import FolderLock, LockedError
 from llm_sra.task import Task
 from llm_sra.trainer.explain import options_for
 from llm_sra.trainer.parse import read_recipe
 from llm_sra.untrusted import is_number, one_line
-from recipes.comparing.cells import Cell, ComparisonError, Fields, check_cells, check_place, read_cells, state_of
+from recipes.comparing.cells import (
+    Cell,
+    ComparisonError,
+    Fields,
+    check_cells,
+    check_place,
+    read_cells,
+    remove_runs,
+    state_of,
+)
 from recipes.comparing.training import TrainingError, Trainings
 
 FILE, RECIPE, ROSTERS, EVAL = "best_responses.json", "recipe.yaml", "partners", "eval"
@@ -270,15 +278,7 @@ def _with(known: BestResponses, work: Work, wanted: Wanted, console: Console) ->
 
 def _remove(out: Path, works: Sequence[Work]) -> None:
     """Remove what an earlier command left under these names; nothing else."""
-    runs = [out / work.cell.name for work in works if (out / work.cell.name / "config.yaml").is_file()]
-    for run in runs:
-        try:
-            FolderLock(run).release()
-        except LockedError as error:
-            raise ComparisonError(f"{error}. Nothing was removed") from error
-    for run in runs:
-        shutil.rmtree(run)
-        run.with_name(f"{run.name}.log").unlink(missing_ok=True)
+    for run in remove_runs([out / work.cell.name for work in works]):
         shutil.rmtree(out / EVAL / run.name, ignore_errors=True)
     (out / FILE).unlink(missing_ok=True)
 

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from llm_sra.evaluation.results import RESULTS
 from llm_sra.partners.rosters import read_playable
-from llm_sra.runs.locks import FolderLock, LockedError
 from recipes.comparing.cells import (
     Cell,
     ComparisonError,
@@ -18,6 +17,7 @@ from recipes.comparing.cells import (
     check_place,
     check_tasks,
     read_cells,
+    remove_runs,
     state_of,
 )  # fmt: skip
 from recipes.comparing.evaluating import EVAL, LOG, REPORT, Played, evaluate, report
@@ -133,15 +133,7 @@ def remove(comparison: Comparison) -> None:
         ComparisonError: If one of its trainings runs now.
     """
     out = comparison.out
-    runs = [out / cell.name for cell in comparison.cells if (out / cell.name / "config.yaml").is_file()]
-    for run in runs:
-        try:
-            FolderLock(run).release()
-        except LockedError as error:
-            raise ComparisonError(f"{error}. Nothing was removed") from error
-    for run in runs:
-        shutil.rmtree(run)
-        run.with_name(f"{run.name}.log").unlink(missing_ok=True)
+    remove_runs([out / cell.name for cell in comparison.cells])
     for folder, sign in ((EVAL, RESULTS), (REPORT, "report.html")):
         if (out / folder / sign).is_file():  # else it is none of ours
             shutil.rmtree(out / folder)
