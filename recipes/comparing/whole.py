@@ -11,7 +11,6 @@ from llm_sra.evaluation.results import RESULTS
 from llm_sra.partners.rosters import read_playable
 from recipes.comparing.cells import (
     Cell,
-    ComparisonError,
     check_cells,
     check_comparable,
     check_place,
