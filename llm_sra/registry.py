@@ -176,15 +176,28 @@ def load_task(spec: str, options: Mapping[str, Any] | None = None) -> Task:
         ValueError: If the options do not fit.
     """
     cls, options = task_class(spec), options or {}
-    takes = inspect.signature(cls).parameters
-    known = f"for task_args, its options are: {', '.join(takes) or 'none'}"
-    if all(one.kind is not one.VAR_KEYWORD for one in takes.values()):
-        for name in options.keys() - takes.keys():
-            raise ValueError(f"task {spec} has no option {name!r}{did_you_mean(name, takes)}; {known}")
+    check_options(spec, cls, options)
     try:
         return cls(**options)
     except TypeError as error:
-        raise ValueError(f"task {spec}: {error}; {known}") from error
+        raise ValueError(f"task {spec}: {error}; {_options_of(cls)}") from error
+
+
+def check_options(spec: str, cls: type[Task], options: Mapping[str, Any]) -> None:
+    """Check that a task has all options that are given; their values are its own to check.
+
+    Raises:
+        ValueError: If it lacks one; names the nearest.
+    """
+    takes = inspect.signature(cls).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in takes.values()):
+        return
+    for name in options.keys() - takes.keys():
+        raise ValueError(f"task {spec} has no option {name!r}{did_you_mean(name, takes)}; {_options_of(cls)}")
+
+
+def _options_of(cls: type[Task]) -> str:
+    return f"for task_args, its options are: {', '.join(inspect.signature(cls).parameters) or 'none'}"
 
 
 def task_class(spec: str) -> type[Task]:

@@ -28,7 +28,7 @@ def test_a_seed_is_trained_by_all_arms_before_the_next_one(tmp_path: Path) -> No
         f"{arm}-seed{seed}" for seed in (1, 2) for arm in ("ippo", "srpo", "adversary")
     ]
     whole = real.comparison("wordlist", 1, "m", tmp_path)
-    flags = {"seed": 1, "model_name_or_path": "m"}
+    flags = {"seed": 1, "model_name_or_path": "m", "dtype": real.dtype_here()}
     assert whole.cells[1] == Cell("srpo-seed1", "wordlist/smollm2-135m/srpo", flags, "srpo")
     assert whole.played is not None and whole.played.cross_play and whole.played.roster
 

@@ -89,7 +89,7 @@ def agreed(console: Console, path: Path, ask: Callable[[str], str] = input) -> s
     Raises:
         KeyboardInterrupt: If the input has ended.
     """
-    console.print(Text(f"May {one_line(path)} keep this? It holds {WHAT_IS_KEPT}."))
+    console.print(Text(f"May {one_line(path)} keep this? It holds {WHAT_IS_KEPT}."), soft_wrap=True)
     try:
         while (answer := ask("yes or no> ").strip().lower()) not in ("yes", "y"):
             if answer in ("no", "n"):
@@ -143,7 +143,7 @@ def main(argv: Sequence[str]) -> None:
             kept.append(episode, {other: person for other in task.seats if other != seat})
     if kept and person:
         kept.close()
-        console.print(Text(f"Kept in {one_line(args.keep)}, as {person}."))
+        console.print(Text(f"Kept in {one_line(args.keep)}, as {person}."), soft_wrap=True)
 
 
 def agents(loader: "PolicyLoader", run: Run, sampling: Sampling) -> dict[str, EnginePolicy]:

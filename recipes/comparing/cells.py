@@ -234,21 +234,16 @@ def check_place(out: Path) -> None:
 
 
 def check_tasks(read: Mapping[str, Fields]) -> None:
-    """Make the task of each cell once, as its training will.
+    """Check that the task of each cell is there and has the options that are asked for.
 
     Raises:
         UnknownNameError: If there is no such task.
-        ValueError: If the task does not take its options.
+        ValueError: If the task lacks an option.
     """
-    from llm_sra.registry import load_task
-    from llm_sra.trainer.explain import options_for
+    from llm_sra.registry import check_options, task_class
 
-    made: list[tuple[str, Fields | None]] = []
     for asked in read.values():
-        options = options_for(asked["task"], asked["task_args"], str(asked["model_name_or_path"]))
-        if (asked["task"], options) not in made:
-            load_task(asked["task"], options)
-            made.append((asked["task"], options))
+        check_options(asked["task"], task_class(asked["task"]), asked["task_args"] or {})
 
 
 def check_comparable(read: Mapping[str, Fields]) -> None:

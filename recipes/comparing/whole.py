@@ -94,7 +94,7 @@ def check(comparison: Comparison) -> None:
         ComparisonError: If it cannot have that folder, or its agents could not play with each other.
         ConfigError: If a recipe or a flag cannot be used.
         RosterError, UnknownNameError: If the roster or the task cannot be used.
-        ValueError: If the task does not take its options.
+        ValueError: If the task lacks an option that is asked for.
     """
     check_place(comparison.out)
     read = read_cells(comparison.cells)
