@@ -10,8 +10,10 @@ import argparse
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llm_sra.files import write_whole
+from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import shipped_recipes
 from llm_sra.trainer.parse import ConfigError, parse, read_recipe
 from llm_sra.trainer.speed import Speed, read_speed
@@ -64,12 +66,18 @@ def measure(out: Path) -> dict[str, Speed]:
     for recipe in shipped_recipes():
         values = read_recipe(recipe)
         ships = str(values.get("model_name_or_path", "")).split("/")[0] == values.get("task")
-        if values.get("use_cpu") and ships and not str(values.get("partners", "")).endswith("pool.yaml"):
+        if values.get("use_cpu") and ships and not _needs_another(values):
             cells.append(Cell(recipe, recipe, {"max_steps": STEPS, "save_strategy": "no", "eval_strategy": "no"}))
     for cell in cells:
         (out / cell.name).parent.mkdir(parents=True, exist_ok=True)
     Trainings(cells, out, check_cells(cells, out)).run()
     return {cell.name: reckoned(cell.recipe, out / cell.name) for cell in cells}
+
+
+def _needs_another(values: Mapping[str, Any]) -> bool:
+    """Whether a recipe begins with an adapter of another training, or has some as partners."""
+    roster = values.get("partners")
+    return bool(values.get("initial_adapter") or (roster and any(one.kind == "adapter" for one in read_roster(roster))))
 
 
 def reckoned(recipe: str, run: Path) -> Speed:
