@@ -120,10 +120,10 @@ class PromptReader:
             len(before) >= max(_length(known) + LEAST_EARLIER, len(ids) / 2)
             for (_, before), known, (_, ids) in zip(earlier, states, asked, strict=True)
         ]
-        unread = list(dict.fromkeys(key for key, one in zip(earlier, late, strict=True) if one))
+        unread = {key: known for key, one, known in zip(earlier, late, states, strict=True) if one}
         if not unread:
             return states
-        found = [self._prefixes.find(self._owner(adapter), ids[:-1]) for adapter, ids in unread]
+        found = list(unread.values())  # of each no more than a part, which all prompts that begin so have in common
         layout = _laid_out([ids for _, ids in unread], found)
         cache = layout.cache(found, layout.width) or DynamicCache()
         ids, mask = layout.tensors(pad, self._bank.model.device)

@@ -110,10 +110,9 @@ class Forward:
             partner: (B, T, H), states of a partner that the divergence is measured from; None: it is not.
         """
         self._partner = partner
-        said = [torch.tensor([turn >= 0 for turn in sample.row.turns]) for sample in batch]
-        self._said = pad_sequence([*said, torch.zeros(2, dtype=torch.bool)], batch_first=True)[:-1].to(
-            self.bank.model.device
-        )
+        least = torch.zeros(2, dtype=torch.bool)  # columns of `collate`
+        said = pad_sequence([*(sample.row.said for sample in batch), least], batch_first=True)[:-1]
+        self._said = said.to(self.bank.model.device)
         if self._choices is not None and self._choices.dim() == 2:
             numbers = [self._numbers[sample.row.seat] for sample in batch]
             self._seats = torch.tensor(numbers, device=self._choices.device)

@@ -42,6 +42,11 @@ class Row:
         """Number of tokens that carry loss."""
         return sum(self.own)
 
+    @property
+    def said(self) -> torch.Tensor:
+        """Which tokens the seat said, cut replies too: bools, as many as `completion_ids`."""
+        return torch.tensor([turn >= 0 for turn in self.turns], dtype=torch.bool)
+
     def extend(self, ids: Sequence[int], own: int, turn: int, logprobs: Sequence[float]) -> None:
         """Append tokens."""
         self.completion_ids.extend(ids)

@@ -119,7 +119,7 @@ class Scorer:
             partner = self.logprobs([batch[i] for i in rows], tether)
             for j, i in enumerate(rows):
                 row = batch[i].row
-                said = torch.tensor([turn >= 0 for turn in row.turns], device=own.device)
+                said = row.said.to(own.device)
                 length = len(row.completion_ids)
                 batch[i].nats = ((own[i, :length] - partner[j, :length]) * said).cpu()
 
@@ -127,7 +127,7 @@ class Scorer:
         """What each token that was said earns for being improbable under the mean of the population's policies."""
         found = surprise(torch.stack([self.logprobs(batch, peer) for peer in peers])).cpu()
         for sample, nats in zip(batch, found, strict=True):
-            said = torch.tensor([turn >= 0 for turn in sample.row.turns])
+            said = sample.row.said
             mine = nats[: len(said)] * said
             sample.bonus = self._args.population_entropy_coef * mine
             self._means.add(f"policy/{adapter}/surprise", mine.sum(), said.sum())
