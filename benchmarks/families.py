@@ -180,7 +180,7 @@ class Family:
 
         with PolicyLoader(Toy(), EngineOptions(kind="vllm", max_model_length=1024)) as loader, torch.no_grad():
             team = loader.team(Run.open(self.run))
-            engine, bank = loader.engines[team.engine], loader._banks[team.engine]
+            engine, bank = loader.engines[team.engines["left"]], loader._banks[team.engines["left"]]
             asked = _asked(engine, [*team.heroes.values(), None])
             worst = 0.0
             for request, done in zip(asked, engine.generate(asked), strict=True):

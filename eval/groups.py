@@ -8,10 +8,11 @@ from typing import Any
 from llm_sra.runs import Run
 
 SEED, MODEL = "seed", "model_name_or_path"
-# A run's place, name and permissions: never what was compared.
+# A run's place, name and permissions: never what was compared. `seat_models` is a part of the model.
 ELSEWHERE = frozenset(
     ("output_dir", "run_name", "logging_dir", "overwrite_output_dir", "resume_from_checkpoint", "hub_token",
-     "hub_model_id", "vllm_server_base_url", "vllm_server_port", "vllm_group_port", "report_to", "trust_scripts")
+     "hub_model_id", "vllm_server_base_url", "vllm_server_port", "vllm_group_port", "report_to", "trust_scripts",
+     "seat_models")
 )  # fmt: skip
 ABSENT = "-"
 
@@ -41,7 +42,7 @@ def differing(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def value_of(run: Run, key: str) -> str:
     """A setting as text; `ABSENT` where the run's configuration does not have the key."""
-    value: Any = run.config.get(key, ABSENT)
+    value = _value(run, key)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -73,8 +74,15 @@ def groups(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 def _seen(run: Run, key: str) -> str:
     """A value that compares: 10 and 10.0 are the same."""
-    value = run.config.get(key, ABSENT)
+    value = _value(run, key)
     return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+
+
+def _value(run: Run, key: str) -> Any:
+    """A setting; the model of a run with several is that of its seats, in their order."""
+    if key == MODEL and run.models:
+        return " and ".join(dict.fromkeys(run.model_of(hero) for hero in run.heroes.values()))
+    return run.config.get(key, ABSENT)
 
 
 def _by_seed(runs: Sequence[Run]) -> list[list[Run]]:

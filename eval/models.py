@@ -18,7 +18,7 @@ def models_grid(runs: Sequence[Run], results: Results, decoding: str) -> Grid:
         results: Their evaluation with cross-play.
         decoding: Which.
     """
-    models = list(dict.fromkeys(_model(run) for run in runs))
+    models = list(dict.fromkeys(run.base for run in runs))
     arms = list(dict.fromkeys(str(run.config["arm"]) for run in runs))
     sections = []
     for model in models:
@@ -37,9 +37,7 @@ def models_grid(runs: Sequence[Run], results: Results, decoding: str) -> Grid:
 
 
 def _mean(runs: Sequence[Run], results: Results, decoding: str, arm: str, model: str, partner: str) -> float | None:
-    ours, theirs = (
-        [run.name for run in runs if (run.config["arm"], _model(run)) == (arm, m)] for m in (model, partner)
-    )
+    ours, theirs = ([run.name for run in runs if (run.config["arm"], run.base) == (arm, m)] for m in (model, partner))
     pairs = [(run, run) for run in ours] if model == partner else list(product(ours, theirs))
     met = [results.between(run, seat, other, decoding) for run, other in pairs for seat in results.seats]
     values = [record.solve_rate for record in met if record is not None]
@@ -53,7 +51,3 @@ def _less(values: Sequence[float | None]) -> list[float | None]:
 
 def _number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.3f}"
-
-
-def _model(run: Run) -> str:
-    return str(run.config["model_name_or_path"]).rstrip("/").rsplit("/", 1)[-1]

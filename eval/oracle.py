@@ -151,15 +151,16 @@ def trained_policies(
     """Exact probabilities of a run's choices: by seat its hero's, and those of its hero's adversary."""
     config = run.config
     trusted = may_run_code(run, trust_remote_code)
-    base, tokenizer = load_model(
-        str(config["model_name_or_path"]), dtype=config.get("dtype"), trust_remote_code=trusted
-    )
-    bank, renderer = AdapterBank(base), Renderer.of(tokenizer, config)
     roles = assign_roles(str(config["arm"]), task.seats, str(config["sharing"]), float(config["tau"]))
+    places: dict[str, tuple[AdapterBank, Renderer]] = {}
+    for model in dict.fromkeys(run.model_of(name) for name in roles.adapters):
+        base, tokenizer = load_model(model, dtype=config.get("dtype"), trust_remote_code=trusted)
+        places[model] = AdapterBank(base), Renderer.of(tokenizer, config)
     for name in roles.adapters:
-        bank.load(run.adapters / name, name)
+        places[run.model_of(name)][0].load(run.adapters / name, name)
 
     def probabilities(adapter: str, seat: str) -> Array:
+        bank, renderer = places[run.model_of(adapter)]
         ids = list(renderer.single_tokens(task.choices_of(seat)))
         prompt = torch.tensor([renderer.render(task.view((), seat))])
         with bank.using(adapter):

@@ -118,6 +118,12 @@ def model_name(path: str) -> str:
     return next((name for name, place in shipped_models().items() if place.resolve() == resolved), str(resolved))
 
 
+def models_named(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The base models that the fields of a training name, each once: that of all seats, and those of single seats."""
+    named = [values.get("model_name_or_path"), *(values.get("seat_models") or {}).values()]
+    return tuple(dict.fromkeys(str(name) for name in named if name))
+
+
 def _find(kind: str, name: str | Path, shipped: Mapping[str, Path]) -> Path:
     path = Path(name)
     if path.is_file():
@@ -135,8 +141,8 @@ def _folder(package: str) -> Path:
     return Path(__file__).resolve().parent.parent / package
 
 
-def task_options(given: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Options of a task, from JSON if a flag or a recipe gives them as text.
+def task_options(given: str | Mapping[str, Any] | None, field: str = "task_args") -> dict[str, Any] | None:
+    """Options of a task, or of another field with names and values, from JSON if a flag or a recipe gives text.
 
     Raises:
         ValueError: If they are no JSON object.
@@ -146,9 +152,9 @@ def task_options(given: str | Mapping[str, Any] | None) -> dict[str, Any] | None
         try:
             options = json.loads(given)
         except ValueError as error:
-            raise ValueError(f"task_args must be a JSON object, got {given!r}: {error}") from error
+            raise ValueError(f"{field} must be a JSON object, got {given!r}: {error}") from error
     if options is not None and not isinstance(options, dict):
-        raise ValueError(f"task_args must be a JSON object, got {given!r}")
+        raise ValueError(f"{field} must be a JSON object, got {given!r}")
     return options
 
 

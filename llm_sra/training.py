@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,18 @@ from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model, quantization_of, read_config
 from llm_sra.models.renderer import Renderer
 from llm_sra.models.targets import check_targets
-from llm_sra.partners.loader import PolicyLoader
+from llm_sra.partners.loader import PolicyLoader, Team
 from llm_sra.partners.rosters import Entry, read_playable
 from llm_sra.policies import EnginePolicy, decoded
 from llm_sra.protocol.check import require_task
-from llm_sra.registry import load_task
+from llm_sra.registry import load_task, models_named
 from llm_sra.runs import Run, RunError
 from llm_sra.runs.trust import keep_task
 from llm_sra.runs.writer import RunWriter
 from llm_sra.task import Sampling, Task
 from llm_sra.trainer import Arm, ModelArguments, SRPOConfig, SRPOTrainer, build_arm
 from llm_sra.trainer.arms import Partners, Roles, assign_roles
+from llm_sra.trainer.bases import engine_names, models_of, seat_models
 from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 from llm_sra.trainer.critic import critic_of
 from llm_sra.trainer.explain import options_for
@@ -41,7 +42,6 @@ from llm_sra.trainer.reply_limit import check_reply_limit
 from llm_sra.trainer.resuming import check_options
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.speed import SpeedFile
-from llm_sra.trainer.trainer import ENGINE
 
 
 def train(recipe: str | Path | None = None, *, callbacks: Sequence[TrainerCallback] = (), **overrides: Any) -> Run:
@@ -125,7 +125,7 @@ def _train(
 ) -> None:
     """Load everything, and train."""
     assert not isinstance(args.task_args, str)
-    args.task_args = options_for(args.task, args.task_args, str(model_args.model_name_or_path), _begun_with(args))
+    args.task_args = options_for(args.task, args.task_args, models_named(vars(model_args)), _begun_with(args))
     task = load_task(args.task, args.task_args)
     require_task(task, args.seed, quiet=args.process_index > 0)
     if args.choices_coef and not task.choices:
@@ -138,52 +138,59 @@ def _train(
     if args.dev_roster:
         read_playable(args.dev_roster, **allowed)  # refused before anything is loaded
     roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None, args.population)
+    assert not isinstance(model_args.seat_models, str)
+    models = models_of(roles, seat_models(model_args.seat_models, model_args.model_name_or_path, task.seats))
+    engines = engine_names(models)
     if partners is None:
-        check_divides(args.problems_per_step, args.num_generations, _arm(args, task), args.world_size)
+        check_divides(args.problems_per_step, args.num_generations, _arm(args, task, engines), args.world_size)
     checkpoint = _checkpoint(model_args, args, writer is not None)
-    bank, tokenizer = _load_bank(model_args, args, roles, warm=checkpoint is None)
-    renderer = Renderer.of(tokenizer, vars(args))
-    check_reply_limit(task, renderer, args.max_completion_length)
-    options = replace(EngineOptions.of(vars(args)), seeded=sends_seeds(args.engine, args.seeded_rollouts))
-    engine = make_engine(options, bank, renderer)
     sampling = Sampling(args.temperature)
-    live = {seat: EnginePolicy(name, ENGINE, name, sampling) for seat, name in roles.heroes.items()}
+    live = {seat: EnginePolicy(name, engines[name], name, sampling) for seat, name in roles.heroes.items()}
     loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)
-    loader.add_engine(ENGINE, engine, bank)
-    try:
+    banks: dict[str, AdapterBank] = {}
+    with ExitStack() as stack:
+        stack.enter_context(closing(loader))
+        options = EngineOptions.of(vars(args))
+        options = replace(options, seeded=sends_seeds(args.engine, args.seeded_rollouts))
+        for model in dict.fromkeys(models.values()):
+            mine = [adapter for adapter in roles.adapters if models[adapter] == model]
+            bank, tokenizer = _load_bank(model, model_args, args, roles, mine, warm=checkpoint is None)
+            renderer = Renderer.of(tokenizer, vars(args))
+            check_reply_limit(task, renderer, args.max_completion_length)
+            seats = {seat for adapter in mine for seat in roles.seats[adapter]}
+            engine = stack.enter_context(closing(make_engine(options.serving(seats), bank, renderer)))
+            banks[engines[mine[0]]] = bank
+            loader.add_engine(engines[mine[0]], engine, bank)
         seated = None if partners is None else _seat_partners(loader, partners, sampling)
-        arm = _arm(args, task, seated)
+        arm = _arm(args, task, engines, seated)
         check_divides(args.problems_per_step, args.num_generations, arm, args.world_size, args.partners_per_step)
         on_dev = None
         if args.dev_roster:
+            team = Team("training", args.arm, arm.heroes, {seat: engines[name] for seat, name in arm.heroes.items()})
             on_dev = DevEvaluation(
-                task, arm.heroes, engine, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
+                task, team, loader.engines, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
             )
         args.run_name = args.run_name or "/".join(args.run_dir.resolve().parts[-2:])  # its name in results
         config = {**vars(model_args), **args.to_dict()}
         trainer = SRPOTrainer(
             task,
             arm,
-            bank,
-            tokenizer,
-            engine,
+            banks,
+            loader.engines,
             args,
             evaluate_heroes=on_dev,
             callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), SpeedFile(args.run_dir), *callbacks],
-            other_engines=loader.engines,
         )
         _show_progress(trainer, args)
         if writer:  # only now: unusable input must not touch an earlier run
             writer.begin(Path(checkpoint) if checkpoint else None)
-            runs.write_config(args.run_dir, config, arm.heroes, keep_task(args.run_dir, task, args.task))
+            of_adapters = models if model_args.seat_models else None
+            runs.write_config(args.run_dir, config, arm.heroes, keep_task(args.run_dir, task, args.task), of_adapters)
         if args.arm != "untrained":
             trainer.train(resume_from_checkpoint=checkpoint)
         if writer:
             writer.started()
         trainer.save_model(str(args.run_dir / "adapters"))
-    finally:
-        loader.close()
-        engine.close()
 
 
 def _begun_with(args: SRPOConfig) -> Mapping[str, Any] | None:
@@ -208,17 +215,19 @@ def _checkpoint(model_args: ModelArguments, args: SRPOConfig, main: bool) -> str
     return checkpoint
 
 
-def _load_bank(model_args: ModelArguments, args: SRPOConfig, roles: Roles, warm: bool) -> tuple[AdapterBank, Any]:
-    """The base model with an adapter for each agent, adversaries as copies of their partners; and its tokenizer.
+def _load_bank(
+    model: str, model_args: ModelArguments, args: SRPOConfig, roles: Roles, mine: Sequence[str], warm: bool
+) -> tuple[AdapterBank, Any]:
+    """A base model with an adapter for each agent of its seats, adversaries as copies of their partners; its tokenizer.
 
     Agents start from `initial_adapter`, if `warm` is on and there is one; else a checkpoint has their weights.
     """
     lora, trust = get_peft_config(model_args), args.trust_remote_code
-    shape = read_config(model_args.model_name_or_path, model_args.model_revision, trust)
+    shape = read_config(model, model_args.model_revision, trust)
     check_targets(shape, lora, served=args.engine != "transformers", trust_remote_code=trust)
     quantization = quantization_of(vars(model_args))
     base, tokenizer = load_model(
-        model_args.model_name_or_path,
+        model,
         dtype=model_args.dtype,
         revision=model_args.model_revision,
         trust_remote_code=trust,
@@ -226,13 +235,13 @@ def _load_bank(model_args: ModelArguments, args: SRPOConfig, roles: Roles, warm:
         quantization=quantization,
         device=args.device if quantization else "cpu",
     )
-    critics = [critic_of(adapter) for adapter in roles.adapters] if args.estimator.needs_critic else []
-    bank = AdapterBank.create(base, roles.adapters, lora, args.seed, critics)
-    if warm and model_args.initial_adapter:
-        for learner in roles.learners:
-            bank.load(Path(model_args.initial_adapter), learner)
-    for adversary, partner in roles.adversaries.items():
-        bank.copy(partner, adversary)
+    critics = [critic_of(adapter) for adapter in mine] if args.estimator.needs_critic else []
+    bank = AdapterBank.create(base, mine, lora, args.seed, critics)
+    for adapter in mine:
+        if adapter in roles.adversaries:  # behind all learners
+            bank.copy(roles.adversaries[adapter], adapter)
+        elif warm and model_args.initial_adapter:
+            bank.load(Path(model_args.initial_adapter.replace("{seat}", roles.seats[adapter][0])), adapter)
     return bank, tokenizer
 
 
@@ -254,8 +263,8 @@ def _seat_partners(loader: PolicyLoader, entries: Sequence[Entry], sampling: Sam
     }
 
 
-def _arm(args: SRPOConfig, task: Task, partners: Partners | None = None) -> Arm:
-    sampling = Sampling(args.temperature)
+def _arm(args: SRPOConfig, task: Task, engines: Mapping[str, str], partners: Partners | None = None) -> Arm:
     return build_arm(
-        args.arm, task.seats, args.sharing, args.tau, sampling, partners, args.adversary_mix, args.population
-    )
+        args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature), partners, args.adversary_mix,
+        args.population, engines,
+    )  # fmt: skip

@@ -60,17 +60,17 @@ def gradient(
 ) -> torch.Tensor:
     """The adapter's gradient as the trainer accumulates it, in one vector."""
     trainer.args.per_device_train_batch_size = size
-    trainer.bank.model.zero_grad(set_to_none=True)
+    trainer.bases.first.bank.model.zero_grad(set_to_none=True)
     accumulate(trainer, adapter, samples, share or whole(samples))
-    return torch.cat([parameter.grad.flatten() for parameter in trainer.bank.parameters(adapter)])
+    return torch.cat([parameter.grad.flatten() for parameter in trainer.bases.parameters(adapter)])
 
 
 def logprobs_of(trainer: SRPOTrainer, adapter: str | None, row: Row) -> torch.Tensor:
     """(T, V) log-probabilities of every token at the places of the completion, of one row without padding."""
     if adapter is not None:
-        trainer.bank.activate(adapter)
+        trainer.bases.first.bank.activate(adapter)
     ids = torch.tensor([[*row.prompt_ids, *row.completion_ids]])
-    logits = trainer.bank.model(input_ids=ids).logits[0, len(row.prompt_ids) - 1 : -1]
+    logits = trainer.bases.first.bank.model(input_ids=ids).logits[0, len(row.prompt_ids) - 1 : -1]
     return (logits / TEMPERATURE).log_softmax(-1)
 
 
@@ -102,7 +102,7 @@ def written_out(
     policy, entropy, tether, reference = [], [], [], []
     for sample in samples:
         row, own = sample.row, torch.tensor(sample.row.own).bool()
-        with torch.no_grad(), trainer.bank.model.disable_adapter():
+        with torch.no_grad(), trainer.bases.first.bank.model.disable_adapter():
             base = chosen(logprobs_of(trainer, None, row), row)
         with torch.no_grad():
             partner = logprobs_of(trainer, PARTNER, row)
@@ -121,9 +121,9 @@ def written_out(
         loss = loss + normalised(tether, loss_type) / TAU
     if beta:
         loss = loss + beta * normalised(reference, loss_type)
-    trainer.bank.model.zero_grad(set_to_none=True)
+    trainer.bases.first.bank.model.zero_grad(set_to_none=True)
     loss.backward()
-    return torch.cat([parameter.grad.flatten() for parameter in trainer.bank.parameters(adapter)])
+    return torch.cat([parameter.grad.flatten() for parameter in trainer.bases.parameters(adapter)])
 
 
 def close(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -171,7 +171,7 @@ def test_an_exported_agent_is_asked_by_a_chat_api_as_it_was_trained(family: str,
     base = save_model(qwen2(tokenizer), tokenizer, tmp_path / "base")
     run = make_run(tmp_path / "run", base=base, **EXPORTED[family])
     loader = PolicyLoader(Worksheet())
-    trained = loader.engines[loader.team(run).engine].renderer
+    trained = loader.engines[next(iter(loader.team(run).engines.values()))].renderer
     exported = AutoTokenizer.from_pretrained(export(run, "first", tmp_path / "out"))
     for messages in ([USER], [SYSTEM, USER, SAID, OTHER], [USER, SAID, OTHER, OTHER]):
         said = [message.as_dict() for message in messages]
@@ -313,7 +313,9 @@ def test_a_runs_day_is_kept_in_its_folder_and_its_agents_are_asked_with_it(tmp_p
         run = make_run(tmp_path / f"run {day}", base=base, **given)
         assert run.config["template_date"] == (day or "2025-01-01")
         loader = PolicyLoader(Worksheet())
-        assert f"Today Date: {shown}" in asked(loader.engines[loader.team(run).engine].renderer, USER)
+        assert f"Today Date: {shown}" in asked(
+            loader.engines[next(iter(loader.team(run).engines.values()))].renderer, USER
+        )
 
 
 @pytest.mark.parametrize(

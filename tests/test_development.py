@@ -16,6 +16,7 @@ from support import (
 import llm_sra.evaluation.play_missing
 from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.evaluation.development import DevEvaluation
+from llm_sra.partners.loader import Team
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.task import Episode, Outcome, Task
 from tasks.worksheet import Worksheet
@@ -26,10 +27,15 @@ def engine() -> TransformersEngine:
     return make_engine(qwen2_folder(), ["first", "second"])
 
 
+def team() -> Team:
+    """Two agents of one base."""
+    seats = ("first", "second")
+    return Team("training", "", dict(zip(seats, seats, strict=True)), dict.fromkeys(seats, "main"))
+
+
 def test_development_gives_solve_rates_by_partner_and_seat(engine: TransformersEngine, tmp_path: Path) -> None:
     path = roster(tmp_path, *scripted("diligent", "lazy"))
-    heroes = {"first": "first", "second": "second"}
-    numbers = DevEvaluation(Worksheet(), heroes, engine, path, problems=3, seed=0, max_reply_tokens=4)()
+    numbers = DevEvaluation(Worksheet(), team(), {"main": engine}, path, problems=3, seed=0, max_reply_tokens=4)()
     assert numbers == {
         "self_play": 0,
         "effort/first": 3,
@@ -55,8 +61,7 @@ class Half(Worksheet):
 
 def test_development_gives_a_tasks_own_headline(engine: TransformersEngine, tmp_path: Path) -> None:
     path = roster(tmp_path, *scripted("diligent", "lazy"))
-    heroes = {"first": "first", "second": "second"}
-    numbers = DevEvaluation(Half(), heroes, engine, path, problems=3, seed=0, max_reply_tokens=4)()
+    numbers = DevEvaluation(Half(), team(), {"main": engine}, path, problems=3, seed=0, max_reply_tokens=4)()
     assert (numbers["diligent/first"], numbers["mean_partner"], numbers["self_play"]) == (0.5, 0.25, 0)
 
 
@@ -73,8 +78,7 @@ def test_development_plays_the_weights_as_they_are_now(
         return episodes
 
     monkeypatch.setattr(llm_sra.evaluation.play_missing, "play", noted)
-    heroes = {"first": "first", "second": "second"}
-    dev = DevEvaluation(Worksheet(), heroes, engine, roster(tmp_path), problems=2, seed=0, max_reply_tokens=4)
+    dev = DevEvaluation(Worksheet(), team(), {"main": engine}, roster(tmp_path), problems=2, seed=0, max_reply_tokens=4)
     dev()
     dev()
     scramble(engine.bank, "first", seed=9)

@@ -149,7 +149,7 @@ def test_only_partners_that_draw_tokens_from_the_same_model_compare() -> None:
 
 
 def test_greedy_play_and_self_play_are_not_compared_and_each_seat_is_compared_with_its_own_agent() -> None:
-    team = Team("run", "ippo", {"left": "left", "right": "right"}, "main")
+    team = Team("run", "ippo", {"left": "left", "right": "right"}, {"left": "main", "right": "main"})
     own = seated(team)
     partners: Mapping[str, Mapping[str, Policy]] = {
         "swapped": {"left": own["right"], "right": own["left"]},

@@ -1,6 +1,7 @@
 """What engines with weights of their own have in common: versions of adapters, options, and vLLM's start."""
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from support import RANK, ROOT, make_bank, qwen2_folder, scramble
 from llm_sra.engines import EngineError, EngineOptions, Request, make_engine, sends_seeds
 from llm_sra.engines.versions import Versions
 from llm_sra.engines.vllm import VllmEngine, lora_room
+from llm_sra.errors import UnknownNameError, UserError
 from llm_sra.models.adapters import AdapterError
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
@@ -286,3 +288,25 @@ def test_a_server_is_given_the_folder_of_a_shipped_model_whose_name_vllm_does_no
     flags = ["--model_name_or_path", "worksheet/pupil", "--task", "worksheet", "--bf16", "false"]
     command = server_command(None, flags, "127.0.0.1", 8000)
     assert str(ROOT / "tasks" / "worksheet" / "models" / "pupil") in command and "worksheet/pupil" not in command
+
+
+def test_one_of_several_models_is_served_with_room_for_its_own_adapters() -> None:
+    named = json.dumps({"first": "worksheet/pupil", "second": str(qwen2_folder())})
+    flags = ["--seat_models", named, "--task", "worksheet", "--bf16", "false", "--arm", "srpo", "--tau", "1"]
+    for seat, model in (("first", "pupil"), ("second", "qwen2")):
+        command = server_command(None, flags, "127.0.0.1", 8000, seat=seat)
+        assert any(part.endswith(f"/{model}") for part in command)
+        assert command[command.index("--max-loras") + 1] == "5"  # agent, adversary, their next versions; the base
+    with pytest.raises(UserError, match="--seat first or --seat second"):
+        server_command(None, flags, "127.0.0.1", 8000)
+    with pytest.raises(UnknownNameError, match="did you mean 'first'"):
+        server_command(None, flags, "127.0.0.1", 8000, seat="fist")
+    with pytest.raises(UserError, match="all seats have one model"):
+        server_command(None, ["--model_name_or_path", "worksheet/pupil", *flags[2:]], "127.0.0.1", 8000, seat="first")
+
+
+def test_a_model_has_the_servers_of_its_seats_and_those_of_all() -> None:
+    urls = ("http://all:1/?a=b", "first=http://one:1", "second=http://two:1", "127.0.0.1:8000")
+    options = EngineOptions(servers=urls)
+    assert options.serving({"first"}).servers == (urls[0], "http://one:1", urls[3])
+    assert options.serving({"first", "second"}).servers == (urls[0], "http://one:1", "http://two:1", urls[3])

@@ -91,12 +91,12 @@ def spoil_old(trainer: Any, samples: Any) -> None:
 
 def spoil_weights(trainer: Any, samples: Any) -> None:
     with torch.no_grad():
-        trainer.bank.parameters("left")[0].view(-1)[0] = NAN
+        trainer.bases.parameters("left")[0].view(-1)[0] = NAN
 
 
 def spoil_base(trainer: Any, samples: Any) -> None:
     with torch.no_grad():
-        trainer.bank.base.get_parameter("model.norm.weight")[0] = INFINITY
+        trainer.bases.first.bank.base.get_parameter("model.norm.weight")[0] = INFINITY
 
 
 def spoil_policy_term(trainer: Any, samples: Any) -> None:

@@ -61,7 +61,7 @@ def test_a_task_that_never_shows_what_was_said_is_refused() -> None:
 def test_influence_is_what_a_reply_adds_to_the_log_probability_of_the_next(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, Letters(), arm="ippo", influence_coef=0.1)
     rollout = roll(trainer)
-    answered = list(answered_turns(rollout, trainer.engine.renderer))
+    answered = list(answered_turns(rollout, trainer.bases))
     assert answered and {(one.episode, one.seat, one.number) for one in answered} == set(rollout.influence)
     for one in answered:
         assert one.full.row.completion_ids == one.without.row.completion_ids

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from fake_vllm import FakeVllm
-from support import ROOT, qwen2_folder
+from support import ROOT, llama_folder, qwen2_folder
 from training_support import Initial, train_tiny, vectors
 from transformers import TrainerCallback
 
@@ -65,8 +65,8 @@ def count_rows(report: Report) -> None:
     updates.Share.of = classmethod(counting)
 
 
-def main(out: Path, model: str, server: str) -> None:
-    """All runs, one after the other; one with a server; and one that is broken off after its first step and resumed."""
+def main(out: Path, model: str, server: str, other: str) -> None:
+    """All runs, one after the other; one with a server; one on two bases; and one that is broken off and resumed."""
     original = updates.Share.of
     for name, flags in RUNS.items():
         report = Report(out / "reports" / name)
@@ -75,6 +75,7 @@ def main(out: Path, model: str, server: str) -> None:
         updates.Share.of = original
     remote = {**RUNS["tokens"], "engine": "server", "vllm_server_base_url": server}
     train_tiny(out / "server", [Report(out / "reports" / "server")], model_name_or_path=model, **remote)
+    train_tiny(out / "bases", model_name_or_path=None, seat_models={"left": model, "right": other}, **RUNS["tokens"])
     saving = {**RUNS["adam"], "save_strategy": "steps", "save_steps": 1}
     train_tiny(out / "resumed", model_name_or_path=model, **{**saving, "max_steps": 1})
     report = Report(out / "reports" / "resumed")
@@ -90,6 +91,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = ["--config_file", ROOT / "accelerate_configs" / "cpu.yaml", "--num_processes", "2"]
     server = FakeVllm(qwen2_folder())
     command = [sys.executable, "-m", "accelerate.commands.launch", *config, __file__, out, qwen2_folder(), server.url]
+    command.append(llama_folder())
     done = subprocess.run([str(part) for part in command], env=env, capture_output=True, text=True, timeout=600)
     server.stop()
     assert done.returncode == 0, done.stderr[-5000:]
@@ -141,6 +143,17 @@ def test_two_processes_share_a_server(launched: Path) -> None:
         torch.testing.assert_close(there[adapter], vector, rtol=0, atol=1e-4)
 
 
+def test_two_processes_train_two_bases_as_one_process_does(launched: Path, tmp_path: Path) -> None:
+    models = {"left": str(qwen2_folder()), "right": str(llama_folder())}
+    run = train_tiny(tmp_path / "run", model_name_or_path=None, seat_models=models, **RUNS["tokens"])
+    alone, together = vectors(run.adapters), vectors(launched / "bases" / "adapters")
+    assert {key: vector.shape for key, vector in alone.items()} == {
+        key: vector.shape for key, vector in together.items()
+    }
+    for adapter, vector in alone.items():
+        torch.testing.assert_close(together[adapter], vector, rtol=1e-4, atol=1e-5)
+
+
 def test_two_processes_go_on_from_a_checkpoint_as_if_they_had_not_stopped(launched: Path) -> None:
     whole, resumed = vectors(launched / "adam" / "adapters"), vectors(launched / "resumed" / "adapters")
     for adapter, vector in whole.items():
@@ -148,4 +161,4 @@ def test_two_processes_go_on_from_a_checkpoint_as_if_they_had_not_stopped(launch
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4])

@@ -154,18 +154,22 @@ def test_the_loss_of_one_adapter_moves_no_other() -> None:
     score(trainer, rollout)
     for adapter in trainer.arm.adapters:
         gradient(trainer, adapter, [sample for sample in rollout.samples if sample.adapter == adapter], size=5)
-        own = {id(parameter) for parameter in trainer.bank.parameters(adapter)}
-        with_gradient = {id(parameter) for parameter in trainer.bank.model.parameters() if parameter.grad is not None}
+        own = {id(parameter) for parameter in trainer.bases.parameters(adapter)}
+        with_gradient = {
+            id(parameter) for parameter in trainer.bases.first.bank.model.parameters() if parameter.grad is not None
+        }
         assert with_gradient == own
-        assert all(parameter.grad.abs().max() > 0 for parameter in trainer.bank.parameters(adapter))
+        assert all(parameter.grad.abs().max() > 0 for parameter in trainer.bases.parameters(adapter))
 
 
 def test_only_adapters_are_trainable_whichever_is_active() -> None:
     trainer = trainer_of()
-    adapters = {id(parameter) for name in trainer.arm.adapters for parameter in trainer.bank.parameters(name)}
+    adapters = {id(parameter) for name in trainer.arm.adapters for parameter in trainer.bases.parameters(name)}
     for name in trainer.arm.adapters:
-        trainer.bank.activate(name)
-        assert {id(parameter) for parameter in trainer.bank.model.parameters() if parameter.requires_grad} == adapters
+        trainer.bases.first.bank.activate(name)
+        assert {
+            id(parameter) for parameter in trainer.bases.first.bank.model.parameters() if parameter.requires_grad
+        } == adapters
 
 
 def one_row(advantage: float, old_shift: float, trainer: SRPOTrainer) -> Sample:
@@ -207,16 +211,18 @@ def test_one_adapters_gradient_norm_does_not_limit_anothers() -> None:
     trainer.args.max_grad_norm = 0.01
     try:
         left, right = ([s for s in rollout_of().samples if s.adapter == name] for name in (HERO, PARTNER))
-        trainer.bank.model.zero_grad(set_to_none=True)
+        trainer.bases.first.bank.model.zero_grad(set_to_none=True)
         for adapter, samples in ((HERO, left), (PARTNER, right)):
             accumulate(trainer, adapter, samples, whole(samples))
         before = {
-            name: torch.cat([p.grad.flatten() for p in trainer.bank.parameters(name)]) for name in (HERO, PARTNER)
+            name: torch.cat([p.grad.flatten() for p in trainer.bases.parameters(name)]) for name in (HERO, PARTNER)
         }
-        assert trainer.updater.reduce_and_clip(HERO, trainer.bank.parameters(HERO)) == pytest.approx(
+        assert trainer.updater.reduce_and_clip(HERO, trainer.bases.parameters(HERO)) == pytest.approx(
             before[HERO].norm().item(), rel=1e-5
         )
-        after = {name: torch.cat([p.grad.flatten() for p in trainer.bank.parameters(name)]) for name in (HERO, PARTNER)}
+        after = {
+            name: torch.cat([p.grad.flatten() for p in trainer.bases.parameters(name)]) for name in (HERO, PARTNER)
+        }
     finally:
         trainer.args.max_grad_norm = 1.0
     assert before[HERO].norm() > 0.1

@@ -24,7 +24,7 @@ def descend(trainer: SRPOTrainer, adapter: str, samples: Sequence[Sample], size:
     """One small step down the adapter's loss."""
     gradient(trainer, adapter, samples)
     with torch.no_grad():
-        for parameter in trainer.bank.parameters(adapter):
+        for parameter in trainer.bases.parameters(adapter):
             parameter -= size * parameter.grad
 
 
@@ -34,7 +34,7 @@ def fresh_trainer() -> Iterator[SRPOTrainer]:
     trainer = trainer_of(kl_direction="partner_adversary")
     yield trainer
     for number, name in enumerate(trainer.arm.adapters):
-        scramble(trainer.bank, name, seed=number)
+        scramble(trainer.bases.first.bank, name, seed=number)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
@@ -116,7 +116,7 @@ def test_the_engine_and_the_trainer_agree_on_what_was_sampled() -> None:
         row, own = sample.row, torch.tensor(sample.row.own).bool()
         other = HERO if sample.adapter != HERO else PARTNER
         for whose, adapter in (("own", sample.adapter), ("other", other), ("base", None)):
-            with torch.no_grad(), trainer.bank.using(adapter):
+            with torch.no_grad(), trainer.bases.first.bank.using(adapter):
                 found = chosen(logprobs_of(trainer, adapter, row), row)
             differences[whose] += (found - torch.tensor(row.logprobs))[own].abs().tolist()
     assert max(differences["own"]) < 1e-4

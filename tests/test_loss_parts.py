@@ -79,7 +79,7 @@ def test_without_bounds_importance_ratios_are_the_plain_ones() -> None:
 @pytest.mark.parametrize("loss_type", LOSSES)
 def test_what_another_engine_sampled_is_weighed_by_the_ratio(loss_type: str) -> None:
     trainer = trainer_of(loss_type, vllm_importance_sampling_clip_max=2.0)  # not the other tests' trainer
-    trainer.engine.shares_weights = False  # type: ignore[misc]
+    trainer.bases.first.engine.shares_weights = False  # type: ignore[misc]
     trainer.use_vllm = True  # as `__init__` sets it for such an engine
     samples = [worth(s.row, HERO, None, advantage_of(s)) for s in rows_of(HERO)]
     policy = written_out(trainer, HERO, samples, loss_type, epsilon=0.0)

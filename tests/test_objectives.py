@@ -57,9 +57,9 @@ def test_replies_are_choices_and_the_trainer_gives_them_the_probabilities_that_t
         own = torch.tensor(sample.row.own).bool()
         scored = trainer.scorer.logprobs([sample], sample.adapter)[0, : len(own)][own]
         assert torch.allclose(scored, torch.tensor(sample.row.logprobs)[own], atol=1e-5)
-    assert trainer.forward.latest is not None and trainer.forward.latest.missing is not None
+    assert trainer.bases.first.forward.latest is not None and trainer.bases.first.forward.latest.missing is not None
     trainer.create_optimizer()
-    losses = trainer._update(trainer.bank.model, rollout)
+    losses = trainer._update(trainer.bases.first.bank.model, rollout)
     assert all(abs(loss) < 10 for loss in losses.values())
     means = trainer.means.reduce()
     assert all(0 < value <= 1.0987 for name, value in means.items() if name.endswith("/entropy"))  # at most log 3
@@ -125,7 +125,7 @@ def gradients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tenso
             steps.append(trainer._play())
         rollouts = [prepared(trainer, step) for step in steps]
         with torch.no_grad():
-            for number, parameter in enumerate(trainer.bank.parameters("left")):
+            for number, parameter in enumerate(trainer.bases.parameters("left")):
                 parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
         found[name] = torch.cat([gradient_of_left(trainer, rollout) for rollout in rollouts])
     return found
@@ -147,11 +147,11 @@ def gradient_of_left(trainer: SRPOTrainer, rollout: Rollout) -> torch.Tensor:
     """Its rows lie on two processes, a third of them on the one: the mean of both."""
     mine = [sample for sample in rollout.samples if sample.adapter == "left"]
     tokens = sum(sample.row.own_tokens for sample in mine)
-    trainer.bank.model.zero_grad(set_to_none=True)
+    trainer.bases.first.bank.model.zero_grad(set_to_none=True)
     for part in (mine[: len(mine) // 3], mine[len(mine) // 3 :]):
         share = Share(len(mine), tokens, len(mine), processes=1, local=sum(s.row.own_tokens for s in part))
         accumulate(trainer, "left", part, share)
-    return torch.cat([parameter.grad.flatten() for parameter in trainer.bank.parameters("left")])
+    return torch.cat([parameter.grad.flatten() for parameter in trainer.bases.parameters("left")])
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.combinations(ESTIMATORS, 2)))
@@ -167,7 +167,7 @@ def test_named_estimators_differ_and_not_by_a_constant_factor(
 
 def critic_gradient(trainer: Any, rollout: Rollout, adapter: str, size: int) -> torch.Tensor:
     trainer.args.per_device_train_batch_size = size
-    trainer.bank.model.zero_grad(set_to_none=True)
+    trainer.bases.first.bank.model.zero_grad(set_to_none=True)
     trainer.critics.heads.zero_grad(set_to_none=True)
     samples = by_length([s for s in rollout.samples if s.adapter == adapter])
     trainer.updater.accumulate_critic(trainer.critics, adapter, samples, Share.of(samples, trainer.accelerator))
@@ -182,8 +182,8 @@ def test_a_critics_gradient_does_not_depend_on_micro_batches_and_moves_nothing_e
     whole = critic_gradient(trainer, rollout, "left", 64)
     for size in (1, 3):
         assert torch.allclose(critic_gradient(trainer, rollout, "left", size), whole, rtol=1e-4, atol=1e-6)
-    moved = {id(p) for p in trainer.bank.model.parameters() if p.grad is not None}
-    assert moved == {id(p) for p in trainer.bank.parameters("critic-of-left")}
+    moved = {id(p) for p in trainer.bases.first.bank.model.parameters() if p.grad is not None}
+    assert moved == {id(p) for p in trainer.bases.parameters("critic-of-left")}
     assert all(p.grad is None for p in trainer.critics.heads["right"].parameters())
 
 
@@ -209,7 +209,7 @@ def test_ppo_trains_saves_its_critics_and_keeps_them_from_engines(tmp_path: Path
         for name in heroes:
             assert f"policy/{name}/explained_variance" in line and line[f"policy/{name}/value_loss"] >= 0
     trainer = make_trainer(tmp_path / "other", **PPO)
-    assert set(trainer.bank.served) == heroes
+    assert set(trainer.bases.first.bank.served) == heroes
 
 
 # -- what goes on exactly --------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_a_reset_makes_adversaries_copies_of_their_partners_again(tmp_path: Path
     trainer.create_optimizer()
 
     def apart() -> float:
-        pair = (trainer.bank.state(name) for name in ("adversary-of-left", "right"))
+        pair = (trainer.bases.first.bank.state(name) for name in ("adversary-of-left", "right"))
         return max(float((a - b).abs().max()) for a, b in zip(*(state.values() for state in pair), strict=True))
 
     assert apart() > 0

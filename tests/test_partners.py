@@ -16,7 +16,7 @@ from llm_sra import evaluate
 from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.evaluation.records import Record
 from llm_sra.evaluation.results import merge, read_episodes, read_results
-from llm_sra.partners.loader import PolicyLoader
+from llm_sra.partners.loader import PolicyLoader, Team
 from llm_sra.partners.rosters import Entry, RosterError, read_roster
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Endpoint, Match, Perturbed, Policy, Scripted, UnavailableError
@@ -234,11 +234,12 @@ def test_a_partner_that_is_missing_when_training_begins_is_an_error_and_one_that
     from tasks.worksheet import Worksheet
 
     engine = make_engine(qwen2_folder(), ["first", "second"])
+    team = Team("training", "", {"first": "first", "second": "second"}, {"first": "main", "second": "main"})
     path = roster(tmp_path, "name: gone, kind: recorded, policy: gone.jsonl, field: reply")
     with pytest.raises(UnavailableError, match="cannot read"):
-        DevEvaluation(Worksheet(), {"first": "first", "second": "second"}, engine, path, problems=1, seed=0)
+        DevEvaluation(Worksheet(), team, {"main": engine}, path, problems=1, seed=0)
     path = roster(tmp_path, "name: down, kind: endpoint, policy: m, base_url: 'http://127.0.0.1:9/v1', retries: 0")
-    dev = DevEvaluation(Worksheet(), {"first": "first", "second": "second"}, engine, path, problems=1, seed=0)
+    dev = DevEvaluation(Worksheet(), team, {"main": engine}, path, problems=1, seed=0)
     numbers = dev()
     assert "partner down failed, and the training goes on without it this time" in caplog.text
     assert math.isnan(numbers["worst_partner"])

@@ -71,12 +71,12 @@ def check_run(run: Run, base: Path, moved: dict[str, torch.Tensor], flag: str, t
     plain = PeftModel.from_pretrained(load_model(str(base))[0], str(run.adapters / "left")).eval()(input_ids=IDS).logits
     with PolicyLoader(Toy()) as loader:
         team = loader.team(run)
-        left = logits_of(loader, team.engine, team.heroes["left"])
+        left = logits_of(loader, team.engines["left"], team.heroes["left"])
         assert (left - plain).abs().max() > 1e-3
-        assert loader._banks[team.engine].fingerprint == read_card(run.adapters / "left")["base_fingerprint"]
-        prompt = loader.engines[team.engine].renderer.render([Message("user", "word: fig")])
+        assert loader._banks[team.engines["left"]].fingerprint == read_card(run.adapters / "left")["base_fingerprint"]
+        prompt = loader.engines[team.engines["left"]].renderer.render([Message("user", "word: fig")])
         asked = [Request(prompt, name, Sampling(1.0), 4, (), seed=1) for name in (*team.heroes.values(), None)]
-        engine = loader.engines[team.engine]
+        engine = loader.engines[team.engines["left"]]
         together = [one.token_ids for one in engine.generate(asked)]
         assert together == [engine.generate([one])[0].token_ids for one in asked]
     options = {"base": str(base)}

@@ -220,14 +220,14 @@ def test_the_gradient_of_an_adapter_is_the_written_out_one(adapter: str, cheap: 
     expected = written_out(trainer, adapter, samples, "dapo", exact_tether=exact)
     for size in sizes_of(samples)[1:]:
         cheap.clear()
-        order = trainer.reader.order(samples, size)
+        order = trainer.bases.first.reader.order(samples, size)
         assert close(gradient(trainer, adapter, order, size), expected)
         assert any(cheap)
 
 
 def test_what_a_seat_reads_between_its_replies_passes_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, samples = trainer_of("dapo"), rows_of(HERO)
-    trainer.reader._share = False  # then each token is projected once
+    trainer.bases.first.reader._share = False  # then each token is projected once
     inputs = collate([sample.row for sample in samples], 0, torch.device("cpu"))
     said = torch.zeros_like(inputs["completion_mask"])
     for row, sample in zip(said, samples, strict=True):
@@ -239,9 +239,9 @@ def test_what_a_seat_reads_between_its_replies_passes_no_head(monkeypatch: pytes
         return original(self, hidden, *args)
 
     monkeypatch.setattr(Head, "_of", counted)
-    whole = trainer.forward.statistics(trainer.bank.model, *joined(inputs))[0]
-    with trainer.forward.reading(samples):
-        replies = trainer.forward.statistics(trainer.bank.model, *joined(inputs))[0]
+    whole = trainer.bases.first.forward.statistics(trainer.bases.first.bank.model, *joined(inputs))[0]
+    with trainer.bases.first.forward.reading(samples):
+        replies = trainer.bases.first.forward.statistics(trainer.bases.first.bank.model, *joined(inputs))[0]
     torch.testing.assert_close(replies, whole * said)
     assert projected == [inputs["completion_mask"].sum(), said.sum()] and projected[1] < projected[0]
 
@@ -254,7 +254,7 @@ def test_critics_see_the_same_values_and_get_the_same_gradient(tmp_path: Path, c
     torch.nn.init.normal_(trainer.critics.heads[HERO].weight)
     found = []
     for share in (True, False):
-        trainer.reader._share = share
+        trainer.bases.first.reader._share = share
         for parameter in trainer.critics.parameters(HERO):
             parameter.grad = None
         values = trainer.critics.values(HERO, inputs)

@@ -70,14 +70,19 @@ def test_stand_ins_say_their_seats_words(capsys: pytest.CaptureFixture[str]) -> 
     assert said["first"] <= {"A", "B"} and said["second"] <= {"A", "B", "C"}
 
 
+CPU = torch.device("cpu")
+
+
 def test_the_trainers_table_of_words() -> None:
     ids = {"A": 5, "B": 6, "C": 7, "rest": 1, "work": 2}
     renderer = SimpleNamespace(single_tokens=lambda words: tuple(ids[word] for word in words))
-    table = choice_ids(Effort(payoffs=PAYOFFS), renderer, torch.device("cpu"))  # type: ignore[arg-type]
+    table = choice_ids(Effort(payoffs=PAYOFFS), Effort.seats, renderer, CPU)  # type: ignore[arg-type]
     assert table is not None and table.tolist() == [[5, 6, -1], [5, 6, 7]]
-    common = choice_ids(Effort(), renderer, torch.device("cpu"))  # type: ignore[arg-type]
+    common = choice_ids(Effort(), Effort.seats, renderer, CPU)  # type: ignore[arg-type]
     assert common is not None and common.tolist() == [1, 2]
-    assert choice_ids(Toy(), renderer, torch.device("cpu")) is None  # type: ignore[arg-type]
+    theirs = choice_ids(Effort(payoffs=PAYOFFS), ["second"], renderer, CPU)  # type: ignore[arg-type]
+    assert theirs is not None and theirs.tolist() == [[5, 6, 7]]  # the other seat's policies live on another model
+    assert choice_ids(Toy(), Toy.seats, renderer, CPU) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sharing", ["seat", pytest.param("shared", marks=pytest.mark.slow)])

@@ -210,8 +210,8 @@ def test_ratios_that_are_cut_below_one_are_refused_for_cispo(tmp_path: Path) -> 
 
 def test_a_trainer_that_is_made_by_hand_takes_the_same_step(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path / "run", Letters(), max_steps=1)
-    before = {name: [p.detach().clone() for p in trainer.bank.parameters(name)] for name in trainer.arm.adapters}
+    before = {name: [p.detach().clone() for p in trainer.bases.parameters(name)] for name in trainer.arm.adapters}
     trainer.train()
     for name in trainer.arm.adapters:
-        assert any(not torch.equal(a, b) for a, b in zip(before[name], trainer.bank.parameters(name), strict=True))
+        assert any(not torch.equal(a, b) for a, b in zip(before[name], trainer.bases.parameters(name), strict=True))
     assert trainer.state.global_step == 1

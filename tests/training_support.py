@@ -143,7 +143,7 @@ def make_trainer(out: Path, task: Task | None = None, engine: Engine | None = No
     if args.estimator.needs_critic:
         for adapter in arm.adapters:
             bank.add(critic_of(adapter), bank.model.peft_config[adapter], served=False)
-    trainer = SRPOTrainer(task, arm, bank, engine.renderer.tokenizer, engine, args)
+    trainer = SRPOTrainer(task, arm, {"main": bank}, {"main": engine}, args)
     bank.model.train()
     return trainer
 
@@ -173,12 +173,12 @@ def score(trainer: SRPOTrainer, rollout: Rollout) -> None:
     """Fill in what the trainer scores before any update."""
     trainer.scorer.score(rollout, trainer.arm.adapters, trainer.updater.reuses_rollouts, trainer.arm.peers)
     if trainer.args.influence_coef:
-        measure_influence(rollout, trainer.scorer, trainer.engine.renderer)
+        measure_influence(rollout, trainer.scorer, trainer.bases)
 
 
 def accumulate(trainer: SRPOTrainer, adapter: str, samples: Sequence[Sample], share: Share) -> float:
     """Add up the gradients of an adapter's loss."""
-    return trainer.updater.accumulate(trainer.bank.model, adapter, samples, share, trainer.tether)
+    return trainer.updater.accumulate(trainer.bases.first.bank.model, adapter, samples, share, trainer.tether)
 
 
 def steps_of(run: Run) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Makes the engine that a run's configuration asks for."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,7 @@ SIZES = (
     "vllm_enable_sleep_mode",
     "vllm_server_timeout",
 )
+_SEAT = re.compile(r"[^/:=]+=")
 EngineKind = Literal["transformers", "vllm", "server"]
 ENGINES: tuple[str, ...] = get_args(EngineKind)
 
@@ -54,6 +56,14 @@ class EngineOptions:
     timeout: float = 240.0
     adapter_dir: Path | None = None
     seeded: bool = True
+
+    def serving(self, seats: Collection[str]) -> "EngineOptions":
+        """The options of an engine for the model of some seats: of servers, those for these seats and those for all.
+
+        A server for one seat's model is written `SEAT=URL`.
+        """
+        named = [url.partition("=") if _SEAT.match(url) else ("", "", url) for url in self.servers]
+        return replace(self, servers=tuple(url for seat, _, url in named if not seat or seat in seats))
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "EngineOptions":

@@ -21,7 +21,6 @@ from llm_sra.protocol.rules import Rules
 from llm_sra.task import Problem, Task
 from llm_sra.untrusted import one_line
 
-ENGINE = "training"  # name of the engine that plays the agents
 logger = logging.getLogger(__name__)
 
 
@@ -30,8 +29,8 @@ class DevEvaluation:
 
     Args:
         task: The rules.
-        heroes: Adapter of each seat.
-        engine: Plays the heroes.
+        team: The agents.
+        engines: Play them, by name.
         roster: YAML file; its models are loaded once, apart from the one in training.
         problems: How many.
         seed: Seed of the run.
@@ -41,20 +40,19 @@ class DevEvaluation:
     def __init__(
         self,
         task: Task,
-        heroes: Mapping[str, str],
-        engine: Engine,
+        team: Team,
+        engines: Mapping[str, Engine],
         roster: str | Path,
         problems: int,
         seed: int,
         max_reply_tokens: int | None = None,
     ) -> None:
         loader = PolicyLoader(task)
-        team = Team("training", "", heroes, ENGINE)
         partners = {entry.name: loader.partner(entry, seated(team)) for entry in read_roster(roster)}
-        self._cells, self._partners = cells(task, team, partners, ["sampled"]), partners
+        self._cells, self._partners, self._own = cells(task, team, partners, ["sampled"]), partners, team.engines
         self._setting = Setting(
             task,
-            {**loader.engines, ENGINE: engine},
+            {**loader.engines, **engines},
             Rules(task).problems("dev", problems, seed),
             split="dev",
             seed=seed,
@@ -82,7 +80,7 @@ class DevEvaluation:
 
         def on_lost(policy: Policy, error: Exception) -> None:
             names = [name for name, seats in self._partners.items() if policy in seats.values()]
-            if not names or (isinstance(policy, EnginePolicy) and policy.engine == ENGINE):
+            if not names or (isinstance(policy, EnginePolicy) and policy.engine in self._own.values()):
                 raise error  # an agent's own
             for name in sorted(set(names) - lost):
                 logger.warning(

@@ -124,7 +124,7 @@ def coalitions(task: Task, teams: Iterable[Team], idle: Policy | None, decodings
 def seated(team: Team, decoding: str = "sampled") -> dict[str, EnginePolicy]:
     """A run's agents, each in its seat."""
     return {
-        seat: EnginePolicy(f"{team.run}:{adapter or 'base'}", team.engine, adapter, DECODINGS[decoding])
+        seat: EnginePolicy(f"{team.run}:{adapter or 'base'}", team.engines[seat], adapter, DECODINGS[decoding])
         for seat, adapter in team.heroes.items()
     }
 

@@ -87,7 +87,7 @@ def export(
     rank, shown = read_adapter_config(run.adapters / policy).r, find_evaluation(run, evaluation)
     single = find_single(run, policy, evaluation)
     base, tokenizer = load_model(
-        str(run.config["model_name_or_path"]),
+        run.model_of(policy),
         dtype=run.config.get("dtype"),
         revision=run.config.get("model_revision"),
         trust_remote_code=may_run_code(run, trust_remote_code),

@@ -61,7 +61,7 @@ class Exported:
     @property
     def base(self) -> str:
         """The base model: the name of one that ships, else as the run names it."""
-        return model_name(find_model(str(self.run.config["model_name_or_path"])))
+        return model_name(find_model(self.run.model_of(self.policy)))
 
     @property
     def base_on_hub(self) -> str | None:

@@ -6,7 +6,7 @@ Each base model is loaded once, and every adapter onto its own base. What is pla
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,13 @@ class Team:
         run: Name of the run.
         arm: Its objective.
         heroes: By seat, the name of the adapter in the engine; None: the base model.
-        engine: Name of the engine.
+        engines: By seat, the name of the engine.
     """
 
     run: str
     arm: str
     heroes: Mapping[str, str | None]
-    engine: str
+    engines: Mapping[str, str]
 
 
 class PolicyLoader:
@@ -113,12 +113,14 @@ class PolicyLoader:
         Raises:
             RunError: If Python would run that comes with its model, and that was not allowed.
         """
-        trusted = may_run_code(run, self._trust_remote_code)
-        engine = self._engine(
-            str(run.config["model_name_or_path"]), {**run.config, "trust_remote_code": trusted}, self._options
-        )
-        heroes = {seat: self._load(engine, run.adapters / name) for seat, name in run.heroes.items()}
-        return Team(run.name, str(run.config["arm"]), heroes, engine)
+        config = {**run.config, "trust_remote_code": may_run_code(run, self._trust_remote_code)}
+        engines = {}
+        for seat, hero in run.heroes.items():
+            model = run.model_of(hero)
+            sits = [other for other, name in run.heroes.items() if run.model_of(name) == model]
+            engines[seat] = self._engine(model, config, self._options.serving(sits), seats=sits)
+        heroes = {seat: self._load(engines[seat], run.adapters / name) for seat, name in run.heroes.items()}
+        return Team(run.name, str(run.config["arm"]), heroes, engines)
 
     def partner(self, entry: Entry, live: Mapping[str, EnginePolicy] | None = None) -> dict[str, Policy]:
         """The policy of a roster's entry for each seat.
@@ -221,9 +223,17 @@ class PolicyLoader:
         return name
 
     def _engine(
-        self, base: str, config: Mapping[str, Any], options: EngineOptions = EngineOptions(), own: str = ""
+        self,
+        base: str,
+        config: Mapping[str, Any],
+        options: EngineOptions = EngineOptions(),
+        own: str = "",
+        seats: Sequence[str] = (),
     ) -> str:
-        """Name of the engine for a base model, loaded once for each way of loading it, and for each `own` adapter."""
+        """Name of the engine for a base model, loaded once for each way of loading it, and for each `own` adapter.
+
+        It must be able to choose in `seats`; in all, if none are named.
+        """
         quantized = QUANTIZED if quantization_of(config) else ()
         how = {key: config[key] for key in ("dtype", "model_revision", *quantized, *ASKED) if config.get(key)}
         if how.get("template_date") == DAY:
@@ -242,7 +252,7 @@ class PolicyLoader:
             if (key := not_finite(model.named_parameters())) is not None:
                 raise ModelError(f"the weights of {base!r} hold NaN or infinity, first in {key}: take other weights")
             bank, renderer = AdapterBank(model), Renderer.of(tokenizer, config)
-            for seat in self.task.seats:
+            for seat in seats or self.task.seats:
                 renderer.single_tokens(
                     self.task.choices_of(seat)
                 )  # raises before play where it could not choose in play

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -36,6 +36,7 @@ class Run:
         heroes: Adapter of each seat.
         checkpoint: Name of the checkpoint whose adapters to use; None: those at the end of training.
         task_file: Where the task's file lay and its hash; empty for a shipped task. See `llm_sra.runs.trust`.
+        models: Base model of each adapter; empty if all have that of the configuration.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Run:
     heroes: Mapping[str, str]
     checkpoint: str | None = None
     task_file: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -54,6 +56,16 @@ class Run:
     def adapters(self) -> Path:
         """Where the adapters are."""
         return self.path / "checkpoints" / self.checkpoint if self.checkpoint else self.path / "adapters"
+
+    def model_of(self, adapter: str) -> str:
+        """The base model that an adapter lives on."""
+        return str(self.models.get(adapter) or self.config["model_name_or_path"])
+
+    @property
+    def base(self) -> str:
+        """The base model in a word: its name without the folder; of several, those of the seats, with `+` between."""
+        models = dict.fromkeys(self.model_of(hero) for hero in self.heroes.values())
+        return "+".join(PurePath(model).name for model in models)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -74,14 +86,14 @@ class Run:
         if not config.is_file():
             raise RunError(f"{path} is not a run: expected config.yaml in it, as a training writes it")
         try:
-            loaded, heroes, task_file = _parts(read_yaml(config))
+            loaded, heroes, task_file, models = _parts(read_yaml(config))
         except UntrustedError as error:
             raise RunError(f"{config} was not written by a training: {error}") from error
         arguments = _Arguments(config, loaded)
         _check_arguments(config, arguments, heroes)
         if checkpoint == "best":
             checkpoint = _best_checkpoint(path, arguments)
-        run = cls(path, arguments, heroes, checkpoint or None, task_file)
+        run = cls(path, arguments, heroes, checkpoint or None, task_file, models)
         if checkpoint and not run.adapters.is_dir():
             there = ", ".join(sorted(p.name for p in (path / "checkpoints").glob("checkpoint-*"))) or "none"
             raise RunError(f"{path} has no {checkpoint}; its checkpoints: {there}")
@@ -102,7 +114,9 @@ class _Arguments(dict[str, Any]):
 def _check_arguments(path: Path, arguments: Mapping[str, Any], heroes: Mapping[Any, Any]) -> None:
     """Raise RunError if a value that is used is of another kind than a training writes."""
     kinds: dict[str, Any] = {"arm": str, "task": str, "max_steps": int | float, "num_train_epochs": int | float}
-    kinds |= {"task_args": dict | None, "model_name_or_path": str, "max_completion_length": int | None}
+    kinds |= {"task_args": dict | None, "seat_models": dict | None, "max_completion_length": int | None}
+    if not arguments.get("seat_models"):
+        kinds["model_name_or_path"] = str
     for key, kind in kinds.items():
         if key in arguments and not isinstance(arguments[key], kind):
             raise RunError(f"{path}: {key} is {repr(arguments[key])[:100]}, which no training writes there")
@@ -129,11 +143,15 @@ def open_runs(paths: Sequence[str]) -> list[Run]:
 
 
 def write_config(
-    path: Path, arguments: Mapping[str, Any], heroes: Mapping[str, str], task_file: Mapping[str, str] | None = None
+    path: Path,
+    arguments: Mapping[str, Any],
+    heroes: Mapping[str, str],
+    task_file: Mapping[str, str] | None = None,
+    models: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `config.yaml` and `environment.json`."""
+    """Write `config.yaml` and `environment.json`; see `Run`."""
     plain = json.loads(json.dumps(arguments, default=str))
-    kept = {"task_file": dict(task_file)} if task_file else {}
+    kept = {key: dict(part) for key, part in (("task_file", task_file), ("models", models)) if part}
     text = yaml.safe_dump({"heroes": dict(heroes), "arguments": plain, **kept}, sort_keys=True, allow_unicode=True)
     with writing("the configuration", path / "config.yaml"):
         write_whole(path / "config.yaml", text)  # complete at any time for `llm-sra watch`
@@ -188,17 +206,20 @@ def check_metrics(place: str, line: Mapping[str, Any]) -> None:
         raise RunError(f"{place}: step is {repr(step)[:100]}: expected the number of a step, as a training writes it")
 
 
-def _parts(loaded: Any) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
-    """`arguments`, `heroes` and `task_file` of what a `config.yaml` holds."""
+def _parts(loaded: Any) -> tuple[dict[str, Any], dict[str, str], dict[str, Any], dict[str, str]]:
+    """`arguments`, `heroes`, `task_file` and `models` of what a `config.yaml` holds."""
     if not isinstance(loaded, dict) or not {"arguments", "heroes"} <= set(loaded):
         raise UntrustedError("expected `arguments` and `heroes` in it")
-    arguments, heroes, task_file = loaded["arguments"], loaded["heroes"], loaded.get("task_file") or {}
-    for name, part in (("arguments", arguments), ("heroes", heroes), ("task_file", task_file)):
+    arguments, heroes = loaded["arguments"], loaded["heroes"]
+    task_file, models = loaded.get("task_file") or {}, loaded.get("models") or {}
+    for name, part in (("arguments", arguments), ("heroes", heroes), ("task_file", task_file), ("models", models)):
         if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
             raise UntrustedError(f"expected a mapping of names as `{name}`")
     if not all(isinstance(name, str) and Path(name).name == name for name in heroes.values()):
         raise UntrustedError("expected the name of an adapter for each seat in `heroes`")
-    return arguments, heroes, task_file
+    if not all(isinstance(model, str) and model for model in models.values()):
+        raise UntrustedError("expected the name of a model for each adapter in `models`")
+    return arguments, heroes, task_file, models
 
 
 def _best_checkpoint(path: Path, config: Mapping[str, Any]) -> str:

@@ -106,24 +106,24 @@ def same_task(one: Run, other: Run) -> bool:
 
 
 def may_run_code(run: Run, trust_remote_code: bool = False) -> bool:
-    """Whether Python that comes with a run's model may run; False where there is none to run.
+    """Whether Python that comes with a run's models may run; False where there is none to run.
 
     Args:
-        run: Whose model.
+        run: Whose models.
         trust_remote_code: Whether the caller allows it. The run's own configuration cannot allow it.
 
     Raises:
-        RunError: If the model needs it and the caller does not allow it.
+        RunError: If a model needs it and the caller does not allow it.
     """
     if trust_remote_code:
         return True
-    model, revision = str(run.config["model_name_or_path"]), run.config.get("model_revision")
-    code, is_known = _code_of(find_model(model), revision)
-    if code and (run.config.get("trust_remote_code") or not is_known):
-        raise RunError(
-            f"{run.path} wants to run Python that comes with its model {one_line(model)} ({one_line(code)}): read it, "
-            "then add --trust_remote_code if it may run"
-        )
+    for model in dict.fromkeys(run.model_of(hero) for hero in run.heroes.values()):
+        code, is_known = _code_of(find_model(model), run.config.get("model_revision"))
+        if code and (run.config.get("trust_remote_code") or not is_known):
+            raise RunError(
+                f"{run.path} wants to run Python that comes with its model {one_line(model)} ({one_line(code)}): read "
+                "it, then add --trust_remote_code if it may run"
+            )
     return False
 
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 
-from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives import Tether
 from llm_sra.trainer import metrics
 from llm_sra.trainer.arms import Arm
+from llm_sra.trainer.bases import Bases
 from llm_sra.trainer.config import SRPOConfig
-from llm_sra.trainer.forward import Forward
 from llm_sra.trainer.loss import Share, accumulation_scale, loss_inputs, reduce_tokens
 from llm_sra.trainer.rollout import Sample
 
@@ -25,44 +24,40 @@ class AdapterLoss:
     Args:
         args: See `SRPOConfig`.
         arm: Says which adapters are adversaries.
-        bank: The adapters.
-        forward: Computes their log-probabilities.
+        bases: Where the adapters live.
         trl_loss: (model, inputs, scale) to TRL's loss divided by the scale, and what TRL reports of it.
         means: Gets what is measured by token.
         reply_limit: Token limit of a reply.
-        pad_id: Token that fills rows up.
     """
 
     def __init__(
         self,
         args: SRPOConfig,
         arm: Arm,
-        bank: AdapterBank,
-        forward: Forward,
+        bases: Bases,
         trl_loss: TrlLoss,
         means: metrics.TokenMeans,
         reply_limit: int,
-        pad_id: int,
     ) -> None:
-        self._args, self._arm, self._bank, self._forward = args, arm, bank, forward
-        self._trl_loss, self._means, self._reply_limit, self._pad_id = trl_loss, means, reply_limit, pad_id
+        self._args, self._arm, self._bases = args, arm, bases
+        self._trl_loss, self._means, self._reply_limit = trl_loss, means, reply_limit
         self.parts: dict[str, torch.Tensor] = {}  # sums of the loss's parts; whoever reads them clears them
 
     def __call__(
         self, model: torch.nn.Module, adapter: str, batch: Sequence[Sample], share: Share, tether: Tether
     ) -> torch.Tensor:
         """One micro-batch's part of the adapter's loss, with its graph."""
-        args = self._args
-        inputs = loss_inputs(batch, share, self._pad_id, args.device)
+        args, base = self._args, self._bases.of(adapter)
+        inputs = loss_inputs(batch, share, base.pad_id, args.device)
         mask = inputs["completion_mask"] * inputs["tool_mask"]
         adversary = adapter in self._arm.adversaries
-        partner = self._forward.partner_states(batch, inputs) if adversary and not tether.in_reward else None
-        self._bank.activate(adapter)
+        partner = base.forward.partner_states(batch, inputs) if adversary and not tether.in_reward else None
+        base.bank.activate(adapter)
         steps = args.steps_per_generation
         scale = accumulation_scale(args.loss_type, len(batch), int(mask.sum()), share, steps)
-        with self._forward.reading(batch, partner):
+        with base.forward.reading(batch, partner):
             loss, reported = self._trl_loss(model, inputs, scale)
-        found = self._forward.latest
+        found = base.forward.latest
         assert found is not None
         entropies, missing = found.entropies, found.missing
         self._report(adapter, batch, reported, entropies, mask)

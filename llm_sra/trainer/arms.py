@@ -5,7 +5,7 @@ Arms differ in nothing else: they share episodes per step, prompts, rewards and 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from llm_sra.policies.base import EnginePolicy, Match, Policy
@@ -86,6 +86,15 @@ class Roles:
     members: tuple[dict[str, str], ...] = field(default=(), kw_only=True)
 
     @property
+    def seats(self) -> dict[str, tuple[str, ...]]:
+        """The seats that each adapter sits in: a hero's own, an adversary's all but its hero's."""
+        sits = [(adapter, seat) for team in (self.heroes, *self.members) for seat, adapter in team.items()]
+        for hero in self.heroes:
+            for sharing in get_args(Sharing):
+                sits += [(adversary_of(hero, sharing), seat) for seat in self.heroes if seat != hero]
+        return {adapter: tuple(dict.fromkeys(s for a, s in sits if a == adapter)) for adapter in self.adapters}
+
+    @property
     def learners(self) -> tuple[str, ...]:
         """All adapters but the adversaries, the heroes' first."""
         return tuple(dict.fromkeys(adapter for team in (self.heroes, *self.members) for adapter in team.values()))
@@ -141,6 +150,7 @@ def build_arm(
     partners: Partners | None = None,
     live_share: float = 0.0,
     population: int | None = None,
+    engines: Mapping[str, str] | None = None,
 ) -> Arm:
     """The matches of an arm.
 
@@ -159,11 +169,13 @@ def build_arm(
         partners: Sampled partners, each with a policy for every seat.
         live_share: Share of the problems that all heroes play together in any case, in [0, 1).
         population: How many teams `mep` trains.
+        engines: Name of the engine of each adapter; None: all have that of `EnginePolicy`.
     """
     roles = assign_roles(name, seats, sharing, tau, partners is not None, population)
 
     def learner(player: Player) -> EnginePolicy:
-        return EnginePolicy(player.adapter, adapter=player.adapter, sampling=sampling)
+        policy = EnginePolicy(player.adapter, adapter=player.adapter, sampling=sampling)
+        return replace(policy, engine=engines[player.adapter]) if engines else policy
 
     def training_match(
         match: str, players: dict[str, Player], others: Mapping[str, Policy] | None = None, partner: str | None = None

@@ -16,9 +16,9 @@ from transformers import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints, sort_checkpoints
 
 from llm_sra.files import WriteError, publish_folder, sync_tree, writing
-from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives.partner_returns import PartnerReturns
 from llm_sra.objectives.tau_schedule import TauSchedule
+from llm_sra.trainer.bases import Bases
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.manifest import MANIFEST, MARK, OBJECTIVE, STATE, damage, has_manifest, write_manifest
 from llm_sra.trainer.resuming import reading_state
@@ -33,7 +33,7 @@ class Checkpoints:
 
     Args:
         run_dir: The run folder.
-        bank: The adapters.
+        bases: Where the adapters live.
         adapters: Those that are trained; a sampled partner's has a folder elsewhere.
         critics: If there are any.
         schedule: Schedule of τ.
@@ -43,13 +43,13 @@ class Checkpoints:
     def __init__(
         self,
         run_dir: Path,
-        bank: AdapterBank,
+        bases: Bases,
         adapters: Sequence[str],
         critics: Critics | None,
         schedule: TauSchedule,
         earned: Mapping[str, PartnerReturns],
     ) -> None:
-        self._run_dir, self._bank, self._critics = run_dir, bank, critics
+        self._run_dir, self._bases, self._critics = run_dir, bases, critics
         self._adapters = (*adapters, *(critics.adapters if critics else ()))
         self._schedule, self._earned = schedule, earned
         self._place = run_dir / FOLDER
@@ -62,7 +62,8 @@ class Checkpoints:
         staged = self._run_dir / ".adapters.saving" if folder == final else folder
         with writing("the adapters", staged):
             staged.mkdir(parents=True, exist_ok=True)
-            self._bank.save(staged, self._adapters)
+            for base in self._bases:
+                base.bank.save(staged, [name for name in self._adapters if self._bases.of(name) is base])
             if self._critics:
                 self._critics.save(staged)
             if staged != folder:
@@ -72,7 +73,7 @@ class Checkpoints:
     def load(self, folder: Path) -> None:
         """Read adapters, critics and the objective's state from a checkpoint."""
         for adapter in self._adapters:
-            self._bank.load(folder / adapter, adapter)
+            self._bases.of(adapter).bank.load(folder / adapter, adapter)
         if self._critics:
             self._critics.load(folder)
         if (folder / OBJECTIVE).is_file():  # older checkpoints have none

@@ -34,16 +34,26 @@ class ModelArguments(ModelConfig):  # type: ignore[misc]
     lora_target_modules: list[str] | None = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "Modules that get an adapter."}
     )
+    seat_models: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": 'Base models of single seats (JSON), such as {"first": "A", "second": "B"}; seats not named '
+            "have model_name_or_path. The adapters that sit in a seat, adversaries' among them, live on its model."
+        },
+    )
     initial_adapter: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of an adapter that every agent starts from, such as one of `llm-sra warm-start`; None: "
-            "adapters that change nothing yet."
+            "help": "Folder of an adapter that every agent starts from, such as one of `llm-sra warm-start`; {seat} in "
+            "it stands for the agent's seat. None: adapters that change nothing yet."
         },
     )
 
     def __post_init__(self) -> None:
         take_numbers(self)
+        self.seat_models = task_options(self.seat_models, "seat_models")
+        if not all(isinstance(model, str) and model for model in (self.seat_models or {}).values()):
+            raise ValueError(f"seat_models must have a model's name or folder for each seat, got {self.seat_models}")
         if not self.use_peft:
             raise ValueError("use_peft must stay true: every policy is a LoRA adapter on one frozen base model")
         if self.lora_r < 1 or self.lora_alpha <= 0:
@@ -185,6 +195,15 @@ def check_together(model: ModelArguments, config: SRPOConfig) -> None:
     Raises:
         ValueError: If they do not.
     """
+    if model.seat_models:
+        if model.model_revision != "main":
+            raise ValueError(
+                f"model_revision {model.model_revision} cannot be meant for all of seat_models: name folders that hold "
+                "the revisions"
+            )
+        for name in ("use_liger_kernel", "load_in_4bit", "load_in_8bit"):
+            if getattr(config, name, False) or getattr(model, name, False):
+                raise ValueError(f"{name} goes with one model for all seats, others were not tested: leave it out")
     if config.engine == "transformers":
         return
     for name in ("use_dora", "load_in_4bit", "load_in_8bit", "lora_target_parameters"):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from llm_sra.files import readable_as_others
-from llm_sra.models.adapters import AdapterBank, AdapterError
-from llm_sra.trainer.reading import Reader
+from llm_sra.models.adapters import AdapterError
+from llm_sra.trainer.bases import Bases
 from llm_sra.trainer.rows import joined
 
 HEADS = "value_heads.safetensors"
@@ -27,15 +28,13 @@ class Critics:
     """One critic for each policy that is trained.
 
     Args:
-        bank: Has an adapter `critic_of(policy)` for each.
+        bases: Have an adapter `critic_of(policy)` for each, where the policy lives.
         policies: Their adapters.
-        reader: Gives the hidden states of rows.
     """
 
-    def __init__(self, bank: AdapterBank, policies: Sequence[str], reader: Reader) -> None:
-        self.bank, self.policies, self._reader = bank, tuple(policies), reader
-        size, device = bank.base.config.get_text_config().hidden_size, bank.base.device
-        self.heads = torch.nn.ModuleDict({policy: torch.nn.Linear(size, 1, device=device) for policy in policies})
+    def __init__(self, bases: Bases, policies: Sequence[str]) -> None:
+        self._bases, self.policies = bases, tuple(policies)
+        self.heads = torch.nn.ModuleDict({policy: _head(bases.of(policy).bank.base) for policy in policies})
         for parameter in self.heads.parameters():  # an untrained critic predicts 0
             torch.nn.init.zeros_(parameter)
 
@@ -46,7 +45,7 @@ class Critics:
 
     def parameters(self, policy: str) -> list[torch.nn.Parameter]:
         """All that is trained of a policy's critic, in a fixed order."""
-        return [*self.bank.parameters(critic_of(policy)), *self.heads[policy].parameters()]
+        return [*self._bases.parameters(critic_of(policy)), *self.heads[policy].parameters()]
 
     def values(self, policy: str, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """(B, T) values before each completion token, in units of the reward; the critic's adapter is left active.
@@ -55,8 +54,9 @@ class Critics:
             policy: Whose critic.
             inputs: What `collate` gives.
         """
-        self.bank.activate(critic_of(policy))
-        states = self._reader.states(*joined(inputs))
+        base = self._bases.of(policy)
+        base.bank.activate(critic_of(policy))
+        states = base.reader.states(*joined(inputs))
         values: torch.Tensor = self.heads[policy](states.table.float()).squeeze(-1)
         return values[states.index]
 
@@ -73,4 +73,9 @@ class Critics:
         """
         if not (folder / HEADS).is_file():
             raise AdapterError(f"{folder} holds no {HEADS}: it was not written by a training with a critic")
-        self.heads.load_state_dict(load_file(folder / HEADS, device=str(self.bank.base.device)))
+        self.heads.load_state_dict(load_file(folder / HEADS, device=str(self._bases.first.bank.base.device)))
+
+
+def _head(base: PreTrainedModel) -> torch.nn.Linear:
+    """A linear map from a hidden state of a model to a value."""
+    return torch.nn.Linear(base.config.get_text_config().hidden_size, 1, device=base.device)

@@ -6,7 +6,7 @@ the card take them from there. Options that are given stay as they are.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_sra.registry import find_model, is_shipped, model_name, task_class
@@ -15,21 +15,21 @@ TOLD: Mapping[str, bool] = {"explain": True, "strict": False}
 
 
 def options_for(
-    task: str, options: Mapping[str, Any] | None, model: str, before: Mapping[str, Any] | None = None
+    task: str, options: Mapping[str, Any] | None, models: Sequence[str], before: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """The options of a task in a training.
 
     Args:
         task: Its name. Only tasks that ship have options that mean this.
         options: Those that are given.
-        model: The base model's name or folder. A model that ships with the task was made for it.
+        models: The base models' names or folders. Models that ship with the task were made for it.
         before: The arguments of the run that is resumed; what it was begun without, it goes on without.
 
     Raises:
         UnknownNameError: If there is no such task.
     """
     given = None if options is None else dict(options)
-    if not is_shipped(task) or is_made_for(model, task):
+    if not is_shipped(task) or all(is_made_for(model, task) for model in models):
         return given
     known = inspect.signature(task_class(task)).parameters
     if "explain" not in known:

@@ -29,7 +29,7 @@ class Forward:
             with -1, if these differ; None: the whole vocabulary.
         autocast: Context in which the model computes.
         reader: Gives the hidden states of rows.
-        seats: The task's seats.
+        seats: The seats whose policies live on the model.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Forward:
         said = pad_sequence([*(sample.row.said for sample in batch), least], batch_first=True)[:-1]
         self._said = said.to(self.bank.model.device)
         if self._choices is not None and self._choices.dim() == 2:
-            numbers = [self._numbers[sample.row.seat] for sample in batch]
+            numbers = [self._numbers.get(sample.row.seat, 0) for sample in batch]  # rows that fill up have no seat
             self._seats = torch.tensor(numbers, device=self._choices.device)
         try:
             yield
@@ -122,16 +122,22 @@ class Forward:
             self._partner = self._seats = self._said = None
 
 
-def choice_ids(task: Task, renderer: Renderer, device: torch.device) -> torch.Tensor | None:
+def choice_ids(task: Task, seats: Sequence[str], renderer: Renderer, device: torch.device) -> torch.Tensor | None:
     """Token ids of a task's choices, None without any.
 
+    Args:
+        task: Has the choices.
+        seats: Those whose policies live on the renderer's model.
+        renderer: Has the tokenizer.
+        device: Of the ids.
+
     Returns:
-        (C,) if all seats have the same, else (S, C), those of each seat, filled up with -1.
+        (C,) if all seats of the task have the same, else (S, C), those of each of `seats`, filled up with -1.
 
     Raises:
         ValueError: If a word is not one token.
     """
-    lists = [torch.tensor(renderer.single_tokens(task.choices_of(seat)), device=device) for seat in task.seats]
+    lists = [torch.tensor(renderer.single_tokens(task.choices_of(seat)), device=device) for seat in seats]
     if not isinstance(task.choices, Mapping):
         return lists[0] if len(lists[0]) else None
     return pad_sequence(lists, batch_first=True, padding_value=-1)

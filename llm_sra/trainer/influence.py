@@ -15,6 +15,7 @@ from llm_sra.errors import UserError
 from llm_sra.models.renderer import Renderer
 from llm_sra.objectives.influence import shared_influence, standardised
 from llm_sra.task import Episode, Message, Turn
+from llm_sra.trainer.bases import Bases
 from llm_sra.trainer.player_episodes import PlayerEpisode
 from llm_sra.trainer.rollout import Rollout, Sample
 from llm_sra.trainer.rows import Row
@@ -42,9 +43,9 @@ class Answered:
     without: Sample
 
 
-def measure_influence(rollout: Rollout, scorer: Scorer, renderer: Renderer) -> None:
+def measure_influence(rollout: Rollout, scorer: Scorer, bases: Bases) -> None:
     """Fill in the rollout's `influence`: of each turn that another seat answered, text and Δℓ in nats."""
-    answered = list(answered_turns(rollout, renderer))
+    answered = list(answered_turns(rollout, bases))
     full = scorer.reply_logprobs([one.full for one in answered])
     without = scorer.reply_logprobs([one.without for one in answered])
     for one, with_it, without_it in zip(answered, full, without, strict=True):
@@ -93,7 +94,7 @@ def add_influence(rollout: Rollout, episodes: Sequence[PlayerEpisode], coef: flo
             sample.advantages = sample.advantages + coef * credit * (torch.tensor(sample.row.turns) == number)
 
 
-def answered_turns(rollout: Rollout, renderer: Renderer) -> Iterator[Answered]:
+def answered_turns(rollout: Rollout, bases: Bases) -> Iterator[Answered]:
     """Turns that were answered by a policy under training which saw them, with both rows of the reply."""
     for position, (episode, training) in enumerate(zip(rollout.episodes, rollout.matches, strict=True)):
         counts: dict[str, int] = defaultdict(int)
@@ -105,8 +106,9 @@ def answered_turns(rollout: Rollout, renderer: Renderer) -> Iterator[Answered]:
             view = without(reply.view, turn.reply.text)
             if view is None:
                 continue
-            prompt = renderer.render(view, _own(reply, episode, renderer))
             adapter = training.players[reply.seat].adapter
+            renderer = bases.of(adapter).engine.renderer
+            prompt = renderer.render(view, _own(reply, episode, renderer))
             rows = [_row(position, reply, ids) for ids in (reply.prompt_ids, prompt)]
             full, masked = (Sample(row, adapter, None) for row in rows)
             yield Answered(position, turn.seat, number, turn.reply.text, full, masked)

@@ -88,9 +88,14 @@ def parse(
     if written["task_args"] and config.task == (written["task"] or SRPOConfig.task):
         assert not isinstance(config.task_args, str)  # the configuration has read it
         config.task_args = {**(task_options(written["task_args"]) or {}), **(config.task_args or {})}
-    if not model.model_name_or_path:
+    if not model.model_name_or_path and not model.seat_models:
         raise ConfigError("model_name_or_path is missing: name a Hugging Face model or its folder")
-    model.model_name_or_path = model_name(model.model_name_or_path)  # so that the run can be evaluated from any folder
+    # So that the run can be evaluated from any folder.
+    if model.model_name_or_path:
+        model.model_name_or_path = model_name(model.model_name_or_path)
+    if model.seat_models:
+        assert not isinstance(model.seat_models, str)  # the configuration has read it
+        model.seat_models = {seat: model_name(name) for seat, name in model.seat_models.items()}
     config.task = task_name(config.task)
     return model, config
 
@@ -138,7 +143,10 @@ def read_recipe(recipe: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold one `key: value` per line")
-    return {key: relative_to(path.parent, value) for key, value in values.items()}
+    values = {key: relative_to(path.parent, value) for key, value in values.items()}
+    if isinstance(values.get("seat_models"), dict):
+        values["seat_models"] = {seat: relative_to(path.parent, name) for seat, name in values["seat_models"].items()}
+    return values
 
 
 def relative_to(folder: Path, value: Any) -> Any:

@@ -8,15 +8,12 @@ from typing import Any
 
 import torch
 
-from llm_sra.engines import Engine
-from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives.population import surprise
+from llm_sra.trainer.bases import Bases
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics
-from llm_sra.trainer.forward import Forward, evaluation_mode
 from llm_sra.trainer.loss import importance_ratios
 from llm_sra.trainer.metrics import TokenMeans
-from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Rollout, Sample
 from llm_sra.trainer.rows import collate, joined
 
@@ -26,30 +23,21 @@ class Scorer:
 
     Args:
         args: See `SRPOConfig`.
-        bank: The adapters.
-        engine: Sampled the rows.
+        bases: Where the adapters live.
         critics: If there are any.
-        reader: Says in which order rows are read.
-        forward: Is told which rows are read.
         statistics: (model, ids, mask, width) to log-probabilities (B, width) and two values more: TRL's method.
         means: Gets what is measured by token.
-        pad_id: Token that fills rows up.
     """
 
     def __init__(
         self,
         args: SRPOConfig,
-        bank: AdapterBank,
-        engine: Engine,
+        bases: Bases,
         critics: Critics | None,
-        reader: Reader,
-        forward: Forward,
         statistics: Callable[..., tuple[Any, ...]],
         means: TokenMeans,
-        pad_id: int,
     ) -> None:
-        self._args, self._bank, self._engine, self._critics, self._reader = args, bank, engine, critics, reader
-        self._forward, self._statistics, self._means, self._pad_id = forward, statistics, means, pad_id
+        self._args, self._bases, self._critics, self._statistics, self._means = args, bases, critics, statistics, means
 
     @torch.no_grad()
     def score(
@@ -68,20 +56,21 @@ class Scorer:
             peers: Of a population, by adapter the policies of its seat.
         """
         size = self._args.per_device_train_batch_size
-        with evaluation_mode(self._bank.model):
+        with self._bases.evaluation_mode():
             for adapter in adapters:
                 samples = [sample for sample in rollout.samples if sample.adapter == adapter]
                 tethered = any(sample.tether for sample in samples)
-                for batch in self._reader.batches(samples, size):
+                for batch in self._bases.of(adapter).reader.batches(samples, size):
                     self._score_batch(batch, adapter, tethered, reused)
                     if peers and adapter in peers:
                         self._reward_surprise(batch, adapter, peers[adapter])
 
     def logprobs(self, batch: Sequence[Sample], adapter: str | None) -> torch.Tensor:
-        """(B, T) log-probabilities of the completions under an adapter, or under the base."""
+        """(B, T) log-probabilities of completions under an adapter of the rows' base, or under the base itself."""
+        base = self._bases.of(batch[0].adapter)
         rows = joined(self._inputs(batch))
-        with self._bank.using(adapter), self._forward.reading(batch):
-            logprobs: torch.Tensor = self._statistics(self._bank.model, *rows)[0]
+        with base.bank.using(adapter), base.forward.reading(batch):
+            logprobs: torch.Tensor = self._statistics(base.bank.model, *rows)[0]
         return logprobs
 
     @torch.no_grad()
@@ -89,20 +78,21 @@ class Scorer:
         """Of each row, the log-probability of all that was said in it, under its adapter."""
         found: dict[int, float] = {}
         size = self._args.per_device_train_batch_size
-        with evaluation_mode(self._bank.model):
+        with self._bases.evaluation_mode():
             for adapter in dict.fromkeys(sample.adapter for sample in samples):
                 mine = [sample for sample in samples if sample.adapter == adapter]
-                for batch in self._reader.batches(mine, size):
+                for batch in self._bases.of(adapter).reader.batches(mine, size):
                     for sample, logprobs in zip(batch, self.logprobs(batch, adapter), strict=True):
                         found[id(sample)] = logprobs[: len(sample.row.completion_ids)].sum().item()
         return [found[id(sample)] for sample in samples]
 
     def _score_batch(self, batch: Sequence[Sample], adapter: str, tethered: bool, reused: bool) -> None:
-        needed = reused or tethered or not self._engine.shares_weights
+        here = self._bases.of(adapter).engine.shares_weights
+        needed = reused or tethered or not here
         own = self.logprobs(batch, adapter) if needed else None
         if tethered and own is not None:
             self._measure_divergence(batch, own)
-        if own is not None and not self._engine.shares_weights:
+        if own is not None and not here:
             self._compare_with_engine(batch, adapter, own)
         base = self.logprobs(batch, None) if self._args.beta else None
         values = self._critics.values(adapter, self._inputs(batch)) if self._critics else None
@@ -147,4 +137,5 @@ class Scorer:
                 sample.importance = row[: len(sample.row.completion_ids)].clone()
 
     def _inputs(self, batch: Sequence[Sample]) -> dict[str, torch.Tensor]:
-        return collate([sample.row for sample in batch], self._pad_id, self._args.device)
+        pad_id = self._bases.of(batch[0].adapter).pad_id
+        return collate([sample.row for sample in batch], pad_id, self._args.device)

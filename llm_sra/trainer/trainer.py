@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from llm_sra.engines import Engine
@@ -38,12 +38,13 @@ from llm_sra.task import Task
 from llm_sra.trainer import metrics
 from llm_sra.trainer.adapter_loss import AdapterLoss, Reported
 from llm_sra.trainer.arms import Arm, tether_strength
+from llm_sra.trainer.bases import Base, Bases, pad_of, prepare_as_first
 from llm_sra.trainer.checkpoints import Checkpoints
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.credit import assign_credit
 from llm_sra.trainer.critic import Critics
 from llm_sra.trainer.estimators import EstimatorOptions
-from llm_sra.trainer.forward import Forward, choice_ids, evaluation_mode
+from llm_sra.trainer.forward import Forward, choice_ids
 from llm_sra.trainer.influence import add_influence, measure_influence
 from llm_sra.trainer.memory import return_large_blocks
 from llm_sra.trainer.player_episodes import player_episodes
@@ -54,8 +55,6 @@ from llm_sra.trainer.scorer import Scorer
 from llm_sra.trainer.step_report import StepReport
 from llm_sra.trainer.updates import SHARDED, Updater, check_backend, parameter_groups
 
-ENGINE = "main"  # name of the engine that plays the policies under training
-
 
 class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """Trains the heroes of a task, and their adversaries.
@@ -63,11 +62,10 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     Args:
         task: The rules.
         arm: Who plays with whom, and for what.
-        bank: One adapter for each of `arm.adapters`.
-        tokenizer: Of the base model.
-        engine: Generates the replies.
+        banks: The base models under training, by the names of their engines; together they have one adapter for each of
+            `arm.adapters`.
+        engines: Those of `banks`, and those of partners that are other models, by the names that policies use.
         args: See `SRPOConfig`.
-        other_engines: Those of partners that are other models, by the names that their policies use.
         evaluate_heroes: Called every `eval_steps`; its numbers are logged as `eval_<name>`.
         callbacks: transformers callbacks.
     """
@@ -80,18 +78,17 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self,
         task: Task,
         arm: Arm,
-        bank: AdapterBank,
-        tokenizer: PreTrainedTokenizerBase,
-        engine: Engine,
+        banks: Mapping[str, AdapterBank],
+        engines: Mapping[str, Engine],
         args: SRPOConfig,
         evaluate_heroes: Callable[[], dict[str, float]] | None = None,
         callbacks: Sequence[TrainerCallback] = (),
-        other_engines: Mapping[str, Engine] | None = None,
     ) -> None:
         if args.device.type == "cpu":
             return_large_blocks()
-        self.task, self.arm, self.bank, self.engine = task, arm, bank, engine
-        self._engines = {**(other_engines or {}), ENGINE: engine}
+        self.task, self.arm, self._engines = task, arm, engines
+        first, *others = banks
+        tokenizer = engines[first].renderer.tokenizer
         if args.eval_strategy != "no" and evaluate_heroes is None:
             raise ValueError("eval_strategy asks for evaluations: name the roster to play in dev_roster")
         self.problems = Rules(task).problems("train", seed=args.seed)
@@ -104,7 +101,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         entropy_coef, args.entropy_coef = args.entropy_coef, 0.0  # TRL's bonus depends on the number of micro-batches
         completion_length, args.max_completion_length = args.max_completion_length, self._reply_limit
         super().__init__(
-            model=bank.model,
+            model=banks[first].model,
             reward_funcs=_rewards_come_from_the_task,
             args=args,
             train_dataset=Dataset.from_dict({"prompt": [problem.id for problem in self.problems]}),
@@ -115,33 +112,43 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         args.beta, args.entropy_coef, args.max_completion_length = beta, entropy_coef, completion_length
         args.router_aux_loss_coef = router_coef
         self.beta = beta
+        if others and self.accelerator.distributed_type in SHARDED:
+            raise NotImplementedError("FSDP and DeepSpeed shard one model: leave seat_models out, or use multi_gpu")
+        for name in others:
+            prepare_as_first(banks[name].model, args, pad_of(engines[name].renderer.tokenizer))
+        self._make_parts(banks)
         # Only now: in `__init__` TRL would start a vLLM of its own. From here on it says whether losses are corrected.
-        self.use_vllm = not engine.shares_weights
-        self._make_parts(tokenizer.pad_token_id)
+        self.use_vllm = not self.bases.share_weights
         check_backend(self.accelerator, args.allow_untested_backend)
 
-    def _make_parts(self, pad_id: int) -> None:
-        args, arm, bank = self.args, self.arm, self.bank
+    def _make_parts(self, banks: Mapping[str, AdapterBank]) -> None:
+        args, arm = self.args, self.arm
         strength = tether_strength(args.arm, args.tau)
         steps = args.tau_schedule_steps or max(args.max_steps, 1)
         self._schedule = TauSchedule(args.tau_schedule, strength, args.tau_start, steps, args.target_kl)
         heroes = [match_set.hero for match_set in arm.match_sets if match_set.sampled]
         self._earned = {hero: PartnerReturns(args.risk_smoothing) for hero in heroes}
-        self.reader = Reader(bank.base, self.accelerator.autocast, self.accelerator.distributed_type not in SHARDED)
-        self.critics = Critics(bank, arm.adapters, self.reader) if args.estimator.needs_critic else None
-        self.checkpoints = Checkpoints(args.run_dir, bank, arm.adapters, self.critics, self._schedule, self._earned)
-        choices = choice_ids(self.task, self.engine.renderer, args.device)
+        self.bases = Bases([self._base(bank, self._engines[name]) for name, bank in banks.items()])
+        self.critics = Critics(self.bases, arm.adapters) if args.estimator.needs_critic else None
+        self.checkpoints = Checkpoints(
+            args.run_dir, self.bases, arm.adapters, self.critics, self._schedule, self._earned
+        )
         self.means = metrics.TokenMeans()
-        self.forward = Forward(bank, self.temperature, choices, self.accelerator.autocast, self.reader, self.task.seats)
         statistics = self._get_per_token_logps_and_entropies
-        self.scorer = Scorer(
-            args, bank, self.engine, self.critics, self.reader, self.forward, statistics, self.means, pad_id
-        )
-        loss = AdapterLoss(args, arm, bank, self.forward, self._trl_loss, self.means, self._reply_limit, pad_id)
-        self.updater = Updater(
-            args, arm, bank, self.critics, self.accelerator, loss, self.reader, self.means, self._record, pad_id
-        )
+        self.scorer = Scorer(args, self.bases, self.critics, statistics, self.means)
+        loss = AdapterLoss(args, arm, self.bases, self._trl_loss, self.means, self._reply_limit)
+        self.updater = Updater(args, arm, self.bases, self.critics, self.accelerator, loss, self.means, self._record)
         self.report = StepReport(arm, self.means)
+
+    def _base(self, bank: AdapterBank, engine: Engine) -> Base:
+        autocast, whole = self.accelerator.autocast, self.accelerator.distributed_type not in SHARDED
+        reader = Reader(bank.base, autocast, share=whole)
+        of_adapters = self.arm.seats
+        here = {seat for name in bank.names for seat in of_adapters.get(name, ())}
+        seats = [seat for seat in self.task.seats if seat in here]
+        choices = choice_ids(self.task, seats, engine.renderer, self.args.device)
+        forward = Forward(bank, self.temperature, choices, autocast, reader, seats)
+        return Base(bank, engine, reader, forward, pad_of(engine.renderer.tokenizer))
 
     # -- the step ------------------------------------------------------------------------------------------------
 
@@ -149,18 +156,19 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self, model: torch.nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """One rollout and all its updates; returns the mean loss of the last update."""
-        model.train()
+        self.bases.train()
         clock = metrics.Clock()
         with clock("sync"):
             self._reset_adversaries()
-            self.engine.sync()
+            for base in self.bases:
+                base.engine.sync()
         with clock("generate"):
             rollout = self._play()
-            self.engine.rest()
+            self._rest()
         with clock("score"):
             self.scorer.score(rollout, self.arm.adapters, self.updater.reuses_rollouts, self.arm.peers)
             if self.args.influence_coef:
-                measure_influence(rollout, self.scorer, self.engine.renderer)
+                measure_influence(rollout, self.scorer, self.bases)
         self._credit(rollout)
         with clock("train"):
             losses = self._update(model, rollout)
@@ -179,9 +187,13 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         every, step = self.args.adversary_reset_steps, self.state.global_step
         if every and step and step % every == 0:
             for adversary, partner in self.arm.adversaries.items():
-                self.bank.copy(partner, adversary)
-                for parameter in self.bank.parameters(adversary):
+                self.bases.of(adversary).bank.copy(partner, adversary)
+                for parameter in self.bases.parameters(adversary):
                     self.optimizer.state.pop(parameter, None)
+
+    def _rest(self) -> None:
+        for base in self.bases:
+            base.engine.rest()
 
     def _play(self) -> Rollout:
         args, step = self.args, self.state.global_step
@@ -273,7 +285,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         *args: Any,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        return self.forward.statistics(model, input_ids, attention_mask, logits_to_keep)
+        return self.bases.of_model(model).forward.statistics(model, input_ids, attention_mask, logits_to_keep)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> float:
         """The norm of all gradients, each adapter's before clipping."""
@@ -283,7 +295,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """One optimizer with a parameter group per adapter."""
         if self.optimizer is None:
             cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = cls(parameter_groups(self.args, self.arm, self.bank, self.critics), **options)
+            self.optimizer = cls(parameter_groups(self.args, self.arm, self.bases, self.critics), **options)
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
 
@@ -298,9 +310,9 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
         """Play the development roster."""
         numbers = self._evaluate_heroes() if self._evaluate_heroes else {}
-        self.engine.rest()
+        self._rest()
         logs = {f"{metric_key_prefix}_{name}": value for name, value in numbers.items()}
-        with evaluation_mode(self.bank.model):  # else TRL would write the training's numbers onto this line
+        with self.bases.evaluation_mode():  # else TRL would write the training's numbers onto this line
             self.log(dict(logs))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
         return logs

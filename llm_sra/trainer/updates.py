@@ -8,16 +8,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from llm_sra.models.adapters import AdapterBank
 from llm_sra.objectives import Tether, value_loss
 from llm_sra.trainer.adapter_loss import AdapterLoss
 from llm_sra.trainer.arms import Arm
+from llm_sra.trainer.bases import Bases
 from llm_sra.trainer.config import SRPOConfig
 from llm_sra.trainer.critic import Critics, critic_of
 from llm_sra.trainer.finite import check_weights, gradient_error
 from llm_sra.trainer.loss import Share, loss_inputs, micro_batches
 from llm_sra.trainer.metrics import TokenMeans
-from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.rollout import Rollout, Sample
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -29,31 +28,27 @@ class Updater:
     Args:
         args: See `SRPOConfig`.
         arm: The adapters.
-        bank: Their weights.
+        bases: Where they live.
         critics: If there are any.
         accelerator: Accelerator of the trainer.
         loss: Loss of a micro-batch.
-        reader: Says in which order rows are read.
         means: Gets what is measured by token.
         record: Logs a number of this step by name.
-        pad_id: Token that fills rows up.
     """
 
     def __init__(
         self,
         args: SRPOConfig,
         arm: Arm,
-        bank: AdapterBank,
+        bases: Bases,
         critics: Critics | None,
         accelerator: Accelerator,
         loss: AdapterLoss,
-        reader: Reader,
         means: TokenMeans,
         record: Callable[[str, float], None],
-        pad_id: int,
     ) -> None:
-        self._args, self._arm, self._bank, self._critics, self._accelerator = args, arm, bank, critics, accelerator
-        self._loss, self._reader, self._means, self._record, self._pad_id = loss, reader, means, record, pad_id
+        self._args, self._arm, self._bases, self._critics, self._accelerator = args, arm, bases, critics, accelerator
+        self._loss, self._means, self._record = loss, means, record
         self.grad_norms: dict[str, float] = {}  # of the latest update of each adapter and critic, before clipping
 
     @property
@@ -104,14 +99,15 @@ class Updater:
             share = Share.of(mine, self._accelerator)
             if share.tokens:
                 losses[adapter] = self.accumulate(model, adapter, mine, share, tether)
-                self.grad_norms[adapter] = self.reduce_and_clip(adapter, self._bank.parameters(adapter), mine)
+                self.grad_norms[adapter] = self.reduce_and_clip(adapter, self._bases.parameters(adapter), mine)
                 if self._critics:
                     self.accumulate_critic(self._critics, adapter, mine, share)
                     critic = critic_of(adapter)
                     self.grad_norms[critic] = self.reduce_and_clip(critic, self._critics.parameters(adapter), mine)
         optimizer.step()
-        check_weights(losses, {adapter: self._bank.parameters(adapter) for adapter in losses})
-        self._bank.touch(*losses)
+        check_weights(losses, {adapter: self._bases.parameters(adapter) for adapter in losses})
+        for adapter in losses:
+            self._bases.of(adapter).bank.touch(adapter)
         optimizer.zero_grad(set_to_none=True)
         return losses
 
@@ -119,8 +115,9 @@ class Updater:
         self, model: torch.nn.Module, adapter: str, samples: Sequence[Sample], share: Share, tether: Tether
     ) -> float:
         """Add up the gradients of one adapter's loss over all its rows; returns the loss."""
-        forward = model if self._accelerator.distributed_type in SHARDED else self._bank.model
-        batches = self._batches(samples, share)
+        sharded = self._accelerator.distributed_type in SHARDED
+        forward = model if sharded else self._bases.of(adapter).bank.model
+        batches = self._batches(adapter, samples, share)
         total = torch.zeros((), device=self._args.device)
         self._loss.parts.clear()
         for i, batch in enumerate(batches):
@@ -131,11 +128,12 @@ class Updater:
         self._accelerator.gradient_state._set_sync_gradients(True)
         return float(self._accelerator.reduce(total, "mean").item())
 
-    def _batches(self, samples: Sequence[Sample], share: Share) -> list[list[Sample]]:
+    def _batches(self, adapter: str, samples: Sequence[Sample], share: Share) -> list[list[Sample]]:
         size = self._args.per_device_train_batch_size
+        reader = self._bases.of(adapter).reader
         if share.processes == 1:
-            return self._reader.batches(samples, size)
-        return micro_batches(self._reader.order(samples, size), size, share)
+            return reader.batches(samples, size)
+        return micro_batches(reader.order(samples, size), size, share)
 
     def accumulate_critic(self, critics: Critics, adapter: str, samples: Sequence[Sample], share: Share) -> None:
         """Add up the gradients of a critic's loss, the mean over all decisions that have a target."""
@@ -143,8 +141,8 @@ class Updater:
         self._loss.parts.clear()
         known = torch.tensor([sum(int((~s.targets.isnan()).sum()) for s in samples if s.targets is not None)])
         count = self._accelerator.reduce(known.to(args.device), "sum").item()
-        for batch in self._batches(samples, share):
-            inputs = loss_inputs(batch, share, self._pad_id, args.device)
+        for batch in self._batches(adapter, samples, share):
+            inputs = loss_inputs(batch, share, self._bases.of(adapter).pad_id, args.device)
             there = ~inputs["targets"].isnan()
             values, old, targets = critics.values(adapter, inputs), inputs["values"], inputs["targets"].nan_to_num()
             losses = value_loss(values, old, targets, args.value_clip)[there]
@@ -173,18 +171,19 @@ class Updater:
         limit = self._args.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
         if not math.isfinite(norm):
-            base = ((key, weight) for key, weight in self._bank.base.named_parameters() if "lora_" not in key)
+            weights = self._bases.of(name).bank.base.named_parameters()
+            base = ((key, weight) for key, weight in weights if "lora_" not in key)
             raise gradient_error(name, norm, parameters, samples, self._loss.parts, base)
         self._record(f"policy/{name}/grad_norm", norm)
         return norm
 
 
-def parameter_groups(args: SRPOConfig, arm: Arm, bank: AdapterBank, critics: Critics | None) -> list[dict[str, Any]]:
+def parameter_groups(args: SRPOConfig, arm: Arm, bases: Bases, critics: Critics | None) -> list[dict[str, Any]]:
     """The optimizer's parameter groups: one for each adapter, then one for each critic."""
     slow, fast = args.learning_rate, args.adversary_learning_rate
     rates = {a: fast if a in arm.adversaries and fast is not None else slow for a in arm.adapters}
     groups = [
-        {"params": bank.parameters(adapter), "lr": rate, "weight_decay": args.weight_decay}
+        {"params": bases.parameters(adapter), "lr": rate, "weight_decay": args.weight_decay}
         for adapter, rate in rates.items()
     ]
     if critics:

@@ -118,6 +118,7 @@ def _played(args: argparse.Namespace, cells: Sequence[Cell]) -> "Played | None":
         return None
     from transformers.hf_argparser import string_to_bool
 
+    from llm_sra.registry import models_named
     from llm_sra.trainer.parse import read_recipe
     from recipes.comparing.evaluating import TRUST, Played
 
@@ -129,7 +130,7 @@ def _played(args: argparse.Namespace, cells: Sequence[Cell]) -> "Played | None":
         further += ["--server", str(values["vllm_server_base_url"])]
     if engine != "transformers" and values.get("vllm_max_model_length"):
         further += ["--max_model_length", str(values["vllm_max_model_length"])]
-    models = {str(one.get("model_name_or_path")) for one in all_values}
+    models = {model for one in all_values for model in models_named(one)}
     if engine == "vllm" and len(models) > 1:  # each has a vLLM of its own, all on one GPU
         share = min(float(values.get("vllm_gpu_memory_utilization", 1.0)), SHARE / len(models))
         further += ["--gpu_memory_utilization", f"{share:.2g}"]

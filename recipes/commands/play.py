@@ -156,7 +156,7 @@ def agents(loader: "PolicyLoader", run: Run, sampling: Sampling) -> dict[str, En
     """
     team = loader.team(run)
     return {
-        seat: EnginePolicy(str(name), team.engine, adapter, sampling)
+        seat: EnginePolicy(str(name), team.engines[seat], adapter, sampling)
         for (seat, adapter), name in zip(team.heroes.items(), run.heroes.values(), strict=True)
     }
 

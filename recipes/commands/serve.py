@@ -8,7 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 RUNTIME_UPDATES = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "--" in arguments:
         ours, further = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     args, flags = parser().parse_known_args(ours)
-    command = [*server_command(args.config, flags, args.host, args.port, args.runs), *further]
+    command = [*server_command(args.config, flags, args.host, args.port, args.runs, args.seat), *further]
     print(f"{RUNTIME_UPDATES}=1 {shlex.join(command)}", flush=True)
     if args.print:
         return
@@ -60,12 +60,15 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", help="recipe")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen at (default %(default)s)")
+    parser.add_argument("--seat", help="whose model to serve, where the recipe has seat_models")
     parser.add_argument("--runs", type=int, default=1, help="trainings that share the server (default %(default)s)")
     parser.add_argument("--print", action="store_true", help="print the command and do not run it")
     return parser
 
 
-def server_command(recipe: str | None, flags: Sequence[str], host: str, port: int, trainings: int = 1) -> list[str]:
+def server_command(
+    recipe: str | None, flags: Sequence[str], host: str, port: int, trainings: int = 1, seat: str | None = None
+) -> list[str]:
     """The server's command line.
 
     Args:
@@ -74,23 +77,30 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
         host: Address to listen at.
         port: Port to listen at.
         trainings: That use the server at the same time.
+        seat: Whose model, where seats have different ones.
+
+    Raises:
+        UserError: If `seat` is missing where it is needed, is no seat, or all seats have one model.
     """
     from llm_sra.engines.vllm import LOGPROBS, lora_room, placement
     from llm_sra.models.loading import read_config
     from llm_sra.partners.rosters import read_roster
     from llm_sra.registry import find_model, load_task
     from llm_sra.trainer.arms import assign_roles
+    from llm_sra.trainer.bases import models_of, seat_models
     from llm_sra.trainer.parse import parse
 
     model_args, args = parse(recipe, flags)
-    assert not isinstance(args.task_args, str)
+    assert not isinstance(args.task_args, str) and not isinstance(model_args.seat_models, str)
     task = load_task(args.task, args.task_args)
     roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, args.partners is not None, args.population)
-    adapters = roles.adapters
+    models = models_of(roles, seat_models(model_args.seat_models, model_args.model_name_or_path, task.seats))
+    name = _model({place: models[hero] for place, hero in roles.heroes.items()}, seat)
+    adapters = [adapter for adapter, model in models.items() if model == name]
     pool = [entry for entry in read_roster(args.partners) if entry.kind == "adapter"] if args.partners else []
     # As the training has it: vLLM's own `auto` halves the precision of a float32 model.
     # vLLM knows no names of shipped models.
-    name, trust = find_model(str(model_args.model_name_or_path)), args.trust_remote_code
+    name, trust = find_model(name), args.trust_remote_code
     config = read_config(name, model_args.model_revision, trust)
     saved = str(config.dtype or "float32").removeprefix("torch.")
     context = min(args.vllm_max_model_length or config.max_position_embeddings, config.max_position_embeddings)
@@ -115,6 +125,21 @@ def server_command(recipe: str | None, flags: Sequence[str], host: str, port: in
         elif value is not None:
             command += [f"--{key.replace('_', '-')}", str(value)]
     return command
+
+
+def _model(of_seats: Mapping[str, str], seat: str | None) -> str:
+    """The model to serve."""
+    from llm_sra.errors import UserError, unknown
+
+    if seat is not None and seat not in of_seats:
+        raise unknown("seat", seat, of_seats)
+    if len(set(of_seats.values())) == 1:
+        if seat is not None:
+            raise UserError(f"all seats have one model: leave --seat {seat} out")
+        return next(iter(of_seats.values()))
+    if seat is None:
+        raise UserError(f"seats have different models: name whose to serve, --seat {' or --seat '.join(of_seats)}")
+    return of_seats[seat]
 
 
 def _program() -> list[str]:

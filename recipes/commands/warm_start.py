@@ -55,7 +55,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
         raise UserError(f"{args.out} is not empty: name a new folder")
     model_args, config = parse(args.config, flags)
     assert not isinstance(config.task_args, str)
-    options = options_for(config.task, config.task_args, str(model_args.model_name_or_path))
+    if model_args.seat_models:
+        raise UserError(
+            "a warm start teaches one model, but seat_models names one for each seat: make a folder for each of them, "
+            "with --seat_models '{}' --model_name_or_path MODEL; initial_adapter may have {seat} in its path"
+        )
+    options = options_for(config.task, config.task_args, [str(model_args.model_name_or_path)])
     task = load_task(config.task, options)
     said = _said(args.episodes, type(task).__name__, args.who) if args.episodes else []
     partners = [] if said else _partners(task, args.partners)

@@ -248,11 +248,12 @@ def check_tasks(read: Mapping[str, Fields]) -> None:
 
 def check_comparable(read: Mapping[str, Fields]) -> None:
     """Raise ComparisonError if the agents of some cells could not play with each other: of other tasks or limits."""
+    from llm_sra.registry import models_named
     from llm_sra.trainer.explain import options_for
 
     def compared(asked: Fields) -> Fields:
         """As the run will have them."""
-        options = options_for(asked["task"], asked["task_args"], str(asked["model_name_or_path"]))
+        options = options_for(asked["task"], asked["task_args"], models_named(asked))
         limit = asked["max_completion_length"]
         return {"task": asked["task"], "task_args": options or {}, "max_completion_length": limit}
 

@@ -31,7 +31,7 @@ from llm_sra.files import write_whole, writing
 from llm_sra.partners.contents import entry_digest
 from llm_sra.partners.costs import cost_lines
 from llm_sra.partners.rosters import SELF_PLAY, Entry, as_item, read_playable
-from llm_sra.registry import load_task, shipped_recipes
+from llm_sra.registry import load_task, models_named, shipped_recipes
 from llm_sra.runs import Run, read_metrics
 from llm_sra.task import Task
 from llm_sra.trainer.explain import options_for
@@ -149,7 +149,7 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
     recipe = wanted.out / RECIPE
     _write_yaml(recipe, {**_for_one_partner(read_recipe(wanted.recipe)), **ARM})
     sample = read_cells([Cell("any", str(recipe), {**wanted.flags, "partners": "none"})])["any"]
-    options = options_for(sample["task"], sample["task_args"], str(sample["model_name_or_path"]))
+    options = options_for(sample["task"], sample["task_args"], models_named(sample))
     task = load_task(str(sample["task"]), options)
     unused = {entry.name: LIVE for entry in entries if entry.innermost.kind == "live"}
     works = [_work(entry, task, recipe, wanted) for entry in entries if entry.name not in unused]
@@ -238,9 +238,9 @@ def _kept(
 
 def _budget(asked: Fields) -> dict[str, Any]:
     """What a training's configuration says of its budget."""
-    model = str(asked["model_name_or_path"])
-    short = PurePath(*PurePath(model).parts[-2:]).as_posix() if PurePath(model).is_absolute() else model
-    return {"seed": asked["seed"], "model": short, "learning_rate": asked["learning_rate"]}
+    models = [PurePath(model) for model in models_named(asked)]
+    short = [PurePath(*model.parts[-2:] if model.is_absolute() else model.parts).as_posix() for model in models]
+    return {"seed": asked["seed"], "model": " and ".join(short), "learning_rate": asked["learning_rate"]}
 
 
 def _with(known: BestResponses, work: Work, wanted: Wanted, console: Console) -> BestResponses:

@@ -102,14 +102,14 @@ def evaluate_single(
         )
         models: _Models | None = None
         for run in opened:
-            if models is None or not models.serves(run):
-                models = None  # free one base before the next is loaded
-                models = _Models(run, out / CELLS, batch_size, may_run_code(run, trust_remote_code))
             for name in dict.fromkeys(run.heroes.values()):
+                if models is None or not models.serves(run, name):
+                    models = None  # free one base before the next is loaded
+                    models = _Models(run, name, out / CELLS, batch_size, may_run_code(run, trust_remote_code))
                 seats = [seat for seat, hero in run.heroes.items() if hero == name]
                 for each in asked:
                     both = [models.numbers(each, run, policy, how, shown) for policy in (None, name)]
-                    records += compared(run.name, name, seats, str(run.config["model_name_or_path"]), both)
+                    records += compared(run.name, name, seats, run.model_of(name), both)
     write_single(out, Single(tuple(records), settings))
     return records
 
@@ -118,16 +118,17 @@ class _Models:
     """A base model with the agents of runs on it, and what is known of each.
 
     Args:
-        run: The first run on this base.
+        run: A run.
+        policy: Its first agent on this base.
         folder: Of the numbers.
         batch_size: Most prompts at a time.
         trusted: Whether Python that comes with the model may run.
     """
 
-    def __init__(self, run: Run, folder: Path, batch_size: int, trusted: bool) -> None:
-        self._loaded, self._folder, self._batch_size = _how_loaded(run), folder, batch_size
+    def __init__(self, run: Run, policy: str, folder: Path, batch_size: int, trusted: bool) -> None:
+        self._loaded, self._folder, self._batch_size = _how_loaded(run, policy), folder, batch_size
         base, self._tokenizer = load_model(
-            str(run.config["model_name_or_path"]),
+            run.model_of(policy),
             dtype=run.config.get("dtype"),
             revision=run.config.get("model_revision"),
             trust_remote_code=trusted,
@@ -137,9 +138,9 @@ class _Models:
         self._bank = AdapterBank(base)
         self._models: dict[str, Any] = {}
 
-    def serves(self, run: Run) -> bool:
-        """Whether the base is that of a run."""
-        return self._loaded == _how_loaded(run)
+    def serves(self, run: Run, policy: str) -> bool:
+        """Whether the base is that of a run's agent."""
+        return self._loaded == _how_loaded(run, policy)
 
     def numbers(
         self, asked: Asked, run: Run, policy: str | None, how: Mapping[str, Any], shown: TextIO | None
@@ -179,10 +180,10 @@ class _Models:
         return name
 
 
-def _how_loaded(run: Run) -> tuple[Any, ...]:
-    """What a base model is loaded by: runs in which all of it is equal share one."""
+def _how_loaded(run: Run, policy: str) -> tuple[Any, ...]:
+    """What a base model is loaded by: agents for whom all of it is equal share one."""
     quantized = QUANTIZED if quantization_of(run.config) else ()
-    return tuple(run.config.get(key) for key in ("model_name_or_path", "model_revision", "dtype", *quantized))
+    return (run.model_of(policy), *(run.config.get(key) for key in ("model_revision", "dtype", *quantized)))
 
 
 def _read(path: Path) -> list[Number] | None:
