@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import TrainerCallback
@@ -22,7 +23,7 @@ from benchmarks.measure import ROOT
 
 STATE = 3  # of each number that is trained: itself, and Adam's two moments
 MB = 1e6
-SHORT = {
+SHORT: dict[str, Any] = {
     "task": "worksheet", "arm": "srpo", "tau": 10, "max_steps": 2, "problems_per_step": 2, "num_generations": 2,
     "lora_r": 16, "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "save_strategy": "no",
     "report_to": "none", "disable_tqdm": True, "log_episodes": 0, "max_completion_length": 8,
@@ -120,7 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         if args.hold:
-            print(json.dumps(vars(hold(*args.hold, Path(folder) / "run"))))
+            first, second = args.hold
+            print(json.dumps(vars(hold(first, second, Path(folder) / "run"))))
             return
         models = args.models or [str(Path(folder) / name) for name in ("one-layer", "two-layers")]
         if not args.models:

@@ -27,6 +27,7 @@ from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 from llm_sra.trainer import SRPOTrainer, build_arm
+from llm_sra.trainer.bases import ENGINE
 from llm_sra.trainer.head import Head
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.reading import Reader
@@ -126,17 +127,17 @@ def watching_model() -> Steps:
     return steps
 
 
-def make_bank(job: dict[str, Any]) -> tuple[Any, Any, AdapterBank, Renderer]:
+def make_bank(job: dict[str, Any]) -> tuple[Any, AdapterBank, Renderer]:
     """The arm of two heroes and two adversaries, and the adapters that it wants."""
     base, tokenizer = load_model(job["model"])
     arm = build_arm("srpo", Fixed.seats, "seat", 10.0, Sampling())
     bank = AdapterBank.create(base, arm.adapters, LoraConfig(task_type="CAUSAL_LM", **LORA), seed=1)
-    return arm, tokenizer, bank, Renderer(tokenizer)
+    return arm, bank, Renderer(tokenizer)
 
 
 def ours(job: dict[str, Any], watching: Callable[[], Steps] = watching_model) -> Result:
     """SRPO: two heroes and two adversaries, the tether in the reward."""
-    arm, tokenizer, bank, renderer = make_bank(job)
+    arm, bank, renderer = make_bank(job)
     kind = job.get("engine", "transformers")
     overrides = {
         **SHARED,
@@ -171,7 +172,8 @@ def ours(job: dict[str, Any], watching: Callable[[], Steps] = watching_model) ->
     )
     engine = make_engine(options, bank, renderer)
     try:
-        Counted(Fixed(turns=job["turns"]), arm, bank, tokenizer, engine, args, callbacks=[steps]).train()
+        task = Fixed(turns=job["turns"])
+        Counted(task, arm, {ENGINE: bank}, {ENGINE: engine}, args, callbacks=[steps]).train()
     finally:
         engine.close()
     one = sum(p.numel() * p.element_size() for p in bank.parameters(bank.names[0]))
@@ -220,7 +222,7 @@ def pure(job: dict[str, Any]) -> Result:
 
     No rewards, no credit, no optimizer, no bookkeeping; sampling by `generate` itself.
     """
-    arm, _, bank, renderer = make_bank(job)
+    arm, bank, renderer = make_bank(job)
     task = Fixed(count=64)
     prompts = [renderer.render(task.view(task.start(p, random.Random()), "left")) for p in task.problems("train")]
     replies = job["problems"] * job["generations"] // 2  # of each of four adapters
