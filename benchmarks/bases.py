@@ -72,7 +72,7 @@ def alive() -> int:
 def resident() -> int:
     """Bytes of this process that are in memory."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines["RssAnon"].split()[0]) * 1024
+    return int(lines["VmRSS"].split()[0]) * 1024
 
 
 def hold(first: str, second: str, folder: Path) -> Held:

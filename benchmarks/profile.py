@@ -119,7 +119,7 @@ class Parts(Steps):
 
 def token_steps(job: dict[str, Any]) -> Result:
     """Operations and seconds of the processor for one more token of all rows, by way; least of so many rounds."""
-    _, tokenizer, bank, _ = make_bank(job)
+    _, bank, renderer = make_bank(job)
     bank.model.eval()
     names = [bank.names[i % 4] for i in range(job["rows"])]
     ids = torch.arange(PROMPT).repeat(job["rows"], 1) + 20
@@ -129,7 +129,7 @@ def token_steps(job: dict[str, Any]) -> Result:
         totals = []
         for tokens in (SHORT, LONG):
             with Operations() as seen:
-                said(run, ids, tokens, tokenizer.pad_token_id)
+                said(run, ids, tokens, renderer.tokenizer.pad_token_id)
             totals.append((seen.all.total(), seen.launched.total()))
         for kind, (few, many) in zip(("operations", "no views"), zip(*totals, strict=True), strict=True):
             numbers[f"{way}, {kind}"] = (many - few) / (LONG - SHORT)
@@ -137,7 +137,7 @@ def token_steps(job: dict[str, Any]) -> Result:
     for _ in range(job["steps"]):
         for way, run in ways(bank, names).items():
             start = time.process_time()
-            said(run, ids, LONG, tokenizer.pad_token_id)
+            said(run, ids, LONG, renderer.tokenizer.pad_token_id)
             seconds.setdefault(way, []).append((time.process_time() - start) / LONG)
     numbers |= {f"{way}, seconds": min(each) for way, each in seconds.items()}
     return Result(seconds[MIXED], peak=peak(), numbers=numbers)
