@@ -135,20 +135,24 @@ def _folder(package: str) -> Path:
     return Path(__file__).resolve().parent.parent / package
 
 
-def task_options(given: str | Mapping[str, Any] | None) -> dict[str, Any] | None:
+def task_options(given: object, field: str = "task_args") -> dict[str, Any] | None:
     """Options of a task, from JSON if a flag or a recipe gives them as text.
+
+    Args:
+        given: A mapping, its JSON, or None.
+        field: Whose value it is, for the error.
 
     Raises:
         ValueError: If they are no JSON object.
     """
-    options: object = given
+    options = given
     if isinstance(given, str):
         try:
             options = json.loads(given)
         except ValueError as error:
-            raise ValueError(f"task_args must be a JSON object, got {given!r}: {error}") from error
+            raise ValueError(f"{field} must be a JSON object, got {given!r}: {error}") from error
     if options is not None and not isinstance(options, dict):
-        raise ValueError(f"task_args must be a JSON object, got {given!r}")
+        raise ValueError(f"{field} must be a JSON object, got {given!r}")
     return options
 
 
