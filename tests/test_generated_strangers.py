@@ -85,6 +85,12 @@ def test_candidates_get_a_preference_each_and_best_responses_and_some_are_chosen
     assert set(record["candidates"][0]["does"]) == {
         f"greedy/{seat}/{metric}" for seat in ("first", "second") for metric in ("effort", "words", "illegal")
     }
+    # The same command, here with another number to choose, trains nothing again and chooses the same.
+    first_roster, trained = (out / "strangers.yaml").read_text(), list(here.trained)
+    assert generate(out, "--k", "3", "--seed", "3") == 0
+    assert here.trained == trained and len(read_roster(out / "strangers.yaml")) == 3
+    assert generate(out, "--k", "2", "--seed", "3") == 0
+    assert (out / "strangers.yaml").read_text() == first_roster
     # The roster can be moved with its folder, and has the best responses beside it.
     moved = out.rename(tmp_path / "moved")
     entries = read_roster(moved / "strangers.yaml")
@@ -101,10 +107,6 @@ def test_candidates_get_a_preference_each_and_best_responses_and_some_are_chosen
     evaluated = ["eval", "--run", str(run), "--roster", str(moved / "strangers.yaml"), "--problems", "1"]
     assert main([*evaluated, "--decoding", "greedy", "--out", str(tmp_path / "eval")]) == 0
     assert "Return as a share of a best response's" in (tmp_path / "eval" / "table.md").read_text()
-    # The same command, here with another number to choose, trains nothing again.
-    trained = list(here.trained)
-    assert generate(moved, "--k", "3", "--seed", "3") == 0
-    assert here.trained == trained and len(read_roster(moved / "strangers.yaml")) == 3
 
 
 def test_what_was_trained_with_other_weights_or_settings_stays_or_is_refused(

@@ -1,4 +1,4 @@
-"""Best-response diversity: similarities and determinants by hand, ties, seeds, and the greedy choice beside all subsets."""
+"""Best-response diversity: similarities and determinants by hand, ties, seeds, and the greedy choice."""
 
 import math
 
