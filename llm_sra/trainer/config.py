@@ -157,7 +157,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         take_numbers(self)
         self.task_args = task_options(self.task_args)
-        self.preferences = read_preferences(self.preferences)  # type: ignore[assignment]  # a dict is invariant
+        self.preferences = read_preferences(self.preferences)
         self.template_date = str(self.template_date)  # YAML makes a date of it
         read_day(self.template_date)
         check_choices(self)
