@@ -84,8 +84,8 @@ class ObjectiveArguments:
     preferences: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": "Hidden preferences (JSON), as {effort: -0.2}: what a unit of a metric of its own earns each seat "
-            "in training, beside the task's rewards. Metrics: effort, words, and what the task has for every seat."
+            "help": 'Hidden preferences (JSON), as {"effort": -0.2}: what a unit of a metric of its own earns each '
+            "seat in training, beside the task's rewards. Metrics: effort, words, and what the task has for every seat."
         },
     )
     kl_direction: Literal["adversary_partner", "partner_adversary"] = field(
