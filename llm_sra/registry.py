@@ -141,13 +141,17 @@ def _folder(package: str) -> Path:
     return Path(__file__).resolve().parent.parent / package
 
 
-def task_options(given: str | Mapping[str, Any] | None, field: str = "task_args") -> dict[str, Any] | None:
-    """Options of a task, or of another field with names and values, from JSON if a flag or a recipe gives text.
+def task_options(given: object, field: str = "task_args") -> dict[str, Any] | None:
+    """Options of a task, or another field of names and values, from JSON if a flag or a recipe gives text.
+
+    Args:
+        given: A mapping, its JSON, or None.
+        field: Whose value it is, for the error.
 
     Raises:
         ValueError: If they are no JSON object.
     """
-    options: object = given
+    options = given
     if isinstance(given, str):
         try:
             options = json.loads(given)

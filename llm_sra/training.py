@@ -37,6 +37,7 @@ from llm_sra.trainer.explain import options_for
 from llm_sra.trainer.launcher import Launcher, check_peers
 from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
+from llm_sra.trainer.preferences import check_preferences
 from llm_sra.trainer.progress import Progress, TensorBoard
 from llm_sra.trainer.reply_limit import check_reply_limit
 from llm_sra.trainer.resuming import check_options
@@ -128,6 +129,8 @@ def _train(
     args.task_args = options_for(args.task, args.task_args, models_named(vars(model_args)), _begun_with(args))
     task = load_task(args.task, args.task_args)
     require_task(task, args.seed, quiet=args.process_index > 0)
+    assert not isinstance(args.preferences, str)  # the configuration has read it
+    check_preferences(task, args.preferences, args.seed)
     if args.choices_coef and not task.choices:
         raise RunError(
             f"choices_coef is {args.choices_coef:g}, but the replies of task {args.task} are not chosen from words: "

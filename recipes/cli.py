@@ -20,6 +20,7 @@ COMMANDS = {
     "watch": "show a run's curves and newest episode as it trains",
     "eval": "play runs with the partners of a roster, and with each other",
     "best-response": "train a best response to each partner of a roster: what could be earned",
+    "strangers": "train partners with hidden preferences: a roster of those that differ most",
     "oracle": "compare agents of a matrix game with its exact equilibria",
     "report": "one page on runs that were evaluated, and the same as Markdown",
     "play": "show episodes as they are played, or take a seat yourself",

@@ -178,8 +178,8 @@ def test_the_recipe_is_that_of_the_rosters_task_where_none_is_named() -> None:
 def test_what_belongs_to_the_recipes_own_arm_is_left_out() -> None:
     recipe = {"arm": "srpo", "tau": 3, "tau_schedule": "linear", "adversary_entropy_coef": 0, "algorithm": "ppo"}
     recipe |= {"risk_alpha": 0.1, "partners": "x", "dev_roster": "y", "eval_strategy": "steps", "learning_rate": 0.1}
-    assert responding._for_one_partner(recipe) == {"algorithm": "ppo", "learning_rate": 0.1}
-    assert responding._for_one_partner({"algorithm": "adalign", "seed": 1}) == {"seed": 1}
+    assert responding.without_arm(recipe) == {"algorithm": "ppo", "learning_rate": 0.1}
+    assert responding.without_arm({"algorithm": "adalign", "seed": 1}) == {"seed": 1}
 
 
 def test_a_shipped_rosters_name_leaves_what_ships_as_it_is(

@@ -21,6 +21,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"adversary_entropy_coef": -1}, "adversary_entropy_coef must be 0 or more, got -1"),
     ({"choices_coef": -1}, "choices_coef must be 0 or more, got -1"),
     ({"seeded_rollouts": True}, "seeded_rollouts has no effect with engine transformers"),
+    ({"preferences": {"effort": 1}, "arm": "untrained"}, "preferences are learned, and arm untrained learns nothing"),
     ({"influence_coef": -1}, "influence_coef must be 0 or more, got -1"),
     ({"influence_coef": 0.1}, "influence_coef credits influence on a live partner: set arm to ippo, got srpo"),
     ({"influence_coef": 0.1, "arm": "ippo", "loss_type": "grpo"}, "set loss_type to dapo or dr_grpo, got grpo"),

@@ -32,6 +32,8 @@ from llm_sra.trainer.parse import parse
 from recipes.cli import main
 from recipes.commands import warm_start
 from recipes.commands.best_response import parser as respond_parser
+from recipes.commands.strangers import parser as strangers_parser
+from recipes.comparing.responding import default_recipe
 
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
@@ -209,6 +211,9 @@ def read_only(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         args, rest = respond_parser().parse_known_args(words[1:])
         read_roster(args.roster)
         read_training(["--config", args.config, *rest])
+    elif program == "llm-sra" and words[0] == "strangers":
+        args, rest = strangers_parser().parse_known_args(words[1:])
+        read_training(["--config", args.config or default_recipe(args.task), *rest])
     elif program == "llm-sra" and words[0] in ("compare", "paper"):  # --print reads all of it
         run_llm_sra(*(word for word in words if word != "--run" or words[0] == "compare"))
     elif program == "llm-sra":

@@ -1,8 +1,8 @@
 """Numbers of an evaluation: intervals, comparisons between runs, arms and partners, and planning.
 
 `arms` reads results; the other modules are pure functions of arrays. `intervals` and `resampling` say how sure a
-number is; `aggregate`, `crossplay`, `partners`, `proximity` and `shares` compute numbers; `power` plans. All intervals
-are two-sided.
+number is; `aggregate`, `crossplay`, `diversity`, `partners`, `proximity` and `shares` compute numbers; `power` plans.
+All intervals are two-sided.
 """
 
 from eval.stats.aggregate import interquartile_mean, probability_of_improvement
@@ -15,6 +15,7 @@ from eval.stats.arms import (
     summarise,
 )
 from eval.stats.crossplay import CrossPlay, cross_play
+from eval.stats.diversity import effective_number, most_diverse, similarity
 from eval.stats.intervals import LEVEL, Estimate, StatsError, mean_interval, seed_interval, wilson
 from eval.stats.partners import (
     PartnerSpread,
@@ -38,9 +39,8 @@ from eval.stats.shares import contribution_shares, shapley
 __all__ = [
     "LEVEL", "RESAMPLES", "ArmDifference", "CrossPlay", "Estimate", "PartnerSpread", "RunDifference", "StatsError",
     "Summary", "WorstPartner", "bootstrap", "bootstrap_draws", "compare_arms", "compare_runs", "contribution_shares",
-    "cross_play", "discordance", "hierarchical_bootstrap", "hopeless", "interquartile_mean", "mean_interval",
-    "paired_bootstrap", "partner_spread", "power_paired", "probability_of_improvement", "problems_paired",
-    "problems_unpaired", "proximity", "proximity_mean",
-    "seed_interval", "seeds_needed", "shapley", "simultaneous_bootstrap", "stratified_bootstrap", "summarise", "wilson",
-    "worst_partner",
+    "cross_play", "discordance", "effective_number", "hierarchical_bootstrap", "hopeless", "interquartile_mean",
+    "mean_interval", "most_diverse", "paired_bootstrap", "partner_spread", "power_paired", "probability_of_improvement",
+    "problems_paired", "problems_unpaired", "proximity", "proximity_mean", "seed_interval", "seeds_needed", "shapley",
+    "similarity", "simultaneous_bootstrap", "stratified_bootstrap", "summarise", "wilson", "worst_partner",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from llm_sra.trainer.config_rules import check_rules
 from llm_sra.trainer.fields import changed, needs_gpu, needs_package, refusal, refused_of
 from llm_sra.trainer.literals import check_choices, take_numbers
 from llm_sra.trainer.objective import ObjectiveArguments
+from llm_sra.trainer.preferences import read_preferences
 
 REPORTERS = ("tensorboard", "trackio", "wandb")  # names of the packages and of the extras that install them
 ImportanceMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
@@ -166,6 +167,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         take_numbers(self)
         self.task_args = task_options(self.task_args)
+        self.preferences = read_preferences(self.preferences)
         self.template_date = str(self.template_date)  # YAML makes a date of it
         read_day(self.template_date)
         check_choices(self)

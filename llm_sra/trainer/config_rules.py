@@ -176,6 +176,11 @@ COMBINED = (
         "adversary_reset_steps needs learned adversaries, not `partners`",
     ),
     Rule(
+        ("preferences", "arm"),
+        lambda c: bool(c.preferences) and c.arm == "untrained",
+        "preferences are learned, and arm untrained learns nothing: set arm to ippo, or leave them out",
+    ),
+    Rule(
         ("algorithm", "arm"),
         lambda c: c.algorithm == "adalign" and c.arm not in ("ippo", "untrained"),
         "algorithm adalign aligns agents that learn with each other: set arm to ippo, got {c.arm}",

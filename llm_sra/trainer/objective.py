@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from llm_sra.objectives import Tether
 from llm_sra.objectives.baselines import BASELINES
@@ -79,6 +79,13 @@ class ObjectiveArguments:
         default=0.0,
         metadata={
             "help": "Decay with which returns with partners are pooled over steps, in [0, 1); 0: the latest step alone."
+        },
+    )
+    preferences: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": 'Hidden preferences (JSON), as {"effort": -0.2}: what a unit of a metric of its own earns each '
+            "seat in training, beside the task's rewards. Metrics: effort, words, and what the task has for every seat."
         },
     )
     kl_direction: Literal["adversary_partner", "partner_adversary"] = field(

@@ -48,6 +48,7 @@ from llm_sra.trainer.forward import Forward, choice_ids
 from llm_sra.trainer.influence import add_influence, measure_influence
 from llm_sra.trainer.memory import return_large_blocks
 from llm_sra.trainer.player_episodes import player_episodes
+from llm_sra.trainer.preferences import with_preferences
 from llm_sra.trainer.reading import Reader
 from llm_sra.trainer.resuming import load_with_present_options, reading_state
 from llm_sra.trainer.rollout import Rollout, collect, episode_specs, group_sizes, problem_order
@@ -219,6 +220,7 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _credit(self, rollout: Rollout) -> None:
         args = self.args
+        rollout = with_preferences(rollout, args.preferences)
         assign_credit(
             rollout,
             self.arm,

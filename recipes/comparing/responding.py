@@ -56,10 +56,10 @@ ARM = {"arm": "fcp", "risk": "expectation"}
 OF_THE_ARM = (
     "arm", "partners", "partners_per_step", "population", "population_entropy_coef", "influence_coef", "dev_roster",
     "dev_problems", "eval_strategy", "eval_steps", "load_best_model_at_end", "metric_for_best_model", "output_dir",
-    "run_name", "target_kl", "alignment_coef",
+    "run_name", "target_kl", "alignment_coef", "preferences",
 )  # fmt: skip
 BEGINNINGS = ("adversary_", "tau", "risk")  # of further such fields
-SET_HERE = ("arm", "partners", "risk", "dev_roster")
+SET_HERE = ("arm", "partners", "preferences", "risk", "dev_roster")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
     with writing("the recipe of the best responses", wanted.out):
         (wanted.out / ROSTERS).mkdir(parents=True, exist_ok=True)
     recipe = wanted.out / RECIPE
-    _write_yaml(recipe, {**_for_one_partner(read_recipe(wanted.recipe)), **ARM})
+    _write_yaml(recipe, {**without_arm(read_recipe(wanted.recipe)), **ARM})
     sample = read_cells([Cell("any", str(recipe), {**wanted.flags, "partners": "none"})])["any"]
     options = options_for(sample["task"], sample["task_args"], models_named(sample))
     task = load_task(str(sample["task"]), options)
@@ -181,7 +181,7 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
     return known
 
 
-def _for_one_partner(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def without_arm(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe without what belongs to its own arm."""
     kept = {
         key: value for key, value in recipe.items() if key not in OF_THE_ARM and not key.startswith(BEGINNINGS)
@@ -196,13 +196,18 @@ def _work(entry: Entry, task: Task, recipe: Path, wanted: Wanted) -> Work:
     except OSError as error:
         raise ComparisonError(f"partner {entry.name!r} cannot be read: {one_line(error)}") from error
     assert digest is not None
-    name = f"{re.sub(r'[^A-Za-z0-9_-]', '_', entry.name)[:60]}-{digest[:8]}"
+    name = cell_name(entry.name, digest)
     roster = (wanted.out / ROSTERS / f"{name}.yaml").resolve()
     _write_yaml(roster, {"partners": [as_item(entry)]})
     trusted = {flag: "true" for flag, given in wanted.trusted.items() if given}
     return Work(
         entry, digest, Cell(name, str(recipe), {**wanted.flags, **trusted, "partners": str(roster)}, SETTING)
     )  # fmt: skip
+
+
+def cell_name(partner: str, digest: str) -> str:
+    """Name of the training, and of its folder below `EVAL`; arguments as in `Work`."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', partner)[:60]}-{digest[:8]}"
 
 
 def _write_yaml(path: Path, value: Any) -> None:

@@ -73,7 +73,7 @@ class EstimatorInputs:
         dead: dict[str, list[float]] = defaultdict(list)
         for key, values in grouped.items():
             dead[adapters[key]].append(groups_without_variance(values))
-        self.rollout.dead_groups = {adapter: sum(shares) / len(shares) for adapter, shares in dead.items()}
+        self.rollout.dead_groups.update({adapter: sum(shares) / len(shares) for adapter, shares in dead.items()})
         return grouped
 
 
