@@ -265,8 +265,8 @@ def test_with_letters_a_model_chooses_among_them() -> None:
         state, got = played(task, ["A", "B", reply, "B"])
         assert got == {"first": 0.0, "second": 5.0} and state.illegal == (0, 0)
     kuhn = TextArena(game="KuhnPoker-v0", game_args={"max_rounds": 1}, letters=True)
-    state, _ = played(kuhn, ["A", "D"])  # Check; then Check and Bet alone are legal
-    assert kuhn.choices == ("A", "B", "C", "D") and state.illegal == (0, 1)
+    state, _ = played(kuhn, ["A", "D"])  # the second checks; then the first can check or bet, and D is no move
+    assert kuhn.choices == ("A", "B", "C", "D") and state.illegal == (1, 0)
 
 
 def test_an_episode_is_cut_and_pays_the_score_so_far() -> None:
