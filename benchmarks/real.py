@@ -29,7 +29,6 @@ from recipes.terminal import console
 RECIPE = "smollm2-135m"  # folder of the recipes, below the task's
 ARMS = {"effort": ("ippo", "srpo", "adversary"), "wordlist": ("ippo", "srpo")}
 SEEDS = 3
-WITH_THEORY = ("ippo", "srpo")  # arms that `llm-sra oracle` compares
 
 
 def comparison(task: str, seeds: int, model: str, out: Path, problems: int = 32, jobs: int = 1) -> Comparison:
@@ -86,12 +85,9 @@ def make_part(task: str, whole: Comparison, shown: Console) -> Part:
 
 
 def beside_theory(out: Path, names: Sequence[str]) -> str:
-    """The agents of a matrix game beside the exact equilibria: exact probabilities, so that nothing needs to be played.
-
-    Pure adversaries have no equilibrium to compare with.
-    """
-    compared = [compare_with_oracle(out / name) for name in names if name.split("-")[0] in WITH_THEORY]
-    off = {arm: [each.distance for each in compared if f"{arm}-seed" in each.run] for arm in WITH_THEORY}
+    """The agents of a matrix game beside exact equilibria: exact probabilities, so that nothing needs to be played."""
+    compared = [compare_with_oracle(out / name) for name in names]
+    off = {arm: [each.distance for each in compared if f"{arm}-seed" in each.run] for arm in ARMS["effort"]}
     means = ", ".join(f"{arm} {fmean(distances):.3f}" for arm, distances in off.items() if distances)
     return (
         "`trained` has the exact probabilities that the two seats work. Beside a partner that always rests, somebody "

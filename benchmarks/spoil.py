@@ -44,7 +44,6 @@ STRANGERS: Mapping[str, Array] = {
     "one who works, but spoils 1 time in 4": np.array([0.0, 0.25, 0.75]),
 }
 STARTS = 8  # of the search for equilibria; more find no others
-FREE = 1000.0  # a τ of no tether: to spoil for sure costs 1/τ times log 1/π(spoil), 0.003 of the benefit
 IPPO_AT, FREE_AT = 0.2, 200.0  # where τ = 0 and no tether are drawn
 
 
@@ -59,7 +58,7 @@ class Trained:
 @cache
 def exact(tau: float) -> list[Equilibrium]:
     """The equilibria at a τ that are not known to be unstable."""
-    found = equilibria(GAME, RiskProfile.same(min(tau, FREE), EPS), STARTS)
+    found = equilibria(GAME, RiskProfile.same(tau, EPS), STARTS)
     return [each for each in found if each.stable is not False]
 
 

@@ -3,6 +3,7 @@
 The agents' policies are computed from their models without sampling; the equilibria are those of `llm_sra.games`.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llm_sra.games import Equilibrium, RiskProfile, equilibria, exploitability, symmetric
+from llm_sra.games import Equilibrium, MatrixGame, RiskProfile, equilibria, exploitability, symmetric
 from llm_sra.games.objective import adversary
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import load_model
@@ -20,15 +21,16 @@ from llm_sra.models.renderer import Renderer
 from llm_sra.objectives.tau_schedule import TauSchedule
 from llm_sra.runs import Run, RunError, read_metrics
 from llm_sra.runs.trust import may_run_code, task_of_run
-from llm_sra.trainer.arms import adversary_of, assign_roles
+from llm_sra.trainer.arms import adversary_of, assign_roles, tether_strength
 from llm_sra.untrusted import one_line
 from tasks.effort import Effort
 
 Array = NDArray[np.float64]
 NEAR = 0.05  # of probabilities
+TIE = 1e-3  # of the payoffs' range: actions of a partner that are as bad as the worst
 # What a training's settings must be, so that its objective is the game that the oracle solves.
 THEORY: Mapping[str, Callable[[Any], bool]] = {
-    "arm": lambda value: value in ("ippo", "srpo"),
+    "arm": lambda value: value in ("ippo", "srpo", "adversary"),
     "partners": lambda value: not value,
     "scale_rewards": lambda value: value == "none",
     "whiten_advantages": lambda value: not value,
@@ -46,7 +48,8 @@ class Comparison:
     Attributes:
         run: Name of the run.
         game: Name of the game.
-        profile: τ and ε that the agents were trained with; of τ that changed on the way, the last.
+        profile: τ and ε that the agents were trained with; of τ that changed on the way, the last; without a tether τ
+            is infinite.
         algorithm: How they were trained.
         policies: By seat, the probability of each action.
         adversaries: By the seat whose adversary it is, the probability of each of the other seat's actions; empty if
@@ -54,7 +57,8 @@ class Comparison:
         nearest: The stable equilibrium nearest to the policies; for shared policies, the nearest symmetric one.
         distance: Largest difference of a probability from that equilibrium, in [0, 1].
         adversary_distance: Largest difference of an adversary's probability from p ∝ π exp(-τ E R) of the trained
-            policies, in [0, 1]; None if there are none.
+            policies, in [0, 1]; without a tether, how often an adversary does what is not worst for the exact policy.
+            None if there are none.
         gain: What either agent could still gain by another policy, in units of the reward.
     """
 
@@ -86,8 +90,8 @@ def compare_with_oracle(
         trust_task: Whether its task may run if it does not ship and somebody else trained the run.
 
     Raises:
-        RunError: If the run is not of the task `effort`, its arm has no equilibrium to compare with, or it is not known
-            at which τ it ended.
+        RunError: If the run is not of the task `effort`, its training has no equilibrium to compare with or several
+            policies do best without a tether, or it is not known at which τ it ended.
     """
     run = path if isinstance(path, Run) else Run.open(path)
     config = run.config
@@ -98,20 +102,26 @@ def compare_with_oracle(
         )
     if wrong := [key for key, fits in THEORY.items() if key in config and not fits(config[key])]:
         raise RunError(
-            f"{run.path}: the oracle has the equilibria of arms ippo and srpo at one tau, with advantages in units of "
-            f"the reward and nothing else in the objective; not of {', '.join(f'{key} {config[key]}' for key in wrong)}"
+            f"{run.path}: the oracle has the equilibria of arms ippo, srpo and adversary at one tau, with advantages "
+            "in units of the reward and nothing else in the objective; not of "
+            f"{', '.join(f'{key} {config[key]}' for key in wrong)}"
         )
-    tau = _last_tau(run) if config["arm"] == "srpo" else 0.0
+    tau = 0.0 if config["arm"] == "ippo" else tether_strength(config["arm"], _last_tau(run))
     profile = RiskProfile.same(tau, float(config["entropy_coef"]), config["kl_direction"])
     policies, adversaries = trained_policies(run, task, trust_remote_code)
     mine = [policies[seat] for seat in task.seats]
-    found = [each for each in equilibria(task.game, profile) if each.stable is not False]
+    try:
+        found = [each for each in equilibria(task.game, profile) if each.stable is not False]
+    except (ValueError, ArithmeticError) as error:
+        raise RunError(f"{run.path}: {error}") from error
     if config["sharing"] == "shared" and len({tuple(task.view((), seat)) for seat in task.seats}) == 1:
         found = symmetric(found)  # one policy that is asked the same in both seats says the same
     nearest = min(found, key=lambda each: _distance(each.policies, mine))
     gaps = []
     for me, seat in enumerate(task.seats):
-        if seat in adversaries:
+        if seat in adversaries and math.isinf(tau):
+            gaps.append(_not_worst(task.game, me, nearest, adversaries[seat]))
+        elif seat in adversaries:
             logs = np.log(mine[me]), np.log(mine[1 - me])
             exact = adversary(task.game.own[me], *logs, tau, profile.direction)
             gaps.append(float(np.abs(adversaries[seat] - exact).max()))
@@ -127,6 +137,12 @@ def compare_with_oracle(
         adversary_distance=max(gaps) if gaps else None,
         gain=exploitability(task.game, profile, (mine[0], mine[1])),
     )
+
+
+def _not_worst(game: MatrixGame, me: int, exact: Equilibrium, trained: Array) -> float:
+    """How often a player's adversary does what is not the worst for its exact policy, in [0, 1]."""
+    left = exact.policies[me] @ game.own[me]
+    return float(trained[left > left.min() + TIE * game.scale].sum())
 
 
 def _last_tau(run: Run) -> float:
@@ -187,7 +203,7 @@ def oracle_table(compared: Sequence[Comparison]) -> str:
             one_line(each.run).replace("|", "\\|"),
             each.game,
             one_line(each.algorithm),
-            f"{each.profile.tau[0]:g}",
+            f"{each.profile.tau[0]:g}".replace("inf", "no tether"),
             f"{each.profile.eps[0]:g}",
             _both([policy[-1] for policy in each.policies.values()]),
             exact,
@@ -200,7 +216,7 @@ def oracle_table(compared: Sequence[Comparison]) -> str:
 
 
 def draw(compared: Sequence[Comparison], path: Path) -> Path:
-    """The effort game's equilibria over τ, with the trained agents that played it.
+    """The effort game's equilibria over τ, with the trained agents that played it at a τ of the axis.
 
     Raises:
         RunError: If none of them did, with the tether's usual direction.
@@ -211,9 +227,10 @@ def draw(compared: Sequence[Comparison], path: Path) -> Path:
     points = []
     for each in played:
         first, second = (float(each.policies[seat][-1]) for seat in Effort.seats)
-        points.append((each.profile.tau[0], each.profile.eps[0], first, second))
+        if math.isfinite(each.profile.tau[0]):
+            points.append((each.profile.tau[0], each.profile.eps[0], first, second))
     if not points:
-        raise RunError("none of the runs played the effort game, so there is nothing to draw")
+        raise RunError("none of the runs played the effort game with arm ippo or srpo, so there is nothing to draw")
     return effort_figure(path, points, sorted({eps for _, eps, *_ in points}))
 
 

@@ -1,4 +1,4 @@
-"""What commands share: curves, errors in one line, and the flags that allow a run to execute something."""
+"""What commands share: curves, errors in one line, flags of playing, and those that let a run execute something."""
 
 import argparse
 import dis
@@ -56,6 +56,20 @@ def roster_flag(parser: argparse.ArgumentParser) -> None:
         "--trust_scripts", action="store_true",
         help="run the roster's scripted partners that do not ship with llm-sra (policy: file.py:Class)",
     )  # fmt: skip
+
+
+def jobs_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says how many trainings run at a time."""
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time on this machine (default %(default)s)")
+
+
+def playing_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what is played with each partner, and how."""
+    parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
+    parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
+    parser.add_argument(
+        "--decoding", nargs="+", default=["greedy", "sampled"], choices=("greedy", "sampled"), help="(default both)"
+    )
 
 
 @contextmanager

@@ -16,13 +16,13 @@ from support import ROOT, make_run
 
 from llm_sra.runs import RunError
 from llm_sra.runs.locks import FolderLock
-from llm_sra.trainer.parse import ConfigError
+from llm_sra.trainer.parse import ConfigError, parse
 from llm_sra.trainer.speed import Speed
 from recipes.cli import main
 from recipes.comparing import training
 from recipes.comparing.cells import Cell, ComparisonError, check_cells, fields_of, make_cells, state_of
 from recipes.comparing.training import TrainingError, Trainings
-from recipes.comparing.whole import Comparison, remove
+from recipes.comparing.whole import Comparison, compare, remove
 
 # In the place of llm-sra: writes what a training leaves, notes when it began and ended, and fails for one arm.
 FAKE = """
@@ -98,6 +98,20 @@ def test_recipe_and_flags_are_checked_before_anything_is_trained(tmp_path: Path)
         check_cells(make_cells(["worksheet/srpo"], ["ipo"]), tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'tau'"):
         check_cells(make_cells(["worksheet/srpo"], flags={"tua": "3"}), tmp_path)
+
+
+def test_a_comparison_reads_the_recipe_of_each_cell_once(
+    tmp_path: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counted(recipe: str, flags: list[str]) -> object:
+        asked.append(flags[flags.index("--seed") + 1])
+        return parse(recipe, flags)
+
+    monkeypatch.setattr("llm_sra.trainer.parse.parse", counted)
+    compare(Comparison(make_cells(["worksheet/srpo"], seeds=[1, 2]), tmp_path / "out", None), Console(quiet=True))
+    assert asked == ["1", "2"] and state_of(tmp_path / "out" / "srpo-seed2").finished
 
 
 # -- what is there ---------------------------------------------------------------------------------------------------

@@ -182,6 +182,12 @@ def test_every_room_of_the_code_is_on_the_page_of_the_house_once() -> None:
     assert sorted(room for room in rooms if "/" not in room.rstrip("/") and "NAME" not in room) == sorted(names)
     packages = key_columns(DOCS / "house.md", "package")
     assert {"tasks/", "eval/", "recipes/"} <= set(packages)
+    text = (DOCS / "house.md").read_text(encoding="utf-8")
+    below = [path.parent.relative_to(ROOT) for path in ROOT.glob("llm_sra/*/*/__init__.py")]
+    assert [str(folder) for folder in below if f"`{folder}/`" not in text] == []
+    assert [
+        path.parent.name for path in ROOT.glob("recipes/*/__init__.py") if f"`{path.parent.name}/`" not in text
+    ] == []
 
 
 def test_places_that_the_page_of_the_house_names_exist() -> None:

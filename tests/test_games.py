@@ -137,6 +137,31 @@ def test_the_entropic_value_is_that_of_the_risk_measure():
     assert adversary(payoffs, np.log(x), np.log(y), 4.0, "adversary_partner") == pytest.approx(risk.weights.numpy())
 
 
+@pytest.mark.parametrize("eps", [0, 0.1, 0.2])
+def test_without_a_tether_a_player_prepares_for_the_worst(eps):
+    # Battle of the sexes: at 1/3 and 2/3 both places of the other pay 2/3. An adversary makes that a best response if
+    # ballet earns ε log 2 less than boxing: 2 p - (1 - p) = -ε log 2.
+    (found,) = equilibria(KNOWN["battle of the sexes"], RiskProfile.same(math.inf, eps))
+    assert np.allclose(found.policies, [[1 / 3, 2 / 3], [2 / 3, 1 / 3]], atol=1e-3)
+    assert found.adversaries[0][0] == pytest.approx((1 - eps * math.log(2)) / 3, abs=1e-3)
+    entropy = math.log(3) - 2 / 3 * math.log(2)
+    assert found.values == pytest.approx((2 / 3 + eps * entropy,) * 2, abs=1e-6)
+    assert found.stable and found.certificate < 1e-6
+    # Beside a partner who always rests, work earns 0.7.
+    (found,) = equilibria(effort(), RiskProfile.same(math.inf, eps))
+    assert found.policies[0][WORK] == pytest.approx(1 / (1 + math.exp(-0.7 / eps)) if eps else 1)
+    gains = exploitability(effort(), RiskProfile.same(math.inf, eps), (np.array([0.5, 0.5]), found.policies[1]))
+    assert gains == pytest.approx(found.values[0] - 0.35 - eps * math.log(2))
+
+
+def test_without_a_tether_the_live_partner_does_not_matter():
+    game = two_player("any", np.random.default_rng(1).normal(size=(3, 4)), np.zeros((3, 4)))
+    (alone,) = equilibria(game, RiskProfile.same(math.inf, 0.3))
+    (close,) = equilibria(game, RiskProfile.same(3000, 0.3), starts=4)
+    assert np.allclose(alone.policies[0], close.policies[0], atol=2e-3)
+    assert np.allclose(alone.policies[1], 0.25)
+
+
 def effort_gap(tau, eps, direction="adversary_partner", cost=0.3, stable_only=False):
     """The largest difference between the seats' probabilities of working, over all equilibria of the effort game."""
     found = equilibria(effort(cost=cost), RiskProfile.same(tau, eps, direction))
@@ -201,6 +226,7 @@ def test_payoffs_that_are_no_game_are_refused(first, second, match):
     ("arguments", "match"),
     [
         (((-1, 0), (0, 0)), "tau"),
+        (((math.inf, 1), (0, 0)), "tau is inf for both"),
         (((0, 0), (0, math.inf)), "eps"),
         (((0, 0), (0, 0), "both"), "direction"),
     ],
@@ -215,6 +241,8 @@ def test_what_has_no_answer_says_so():
         equilibria(two_player("indifferent", np.ones((2, 2)), np.ones((2, 2))), NASH)
     with pytest.raises(ValueError, match="at least"):
         equilibria(effort(), RiskProfile.same(1, 1e-9))
+    with pytest.raises(ValueError, match="several policies do best beside an adversary without a tether"):
+        equilibria(two_player("indifferent", np.ones((2, 2)), np.ones((2, 2))), RiskProfile.same(math.inf, 0))
     with pytest.raises(ValueError, match="beyond 2 x 2"):
         equilibria(rock_paper_scissors(), RiskProfile.same(1, 0))
     with pytest.raises(ValueError, match="sums to 1"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from oracle_support import RECIPE, each_run, game, trained_to_equilibrium
 
-from eval.oracle import NEAR, compare_with_oracle
+from eval.oracle import NEAR, compare_with_oracle, draw, oracle_table
 from llm_sra import train
 from llm_sra.runs import RunError
 from recipes.commands.oracle import main as oracle
@@ -18,6 +18,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "effort, shared": {"tau": 3, "entropy_coef": 0.2, "sharing": "shared"},
     "prisoner's dilemma": {**game("prisoners_dilemma"), "tau": 1, "entropy_coef": 0.3},
     "inspection": {**game("inspection"), "tau": 1, "entropy_coef": 0.3},
+    "effort, no tether": {"arm": "adversary", "entropy_coef": 0.2},
 }
 
 
@@ -32,6 +33,23 @@ def test_agents_that_were_not_trained_are_no_equilibrium(tmp_path: Path) -> None
     run = train(RECIPE, output_dir=tmp_path / "run", max_steps=1, disable_tqdm=True)
     compared = compare_with_oracle(run)
     assert compared.distance > 2 * NEAR and compared.gain > 0.01 and not compared.reached
+
+
+def test_pure_adversaries_are_compared_with_heroes_that_prepare_for_the_worst(tmp_path: Path) -> None:
+    few = {"arm": "adversary", "num_generations": 4, "max_steps": 1, "disable_tqdm": True}
+    compared = compare_with_oracle(train(RECIPE, output_dir=tmp_path / "run", **few))
+    work = 1 / (1 + np.exp(-0.7 / 0.2))  # beside one who always rests
+    assert np.allclose(compared.nearest.policies, [[1 - work, work]] * 2)
+    assert compared.distance == pytest.approx(max(abs(policy[1] - work) for policy in compared.policies.values()))
+    assert compared.adversary_distance == max(policy[1] for policy in compared.adversaries.values())
+    row = oracle_table([compared]).splitlines()[-1]
+    assert "| effort | grpo | no tether | 0.2 |" in row and "| 0.971 / 0.971 |" in row and not compared.reached
+    with pytest.raises(RunError, match="none of the runs played the effort game with arm ippo or srpo"):
+        draw([compared], tmp_path / "effort.png")
+    indifferent = {"payoffs": {"first": [[0, 1], [0, 1]], "second": [[0, 1], [0, 1]]}}
+    run = train(RECIPE, output_dir=tmp_path / "any", task_args=indifferent, entropy_coef=0, **few)
+    with pytest.raises(RunError, match="several policies do best beside an adversary without a tether at eps 0"):
+        compare_with_oracle(run)
 
 
 def test_the_command_prints_a_table_and_draws_the_effort_game(

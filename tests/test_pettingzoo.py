@@ -256,6 +256,26 @@ def test_rock_paper_scissors_in_turn_and_at_once(parallel: bool) -> None:
     assert check_task(task).findings == ()
 
 
+def test_an_environment_of_mpe2_by_its_name_pays_what_mpe2_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    mpe2 = pytest.importorskip("mpe2.simple_speaker_listener_v4")
+    pytest.importorskip("pettingzoo")
+    named: dict[str, Any] = {"env": "mpe/simple_speaker_listener_v4", "env_args": {"max_cycles": 3}, "parallel": True}
+    task = PettingZoo(**named, shared=True, letters=True)
+    assert task.choices == {"speaker_0": ("A", "B", "C"), "listener_0": ("A", "B", "C", "D", "E")}
+    env = mpe2.parallel_env(max_cycles=3)
+    state, paid = played(task, [{"speaker_0": "B", "listener_0": "C"}] * 3)
+    env.reset(seed=random.Random(f"{task.game} {state.problem}").randrange(2**31))
+    theirs = [env.step({"speaker_0": 1, "listener_0": 2})[1]["listener_0"] for _ in range(3)]
+    assert [each["speaker_0"].team for each in paid] == pytest.approx(theirs) and sum(theirs) < 0
+    for goal, solved in ((sum(theirs) - 0.1, True), (sum(theirs) + 0.1, False)):
+        assert PettingZoo(**named, goal=goal).outcome(state).solved is solved
+    with pytest.raises(ValueError, match=r"no parallel environment 'mpe/none'; it has .*mpe/simple_spread_v3"):
+        PettingZoo(env="mpe/none", parallel=True)
+    monkeypatch.setitem(sys.modules, "mpe2.all_modules", None)
+    with pytest.raises(ValueError, match="pip install 'mpe2==1"):
+        PettingZoo(**named)
+
+
 @pytest.mark.parametrize("name", ["classic/tictactoe-v3", "classic/connect_four-v3"])
 def test_scripted_partners_play_environments_with_masks(name: str) -> None:
     pytest.importorskip("pettingzoo")
@@ -297,6 +317,7 @@ def test_the_example_of_the_page_runs_and_pays_what_mpe2_does(tmp_path: Path) ->
         ({"env": "classic/tictactoe-v3", "parallel": True}, ValueError, "no parallel environment"),
         ({"env": "classic/rps-v2", "env_args": {"cycles": 3}}, ValueError, "cannot make classic/rps-v2: "),
         ({"env": 3}, TypeError, "pettingzoo takes `env`, a name"),
+        ({"goal": "much"}, TypeError, "pettingzoo option `goal` must be a number, got 'much'"),
     ],
 )
 def test_what_pettingzoo_does_not_have_is_refused(options: dict[str, Any], error: type[Exception], says: str) -> None:

@@ -252,6 +252,23 @@ def test_the_deal_is_the_problems_and_later_chance_the_episodes() -> None:
     assert views == again and len(set(views)) == 3  # jack, queen, king
 
 
+def test_with_letters_a_model_chooses_among_them() -> None:
+    options = {"num_rounds": 1, "communication_turns": 0}
+    task = TextArena(game_args=options, letters=True)
+    assert task.choices == ("A", "B") and check_task(task, episodes=2).findings == ()
+    state, _ = played(task, ["A", "B"])  # "(say anything)", and B where there is no second move
+    view = task.view(state, "first")
+    assert view[-1].content.splitlines()[-2:] == ["A: [Cooperate]", "B: [Defect]"]
+    assert view[0].content.splitlines()[-1] == "A: (say anything)" and view[1] == Message("assistant", "A")
+    assert "[Player 1] B" in view[-1].content and shown_moves(view[-1].content) == ["[Cooperate]", "[Defect]"]
+    for reply in ("A", "a.", "[Cooperate]"):
+        state, got = played(task, ["A", "B", reply, "B"])
+        assert got == {"first": 0.0, "second": 5.0} and state.illegal == (0, 0)
+    kuhn = TextArena(game="KuhnPoker-v0", game_args={"max_rounds": 1}, letters=True)
+    state, _ = played(kuhn, ["A", "D"])  # the second checks; then the first can check or bet, and D is no move
+    assert kuhn.choices == ("A", "B", "C", "D") and state.illegal == (1, 0)
+
+
 def test_an_episode_is_cut_and_pays_the_score_so_far() -> None:
     task = TextArena(game="IteratedMatchingPennies-v0", max_replies=2)
     state, got = played(task, ["[h]", "[h]", "[h]", "[t]"])
@@ -270,6 +287,7 @@ def test_an_episode_is_cut_and_pays_the_score_so_far() -> None:
         ({"game": "TicTacToe-v0", "pay": "score"}, "`pay` of TicTacToe-v0 must be result, got 'score'"),
         ({"game": "KuhnPoker-v0", "pay": "chips"}, "must be score or result, got 'chips'"),
         ({"max_replies": 0}, "`max_replies` must be a whole number"),
+        ({"game": "Nim-v0", "letters": True}, r"the same moves in every state \(GameOfPureStrategy, .*, got Nim-v0"),
     ],
 )
 def test_what_cannot_be_played_is_refused(options: dict[str, Any], says: str) -> None:
@@ -277,6 +295,8 @@ def test_what_cannot_be_played_is_refused(options: dict[str, Any], says: str) ->
         TextArena(**options)
     with pytest.raises(TypeError, match="textarena takes `game`, a name"):
         TextArena(game=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="textarena option `letters` must be true or false"):
+        TextArena(letters=1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("game", ["Debate-v0", "ScenarioPlanning-v0", "UsedCarNegotiation-v0"])

@@ -1,7 +1,7 @@
 """What a player could still gain by another policy: the certificate of an equilibrium, however that was found.
 
 f is concave in the player's own policy. So duality gives an upper bound of the gain (`objective.duality_gap`), and
-L-BFGS over softmax logits gives a lower one.
+L-BFGS over softmax logits gives a lower one. Without a tether `untethered` has the most that any policy gets.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 
 from llm_sra.games.game import Array, Direction, MatrixGame, RiskProfile
 from llm_sra.games.objective import adversary, duality_gap, logsumexp, value
+from llm_sra.games.untethered import worst_case
 
 EXACT = 1e-11  # a bound this small, in units of the payoffs' range, needs no search
 
@@ -73,6 +74,9 @@ def possible_gains(game: MatrixGame, profile: RiskProfile, log_policies: tuple[A
 def _possible_gain(
     payoffs: Array, log_policy: Array, log_partner: Array, tau: float, eps: float, direction: Direction, exact: float
 ) -> Gain:
+    if tau == np.inf:
+        gain = worst_case(payoffs, eps)[2] - value(payoffs, log_policy, log_partner, tau, eps, direction)
+        return Gain(max(0.0, gain), max(0.0, gain))
     bound = duality_gap(payoffs, log_policy, log_partner, tau, eps, direction)
     if bound <= exact:
         return Gain(0.0, bound)

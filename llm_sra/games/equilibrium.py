@@ -11,7 +11,7 @@ For ε = 0 the slope is the limit as ε falls to 0.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from llm_sra.games.larger import many_starts, response_slopes
 from llm_sra.games.nash import extreme_nash
 from llm_sra.games.objective import adversary, value
 from llm_sra.games.two_by_two import all_roots
+from llm_sra.games.untethered import worst_case
 
 MARGINAL = 1e-6  # a growth this close to 0 is rounding
 
@@ -61,11 +62,12 @@ def equilibria(game: MatrixGame, profile: RiskProfile, starts: int = 64, seed: i
 
     In 2 x 2 games, all of them (the argument is in `two_by_two`). In larger games with τ = ε = 0 that can be
     enumerated, all extreme Nash equilibria. In larger games with ε above 0, those that many starts reach: usually, but
-    not surely, all.
+    not surely, all. Without a tether (τ infinite) there is one, which is found.
 
     Args:
         game: The game.
-        profile: Its players. (τ, ε) = (0, 0) gives Nash equilibria, τ = 0 alone quantal response equilibria.
+        profile: Its players. (τ, ε) = (0, 0) gives Nash equilibria, τ = 0 alone quantal response equilibria, and
+            τ = ∞ the policies that do best beside the partner that is worst for them.
         starts: Number of quasi-random starts, for games larger than 2 x 2.
         seed: Seed of the starts.
 
@@ -75,8 +77,13 @@ def equilibria(game: MatrixGame, profile: RiskProfile, starts: int = 64, seed: i
     Raises:
         ValueError: If there is a continuum of equilibria, if an ε is above 0 but too small, or if in a game larger than
             2 x 2 only some of the τ and ε are 0.
-        ArithmeticError: If the search in a 2 x 2 game did not end near an equilibrium.
+        ArithmeticError: If the search in a 2 x 2 game, or without a tether, did not end near an equilibrium.
     """
+    if profile.tau == (np.inf, np.inf):
+        one, two = (worst_case(own, eps) for own, eps in zip(game.own, profile.eps, strict=True))
+        # Their growth: best responses do not move with the partner.
+        found = _equilibrium(game, profile, (one[0], two[0]), -1.0)
+        return [replace(found, adversaries=(one[1], two[1]))]
     if game.shape == (2, 2):
         roots = all_roots(game, profile)
         pairs = [(_two(root.log_odds[0]), _two(root.log_odds[1])) for root in roots]

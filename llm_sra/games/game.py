@@ -84,8 +84,8 @@ class RiskProfile:
     """Both players' aversion to risk and bounded rationality.
 
     Attributes:
-        tau: Each player's degree of risk aversion, per unit of the reward: finite, 0 or more. With 0 the adversary is
-            the partner itself (quantal response).
+        tau: Each player's degree of risk aversion, per unit of the reward, 0 or more. With 0 the adversary is the
+            partner itself (quantal response). Infinite for both players: adversaries have no tether.
         eps: Each player's weight of the entropy, in units of the reward per nat: finite, 0 or more. With 0 best
             responses are exact.
         direction: Direction of the Kullback-Leibler divergence that tethers the adversary to the partner.
@@ -100,8 +100,12 @@ class RiskProfile:
 
     def __post_init__(self) -> None:
         for name, pair in (("tau", self.tau), ("eps", self.eps)):
-            if len(pair) != 2 or not all(np.isfinite(number) and number >= 0 for number in pair):
-                raise ValueError(f"{name} holds a number of 0 or more, and finite, for each player, got {pair}")
+            free = name == "tau" and tuple(pair) == (np.inf, np.inf)
+            if not free and (len(pair) != 2 or not all(np.isfinite(number) and number >= 0 for number in pair)):
+                raise ValueError(
+                    f"{name} holds a number of 0 or more, and finite, for each player, got {pair}; without a tether "
+                    "tau is inf for both"
+                )
         if self.direction not in DIRECTIONS:
             raise ValueError(f"direction is {' or '.join(DIRECTIONS)}, got {self.direction!r}")
 

@@ -24,12 +24,13 @@ def adversary(payoffs: Array, log_policy: Array, log_partner: Array, tau: float,
     For KL(p ‖ y): p ∝ y exp(-τ u), u the player's expected payoff by partner's action. For KL(y ‖ p):
     p = y / (τ (λ + u)), with λ from Σ p = 1. That p may put mass where the partner never does: if y allows no λ above
     -min u, the rest of the mass lies on the worst actions, evenly if they tie (the value does not depend on how).
+    Without a tether all of it does.
 
     Args:
         payoffs: (A, B), own actions as rows, in units of the reward.
         log_policy: (A,), log x, in nats; -inf where an action is never played.
         log_partner: (B,), log y.
-        tau: Degree of risk aversion, 0 or more.
+        tau: Degree of risk aversion, 0 or more; infinite for no tether.
         direction: Direction of the divergence.
 
     Returns:
@@ -39,6 +40,9 @@ def adversary(payoffs: Array, log_policy: Array, log_partner: Array, tau: float,
     if tau == 0:
         return partner
     by_action = np.exp(log_policy) @ payoffs
+    if tau == np.inf:
+        worst = by_action == by_action.min()
+        return np.asarray(worst / worst.sum())
     if direction == "adversary_partner":
         tilted = log_partner - tau * by_action
         return np.exp(tilted - logsumexp(tilted))
@@ -84,6 +88,8 @@ def risk_value(payoffs: Array, log_policy: Array, log_partner: Array, tau: float
     mean = float(partner @ by_action)
     if tau == 0:
         return mean
+    if tau == np.inf:
+        return float(by_action.min())
     spread = tau * float(np.ptp(by_action))
     if spread < NEAR:  # both divergences agree to second order
         return mean - tau / 2 * float(partner @ (by_action - mean) ** 2)

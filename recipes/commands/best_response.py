@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.comparing.cells import ComparisonError, fields_of
-from recipes.terminal import roster_flag
+from recipes.terminal import jobs_flag, playing_flags, roster_flag
 
 if TYPE_CHECKING:
     from eval.grid import Grid
@@ -91,13 +91,9 @@ def parser() -> argparse.ArgumentParser:
         "roster's task, TASK/best_response, TASK/ippo or TASK/srpo)",
     )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, help="folder for runs, logs, eval/ and the file of results")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time on this machine (default %(default)s)")
+    jobs_flag(parser)
     parser.add_argument("--again", action="store_true", help="replace trainings and results in --out")
-    parser.add_argument("--problems", type=int, default=64, help="played with each partner (default %(default)s)")
-    parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
-    parser.add_argument(
-        "--decoding", nargs="+", default=["greedy", "sampled"], choices=("greedy", "sampled"), help="(default both)"
-    )
+    playing_flags(parser)
     parser.add_argument(
         "--play_seed", type=int, default=0,
         help="of the problems and replies, as --seed of llm-sra eval; --seed is the training's (default %(default)s)",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from recipes.comparing.cells import Cell, ComparisonError, fields_of, make_cells
 from recipes.comparing.printing import LINES, SLURM, as_lines, as_slurm
+from recipes.terminal import jobs_flag, playing_flags
 
 SHARE = 0.7  # of a GPU, for the vLLMs of several models; partners that are other models need the rest
 
@@ -84,18 +85,14 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--roster", help="partners to play with: YAML file, or a shipped roster's name")
     parser.add_argument("--out", required=True, type=Path, help="folder for runs, logs, eval/ and report/")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time on this machine (default %(default)s)")
+    jobs_flag(parser)
     parser.add_argument(
         "--print", nargs="?", const=LINES, choices=(LINES, SLURM),
         help="print the commands, a line each, or as a SLURM array, and run nothing",
     )  # fmt: skip
     parser.add_argument("--again", action="store_true", help="replace trainings, evaluation and report in --out")
     parser.add_argument("--train_only", action="store_true", help="neither play nor report")
-    parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
-    parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
-    parser.add_argument(
-        "--decoding", nargs="+", default=["greedy", "sampled"], choices=("greedy", "sampled"), help="(default both)"
-    )
+    playing_flags(parser)
     parser.add_argument(
         "--cross_play", action=argparse.BooleanOptionalAction, default=True,
         help="play each run's agents with those of every other run (default: yes)",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.single import check_single, evaluate_alone, plays, single_flags
-from recipes.terminal import trust_flags
+from recipes.terminal import playing_flags, trust_flags
 
 STRANGERS = "strangers.yaml"
 
@@ -148,11 +148,7 @@ def parser() -> argparse.ArgumentParser:
         "--inspect_log", action="store_true",
         help="write what was said as logs of inspect-ai, too, to OUT/inspect/ (needs the package inspect-ai)",
     )  # fmt: skip
-    parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")
-    parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
-    parser.add_argument(
-        "--decoding", nargs="+", default=["greedy", "sampled"], help="greedy, sampled or both (default both)"
-    )
+    playing_flags(parser)
     parser.add_argument(
         "--task_args", metavar="JSON",
         help="options of the task that replace the runs' own: other conditions (default: as they were trained)",

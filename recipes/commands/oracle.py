@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     parser = argparse.ArgumentParser("llm-sra oracle", description="Compare runs with exact equilibria.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder of task effort, arm ippo or srpo")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder of task effort, arm ippo, srpo or adversary")
     parser.add_argument("--picture", type=Path, help="PNG: the effort game's equilibria over tau, and its runs on them")
     trust_flags(parser)
     return parser

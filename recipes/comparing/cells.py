@@ -205,20 +205,28 @@ def read_cells(cells: Sequence[Cell]) -> dict[str, Fields]:
 
 
 def check_cells(cells: Sequence[Cell], out: Path) -> dict[str, int]:
-    """Check the recipe and flags of each cell, and that what its folder holds is a training of the same.
+    """Check the recipe and flags of each cell, and `check_folders`.
+
+    Raises:
+        ConfigError: If a recipe or a flag cannot be used.
+        ComparisonError: If a folder holds something else.
+    """
+    return check_folders(read_cells(cells), out)
+
+
+def check_folders(read: Mapping[str, Fields], out: Path) -> dict[str, int]:
+    """Check that what the folder of each cell holds is a training of the same.
 
     Args:
-        cells: The cells.
+        read: What is trained, by a cell's name.
         out: Folder of the comparison.
 
     Returns:
         By a cell's name, the number of its steps; 0 if the recipe counts epochs.
 
     Raises:
-        ConfigError: If a recipe or a flag cannot be used.
         ComparisonError: If a folder holds something else.
     """
-    read = read_cells(cells)
     check_place(out)
     for name, asked in read.items():
         _check_same(out / name, asked)

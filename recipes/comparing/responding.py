@@ -41,7 +41,7 @@ from recipes.comparing.cells import (
     Cell,
     ComparisonError,
     Fields,
-    check_cells,
+    check_folders,
     check_place,
     read_cells,
     remove_runs,
@@ -157,8 +157,8 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
         raise ComparisonError(f"no partner of {wanted.roster} has a best response: {LIVE}")
     if wanted.again:
         _remove(wanted.out, works)
-    cells = {work.entry.name: work.cell for work in works}
-    steps, read = check_cells(list(cells.values()), wanted.out), read_cells(list(cells.values()))
+    read = read_cells([work.cell for work in works])
+    steps = check_folders(read, wanted.out)
     known = _kept(wanted, works, read, options or {})
     missing = [work for work in works if work.entry.name not in known.partners]
     _tell(wanted, works, known, unused, task.seats, console)

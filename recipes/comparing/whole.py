@@ -11,8 +11,9 @@ from llm_sra.evaluation.results import RESULTS
 from llm_sra.partners.rosters import read_playable
 from recipes.comparing.cells import (
     Cell,
-    check_cells,
+    Fields,
     check_comparable,
+    check_folders,
     check_place,
     check_tasks,
     read_cells,
@@ -71,10 +72,10 @@ def compare(comparison: Comparison, console: Console) -> None:
     """
     cells, out, played = comparison.cells, comparison.out, comparison.played
     with said_once("llm_sra.trainer.parse"):  # of all cells of a recipe
-        check(comparison)
+        read = check(comparison)
         if comparison.again:
             remove(comparison)
-        steps = check_cells(cells, out)
+        steps = check_folders(read, out)
     from recipes.comparing.training import Trainings
 
     trainings = Trainings(cells, out, steps, comparison.jobs, console=console)
@@ -87,8 +88,11 @@ def compare(comparison: Comparison, console: Console) -> None:
         report(played, cells, out, comparison.title)
 
 
-def check(comparison: Comparison) -> None:
+def check(comparison: Comparison) -> dict[str, Fields]:
     """Check all that can be known without looking at what its folder holds.
+
+    Returns:
+        What is trained, by a cell's name.
 
     Raises:
         ComparisonError: If it cannot have that folder, or its agents could not play with each other.
@@ -103,6 +107,7 @@ def check(comparison: Comparison) -> None:
         check_comparable(read)
         if comparison.played.roster:
             read_playable(comparison.played.roster, **comparison.played.trusted)
+    return read
 
 
 def _tell_plan(comparison: Comparison, seconds: float | None, console: Console) -> None:

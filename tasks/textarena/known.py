@@ -1,20 +1,36 @@
 """Moves of games of TextArena that can be listed, as replies. Which of them are legal is for the game to say."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 ANYTHING = "(say anything)"  # what stands for a move while players talk, or have none
 CARDS = ("A", "2", "3", "4", "5", "6", "7", "8", "9", "10", "J", "Q", "K")
 
 
-def _always(*moves: object) -> Callable[[Any], Sequence[str]]:
-    listed = [f"[{move}]" for move in moves]
-    return lambda env: listed
+@dataclass(frozen=True)
+class OneList:
+    """Moves of a game that has the same ones in every state.
+
+    Attributes:
+        moves: All of them.
+        talks: Whether players talk before they decide.
+    """
+
+    moves: Sequence[str]
+    talks: bool = False
+
+    def __call__(self, env: Any) -> Sequence[str]:
+        """The moves in a state of the environment."""
+        return [ANYTHING] if self.talks and _talking(env) else self.moves
 
 
-def _talks(decision: Callable[[Any], Sequence[str]]) -> Callable[[Any], Sequence[str]]:
-    """Moves of a game whose players talk before they decide."""
-    return lambda env: [ANYTHING] if env.state.game_state["phase"] == "conversation" else decision(env)
+def _always(*moves: object, talks: bool = False) -> OneList:
+    return OneList(tuple(f"[{move}]" for move in moves), talks)
+
+
+def _talking(env: Any) -> bool:
+    return bool(env.state.game_state["phase"] == "conversation")
 
 
 def _nim(env: Any) -> Sequence[str]:
@@ -33,7 +49,7 @@ def _othello(env: Any) -> Sequence[str]:
 
 
 def _goods(env: Any) -> Sequence[str]:
-    return [f"[{tokens}]" for tokens in range(env.endowment + 1)]
+    return [ANYTHING] if _talking(env) else [f"[{tokens}]" for tokens in range(env.endowment + 1)]
 
 
 def _chopsticks(env: Any) -> Sequence[str]:
@@ -60,16 +76,16 @@ MOVES: Mapping[str, Callable[[Any], Sequence[str]]] = {
     "HighSociety": _always(*range(1, 12)),
     "IndianPoker": _always("check", "call", "fold", "bet 1", "bet 5"),
     "IteratedMatchingPennies": _always("heads", "tails"),
-    "IteratedPrisonersDilemma": _talks(_always("Cooperate", "Defect")),
+    "IteratedPrisonersDilemma": _always("Cooperate", "Defect", talks=True),
     "IteratedRockPaperScissors": _always("rock", "paper", "scissors"),
     "IteratedUltimatumGame": _ultimatum,
     "KuhnPoker": _always("Check", "Bet", "Call", "Fold"),
-    "MarketEntryGame": _talks(_always("E", "S")),
+    "MarketEntryGame": _always("E", "S", talks=True),
     "Nim": _nim,
     "Othello": _othello,
     "PigDice": _always("roll", "hold"),
     "Poker": _always("check", "call", "fold"),
-    "PublicGoodsGame": _talks(_goods),
+    "PublicGoodsGame": _goods,
     "Snake": _always("up", "down", "left", "right"),
     "Surround": _always("up", "down", "left", "right"),
     "TicTacToe": _always(*range(9)),

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
-from tasks.adapters import HEADLINE, Table, deal_of, deals, ended, illegal
+from tasks.adapters import HEADLINE, Table, deal_of, deals, ended, illegal, require_switches
+from tasks.moves import LETTERS, read_move
 from tasks.moves import MOVES as YOUR_MOVES
 from tasks.textarena.arena import after, begun, inside
-from tasks.textarena.known import MOVES
+from tasks.textarena.known import MOVES, OneList
 from tasks.textarena.partners import ANY, LISTED
 from tasks.textarena.scores import SCORES, Score
 
@@ -26,11 +27,13 @@ class Chat:
         env: TextArena's environment with its wrappers; never changed in place.
         seen: By player, what it was shown and said.
         over: Whether it is over, or cut.
+        moves: Legal ones of the player to reply, where they can be listed.
     """
 
     env: Any
     seen: tuple[tuple[Message, ...], tuple[Message, ...]]
     over: bool
+    moves: tuple[str, ...] = ()
 
 
 class TextArena(Task[Table]):
@@ -47,10 +50,13 @@ class TextArena(Task[Table]):
         game_args: What it is made with instead of its own values: `{max_rounds: 5}`.
         pay: `score`, what the game counts, or `result`, TextArena's 1, 0 or -1; by default the score if there is one.
         max_replies: Replies of a seat after which an episode is cut. It pays the scores so far, and no result.
+        letters: Whether moves are shown with letters, and a model chooses among these alone: for games that have the
+            same moves in every state. Its letter without a move is what it says.
 
     Raises:
         TypeError: If an option is of the wrong kind.
-        ValueError: If TextArena is not installed, there is no such game, two cannot play it here, or it has no score.
+        ValueError: If TextArena is not installed, there is no such game, two cannot play it here, or it has no score or
+            no list of moves and is asked for it.
     """
 
     seats: ClassVar[tuple[str, ...]] = ("first", "second")
@@ -64,11 +70,13 @@ class TextArena(Task[Table]):
         game_args: Mapping[str, Any] | None = None,
         pay: str | None = None,
         max_replies: int = 100,
+        letters: bool = False,
     ) -> None:
         if not isinstance(game, str) or not isinstance(game_args or {}, Mapping):
             raise TypeError(f"textarena takes `game`, a name, and `game_args`, a mapping; got {game!r}, {game_args!r}")
         if isinstance(max_replies, bool) or not isinstance(max_replies, int) or max_replies < 1:
             raise ValueError(f"textarena option `max_replies` must be a whole number, 1 or more, got {max_replies!r}")
+        require_switches("textarena", letters=letters)
         self._name, self._options, self.max_turns = game, dict(game_args or {}), max_replies
         self.game = " ".join([game, *(f"{name}={value!r}" for name, value in sorted(self._options.items()))])
         family = game.partition("-v")[0]
@@ -78,6 +86,15 @@ class TextArena(Task[Table]):
             raise ValueError(
                 f"textarena option `pay` of {game} must be {'score or ' * (family in SCORES)}result, got {pay!r}"
             )
+        self.letters = letters
+        if letters:
+            if not isinstance(self._moves, OneList):
+                some = ", ".join(sorted(name for name, moves in MOVES.items() if isinstance(moves, OneList)))
+                raise ValueError(
+                    f"textarena option `letters` is for games that have the same moves in every state ({some}), "
+                    f"got {game}"
+                )
+            self.choices = tuple(LETTERS[: len(self._moves.moves)])
         self.partners: Mapping[str, Callable[[], ScriptedPartner]] = LISTED if family in MOVES else ANY
         first = begun(self._name, self._options, 0)  # so that a game that cannot be played is reported before any is
         self._low, self._high = self._score.bounds(inside(first)) if self._score else (-1.0, None)
@@ -105,7 +122,7 @@ class TextArena(Task[Table]):
         """One reply. At the end, both are paid."""
         ((seat, reply),) = replies.items()
         player = self.seats.index(seat)
-        env, bad = after(state.at.env, reply, rng.getrandbits(32))
+        env, bad = after(state.at.env, self._meant(reply, state.at.moves), rng.getrandbits(32))
         wrong, made = list(state.illegal), list(state.made)
         wrong[player] += bad
         made[player] += 1
@@ -131,6 +148,11 @@ class TextArena(Task[Table]):
         effort = dict(zip(self.seats, map(float, state.made), strict=True))
         return Outcome(game.done and min(results) >= 0, effort, metrics)
 
+    def _meant(self, reply: str, moves: Sequence[str]) -> str:
+        """What a reply tells the game: the move of a letter, or the reply itself."""
+        place = read_move(reply, moves, strict=True, letters=True) if self.letters else None
+        return reply if place is None else moves[place]
+
     def _shown(self, env: Any, seen: tuple[tuple[Message, ...], tuple[Message, ...]], made: tuple[int, int]) -> Chat:
         """The game once the player to reply has read what is new; `env` is this state's own."""
         game = inside(env)
@@ -141,11 +163,12 @@ class TextArena(Task[Table]):
         for sender, text, kind in game.get_observation()[1]:
             if sender != player or kind.name != "PLAYER_ACTION":  # its own replies are messages of their own
                 lines.append(f"[{game.state.role_mapping.get(sender, f'Player {sender}')}] {text}")
-        legal = [move for move in self._moves(game) if not after(env, move, 0)[1]]
-        told = "\n".join([*lines, YOUR_MOVES, *legal] if legal else lines) or "It is your turn."
+        legal = tuple(move for move in self._moves(game) if not after(env, move, 0)[1])
+        named = [f"{letter}: {move}" for letter, move in zip(LETTERS, legal, strict=False)] if self.letters else legal
+        told = "\n".join([*lines, YOUR_MOVES, *named] if legal else lines) or "It is your turn."
         both = list(seen)
         both[player] = (*both[player], Message("user", told))
-        return Chat(env, (both[0], both[1]), False)
+        return Chat(env, (both[0], both[1]), False, legal)
 
     def _payoffs(self, env: Any) -> tuple[float, float]:
         game = inside(env)
