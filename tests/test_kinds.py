@@ -44,8 +44,8 @@ def test_shares_are_means_over_the_partners_of_a_kind_and_the_seats() -> None:
 
 
 def test_proximity_stands_beside_the_shares_where_best_responses_are_known() -> None:
-    # Returns over the best response's, by seat: other 1 / 2 and 1 / 2; lazy is hopeless, late 0.5 / 1 and 1 / 1. Of four
-    # cells or fewer the interquartile mean of two is their mean.
+    # Returns over the best response's, by seat: other 1 / 2 and 1 / 2; lazy is hopeless, late 0.5 / 1 and 1 / 1. The
+    # interquartile mean of two values is their mean.
     found = results(KINDS, {"lazy": (0.0, 0.0), "late": (1.0, 1.0), "other": (2.0, 2.0)})
     grid = kinds_grid(found, "sampled", [Column("r", ("q/r",))])
     assert grid is not None and grid.header == ("kind", "partners", "r\nshare", "r\nof best")

@@ -1,4 +1,4 @@
-"""Learned strangers: what is trained, what is kept, and that nothing that trains or tunes names one of a test roster."""
+"""Learned strangers: what is trained and kept, and that nothing that trains or tunes names one of a test roster."""
 
 import hashlib
 from collections.abc import Iterable
