@@ -62,6 +62,11 @@ class Stranger:
     seed: int
     step: int
 
+    @property
+    def base(self) -> str:
+        """Name of its base model."""
+        return model_name(str(self.run.config["model_name_or_path"]))
+
 
 def read_sets() -> dict[str, Any]:
     """What `learned_strangers.yaml` says."""
@@ -162,13 +167,15 @@ def keep(found: Sequence[Stranger], name: str, out: Path) -> Path:
     """
     place = ROSTERS / "agents" / name / LEARNED
     shutil.rmtree(place, ignore_errors=True)
-    base = model_name(str(found[0].run.config["model_name_or_path"]))
-    entries: list[dict[str, Any]] = [{"name": UNTRAINED, "kind": "model", "policy": base}]
+    entries: list[dict[str, Any]] = [
+        {"name": f"{UNTRAINED}-{PurePath(base).name}", "kind": "model", "policy": base}
+        for base in dict.fromkeys(one.base for one in found)
+    ]
     for one in found:
         for adapter in dict.fromkeys(one.run.heroes.values()):
-            copy_adapter(one.run.adapters / adapter, place / one.name / adapter, base)
+            copy_adapter(one.run.adapters / adapter, place / one.name / adapter, one.base)
         policy = policy_of(one.run, f"./{(place / one.name).relative_to(ROSTERS).as_posix()}")
-        entries.append({"name": one.name, "kind": "adapter", "policy": policy, "base": base})
+        entries.append({"name": one.name, "kind": "adapter", "policy": policy, "base": one.base})
     size = size_of(place.parent)
     if size > LARGEST:
         raise StrangersError(f"the adapters of {name} take {size:,} bytes, expected at most {LARGEST:,}: keep fewer")
@@ -176,7 +183,7 @@ def keep(found: Sequence[Stranger], name: str, out: Path) -> Path:
     lines = [f"  - {yaml.safe_dump(entry, default_flow_style=True, width=1000, sort_keys=False)}" for entry in entries]
     roster = ROSTERS / f"{name}_{LEARNED}.yaml"
     head = (
-        "# Agents of other algorithms and of a seed that nobody compares, at three levels of skill, and their base\n"
+        "# Agents of other algorithms and of a seed that nobody compares, at three levels of skill, and their bases\n"
         f"# untrained: played once, never tuned on. `python -m benchmarks.learned_strangers {name}` makes them.\n"
     )
     write_whole(roster, f"{head}partners:\n{''.join(lines)}")
@@ -223,7 +230,7 @@ def self_play(found: Sequence[Stranger], out: Path) -> dict[str, float]:
 def page(name: str, found: Sequence[Stranger], alone: Mapping[str, float]) -> str:
     """What the folder of the adapters says of them."""
     rows = "".join(
-        f"| {one.name} | {one.run.config['arm']} | `{one.recipe}` | {one.seed} | {one.step} | {alone[one.name]:.2f} |\n"
+        f"| {one.name} | `{one.recipe}` | {one.base} | {one.seed} | {one.step} | {alone[one.name]:.2f} |\n"
         for one in found
     )
     return (
@@ -233,7 +240,7 @@ def page(name: str, found: Sequence[Stranger], alone: Mapping[str, float]) -> st
         f"    python -m benchmarks.learned_strangers {name}\n\n"
         f"makes them again, by `{PurePath(DATA).relative_to(ROOT).as_posix()}`; weights are kept as float16.\n\n"
         f"Alone: the headline metric with itself on {PROBLEMS} problems of the dev split, sampled, mean over seats.\n\n"
-        "| partner | arm | recipe | seed | step | alone |\n|---|---|---|---|---|---|\n" + rows
+        "| partner | recipe | base | seed | step | alone |\n|---|---|---|---|---|---|\n" + rows
     )
 
 
