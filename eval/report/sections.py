@@ -266,10 +266,9 @@ def _partners(gathered: Gathered) -> Section:
         f"{results.measure.capitalize()} with each partner, {decoding}", tuple(header), (tuple(rows),), tuple(notes)
     )
     kinds = kinds_grid(results, decoding, _columns(gathered))
-    return Section(
-        "partners", "Partners, ranked", tables=(table, *[kinds] * (kinds is not None)),
-        pictures=(figures.ranking(gathered, decoding, ranked),),
-    )  # fmt: skip
+    tables = (table, kinds) if kinds else (table,)
+    picture = figures.ranking(gathered, decoding, ranked)
+    return Section("partners", "Partners, ranked", tables=tables, pictures=(picture,))
 
 
 def _columns(gathered: Gathered) -> list[Column]:
