@@ -3,7 +3,7 @@
 What is divided by is read from the results: `llm_sra.evaluation.best_responses`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,13 +80,13 @@ class Known:
         """What best responses to a partner earn, mean over seats."""
         return float(self.best[:, self._index(partner)].mean())
 
-    def cells(self, hopeful: bool) -> list[tuple[str, str]]:
-        """Seats with partners; without those in which the partner is hopeless if `hopeful`."""
+    def cells(self, hopeful: bool, partners: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Seats with partners, or some of them; without those in which the partner is hopeless if `hopeful`."""
         return [
             (seat, partner)
             for s, seat in enumerate(self.seats)
             for p, partner in enumerate(self.partners)
-            if not (hopeful and self.hopeless[s, p])
+            if not (hopeful and self.hopeless[s, p]) and (partners is None or partner in partners)
         ]
 
     def of_cell(self, seat: str, partner: str) -> tuple[float, NDArray[np.float64]]:
@@ -176,7 +176,14 @@ def nearness(results: Results, decoding: str, runs: Sequence[str], there: Known)
 
 
 def mean_nearness(
-    results: Results, decoding: str, runs: Sequence[str], there: Known, *, hopeful: bool, seed: int = 0
+    results: Results,
+    decoding: str,
+    runs: Sequence[str],
+    there: Known,
+    *,
+    hopeful: bool,
+    partners: Collection[str] | None = None,
+    seed: int = 0,
 ) -> Estimate | None:
     """The interquartile mean of `proximity` over runs, seats and partners, with its interval.
 
@@ -186,12 +193,13 @@ def mean_nearness(
         runs: Runs of one setting: one for each seed.
         there: The partners whose best response is known.
         hopeful: Whether hopeless partners are left out.
+        partners: Which of them count; None: all.
         seed: Seed of the bootstrap.
 
     Returns:
         None if all are hopeless, or the runs did not play the same problems.
     """
-    cells = there.cells(hopeful)
+    cells = there.cells(hopeful, partners)
     played = {results.problems.get((run, seat, partner, decoding)) for run in runs for seat, partner in cells}
     if not cells or len(played) != 1:
         return None

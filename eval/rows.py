@@ -21,12 +21,13 @@ def rows(results: Results) -> list[dict[str, Any]]:
     """One row per record: each agent with each partner of the roster, in self-play and with other runs.
 
     Columns are those of `Record`, with the interval's ends as `low` and `high`, `with_run` (whether the partner is
-    another run), and one column for each number of `metrics`; empty where a record does not have it. Where best
-    responses are known, `best_return` and `proximity` (see `eval.stats.proximity`; empty where that earns nothing).
+    another run), `kind` (the partner's group; empty in self-play and with other runs), and one column for each number
+    of `metrics`; empty where a record does not have it. Where best responses are known, `best_return` and `proximity`
+    (see `eval.stats.proximity`; empty where that earns nothing).
     """
     records = [*((one, False) for one in results.records), *((one, True) for one in results.cross_play)]
     numbers = dict.fromkeys(name for one, _ in records for name in one.metrics)
-    made = [_row(one, with_run, tuple(numbers)) for one, with_run in records]
+    made = [_row(one, with_run, results.kinds, tuple(numbers)) for one, with_run in records]
     if results.best is not None:
         for row in made:
             row |= _of_best(row, results.best)
@@ -66,7 +67,7 @@ def _of_best(row: Mapping[str, Any], best: BestResponses) -> dict[str, float | N
     return {"best_return": earns, "proximity": near}
 
 
-def _row(record: Record, with_run: bool, numbers: Sequence[str]) -> dict[str, Any]:
+def _row(record: Record, with_run: bool, kinds: Mapping[str, str], numbers: Sequence[str]) -> dict[str, Any]:
     low, high = record.solve_rate_ci95
     return {
         "run": record.run,
@@ -74,6 +75,7 @@ def _row(record: Record, with_run: bool, numbers: Sequence[str]) -> dict[str, An
         "seat": record.seat,
         "partner": record.partner,
         "with_run": with_run,
+        "kind": None if with_run else kinds.get(record.partner),
         "decoding": record.decoding,
         "n": record.n,
         "solve_rate": record.solve_rate,

@@ -13,6 +13,7 @@ from rich.console import Console
 from eval.contributions import contribution_grids
 from eval.cross_play import cross_play_grids
 from eval.groups import groups
+from eval.kinds import kinds_grids
 from eval.plots import COLOURS, quickstart_figure
 from eval.proximity import proximity_grids
 from eval.rows import write_rows
@@ -37,7 +38,7 @@ def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
     folder = Path(folder)
     results = read_results(folder)
     more = cross_play_grids(results, groups(runs)) if results.cross_play else []
-    more += proximity_grids(results) + contribution_grids(results)
+    more += kinds_grids(results) + proximity_grids(results) + contribution_grids(results)
     print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=more)
     write_rows(results, folder)
     with writing("the tables", folder / "table.md"):

@@ -153,6 +153,7 @@ def _only(results: Results, run: str) -> Results:
         {key: nats for key, nats in results.nats.items() if key[0] == run},
         {key: earned for key, earned in results.returns.items() if key[0] == run},
         results.best,
+        results.kinds,
     )
 
 

@@ -10,6 +10,7 @@ from eval.contributions import contribution_grids
 from eval.cross_play import seeds_grid
 from eval.grid import Grid
 from eval.groups import ELSEWHERE, Group, differing, shown_value
+from eval.kinds import kinds_grid
 from eval.proximity import MEAN, Column, known, mean_nearness, proximity_grid
 from eval.report import figures
 from eval.report.budget import budget_grids
@@ -264,15 +265,20 @@ def _partners(gathered: Gathered) -> Section:
     table = Grid(
         f"{results.measure.capitalize()} with each partner, {decoding}", tuple(header), (tuple(rows),), tuple(notes)
     )
-    return Section(
-        "partners", "Partners, ranked", tables=(table,), pictures=(figures.ranking(gathered, decoding, ranked),)
-    )
+    kinds = kinds_grid(results, decoding, _columns(gathered))
+    tables = (table, kinds) if kinds else (table,)
+    picture = figures.ranking(gathered, decoding, ranked)
+    return Section("partners", "Partners, ranked", tables=tables, pictures=(picture,))
+
+
+def _columns(gathered: Gathered) -> list[Column]:
+    return [Column(group.label, tuple(gathered.evaluated(group).values())) for group in gathered.known]
 
 
 def _proximity(gathered: Gathered) -> Section:
     results, decoding = gathered.results, gathered.decoding
     title = "How near to a best response"
-    columns = [Column(group.label, tuple(gathered.evaluated(group).values())) for group in gathered.known]
+    columns = _columns(gathered)
     table, there = proximity_grid(results, decoding, columns, shares=True), known(results, decoding)
     if table is None or there is None:
         asked = "best responses to the partners: llm-sra best-response --roster ROSTER, then the evaluation again"

@@ -126,6 +126,7 @@ class Summary:
         missing: By name, why a partner of the roster was not played.
         cross_play: Records of runs with each other: `partner` is the other run. Not among `records`.
         teams: Records of runs' teams with others in some of their seats.
+        kinds: By the name of a partner of the roster, its group, such as `scripted` or `learned`.
     """
 
     records: tuple[Record, ...]
@@ -133,6 +134,7 @@ class Summary:
     missing: Mapping[str, str] = field(default_factory=dict)
     cross_play: tuple[Record, ...] = ()
     teams: tuple[TeamRecord, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Results:
             of their seats: shape (problems,). Only where `--divergence` measured it.
         returns: By the same key, the agent's own return: shape (problems,), in units of the reward.
         best: What best responses to the partners earn, if that is known.
+        kinds: By partner, its group; an earlier version did not write it.
     """
 
     records: tuple[Record, ...]
@@ -58,6 +59,7 @@ class Results:
     nats: Mapping[Key, NDArray[np.float64]] = field(default_factory=dict)
     returns: Mapping[Key, NDArray[np.float64]] = field(default_factory=dict)
     best: BestResponses | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def measure(self) -> str:
@@ -185,6 +187,7 @@ def write_results(
         **({"cross_play": [asdict(record) for record in summary.cross_play]} if summary.cross_play else {}),
         **({"teams": [asdict(record) for record in summary.teams]} if summary.teams else {}),
         **({"best_responses": asdict(best)} if best else {}),
+        **({"kinds": dict(summary.kinds)} if summary.kinds else {}),
     }
     summary_text, lines = (
         to_json(results, indent=1, ensure_ascii=True) + "\n",
@@ -219,6 +222,10 @@ def _read(folder: str | Path) -> tuple[Summary, BestResponses | None]:
             },
             cross_play=tuple(Record.read(item) for item in loaded.get("cross_play", ())),
             teams=tuple(TeamRecord.read(item) for item in loaded.get("teams", ())),
+            kinds={
+                str(name): checked("kind", kind, str)
+                for name, kind in checked("kinds", loaded.get("kinds", {}), Mapping).items()
+            },
         )
         return summary, best
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -280,7 +287,7 @@ def read_results(folder: str | Path) -> Results:
     )
     return Results(
         records, ids, measured, summary.settings, summary.missing, cross_play, summary.teams, nats_by_key,
-        returns_by_key, best,
+        returns_by_key, best, summary.kinds,
     )  # fmt: skip
 
 
@@ -314,6 +321,7 @@ def merge(parts: Sequence[Results]) -> Results:
         {key: found for part in parts for key, found in part.nats.items()},
         {key: found for part in parts for key, found in part.returns.items()},
         next((part.best for part in parts if part.best), None),
+        {partner: kind for part in parts for partner, kind in part.kinds.items()},
     )
 
 

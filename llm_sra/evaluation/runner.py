@@ -4,7 +4,7 @@ Three steps: plan who meets whom, play what no earlier evaluation left in the sa
 over several runs, tables and pictures are `eval`'s.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
@@ -98,7 +98,8 @@ def evaluate(
         plan = make_plan(setting, loader, opened, entries, options)
         with _opened_store(out, opened[0], processes) as store:
             played = play_missing(setting, plan, store, processes)
-    summary, episodes = _counted(plan, played, _described(setting, roster, options))
+    kinds = {entry.name: entry.counted_as for entry in entries}
+    summary, episodes = _counted(plan, played, _described(setting, roster, options), kinds)
     if found is not None:
         found = usable(found, task, str(opened[0].config["task"]), setting.task_args, entries)
     if out is not None and processes.rank == 0:
@@ -106,7 +107,9 @@ def evaluate(
     return [*summary.records, *summary.cross_play]
 
 
-def _counted(plan: Plan, played: Played, settings: dict[str, Any]) -> tuple[Summary, list[EvaluatedEpisode]]:
+def _counted(
+    plan: Plan, played: Played, settings: dict[str, Any], kinds: Mapping[str, str]
+) -> tuple[Summary, list[EvaluatedEpisode]]:
     """The results of everyone who was available, and their episodes, each as one agent's."""
 
     def episodes_of(planned: Planned[Any]) -> list[Any]:
@@ -126,7 +129,7 @@ def _counted(plan: Plan, played: Played, settings: dict[str, Any]) -> tuple[Summ
         counted.append(records)
     own, crossed = counted
     teams = [team_record(planned.pairing, episodes_of(planned)) for planned in plan.teams]
-    return Summary(tuple(own), settings, played.unavailable, tuple(crossed), tuple(teams)), lines
+    return Summary(tuple(own), settings, played.unavailable, tuple(crossed), tuple(teams), kinds), lines
 
 
 def _described(setting: Setting, roster: str | Path | None, options: EvaluationOptions) -> dict[str, Any]:

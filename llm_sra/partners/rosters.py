@@ -23,7 +23,7 @@ where the caller allows it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -53,17 +53,26 @@ class Entry:
         kind: A key of `KINDS`.
         policy: Name, path or `path:Class`; empty for `live` and `perturbed`.
         options: What else the kind takes; of `perturbed`, `of` is an entry.
+        group: Of which group tables count it; empty: of its kind's.
     """
 
     name: str
     kind: str
     policy: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
 
     @property
     def innermost(self) -> "Entry":
         """The entry inside all perturbations; itself if it is not perturbed."""
         return self.options["of"].innermost if self.kind == "perturbed" else self
+
+    @property
+    def counted_as(self) -> str:
+        """Its group in tables: as the roster says; else `learned` for adapters, `people` for theirs, and its kind."""
+        if self.kind == "recorded" and "field" not in self.options:
+            return self.group or "people"
+        return self.group or ("learned" if self.kind == "adapter" else self.kind)
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,7 @@ ARGUMENTS = _Key(
     ),
 )
 DAY = _Key("a date, YYYY-MM-DD", _is_day)
+GROUP = {"group": _Key("text of at most 40 characters", lambda value: TEXT.fits(value) and len(value) <= 40)}
 ASKED = {"chat_template_kwargs": ARGUMENTS, "template_date": DAY}
 POSITIVE = _Key("a number above 0", lambda value: _is_number(value) and value > 0)
 QUANTISED = {"load_in_4bit": FLAG, "load_in_8bit": FLAG, "bnb_4bit_quant_type": TEXT, "use_bnb_nested_quant": FLAG}
@@ -213,7 +223,7 @@ def as_item(entry: Entry) -> dict[str, Any]:
     """
     named = {"name": entry.name, "kind": entry.kind, **({"policy": entry.policy} if entry.policy else {})}
     options = {key: as_item(value) if isinstance(value, Entry) else value for key, value in entry.options.items()}
-    return {**named, **options}
+    return {**named, **({"group": entry.group} if entry.group else {}), **options}
 
 
 def file_beside(roster: str | Path, ending: str) -> Path:
@@ -277,7 +287,8 @@ def _entry(item: Any, path: Path) -> Entry:
         _check_recorded(options, where)
     if perturbed:
         options["of"] = _inner(options, item["name"], path, where)
-    return Entry(str(item["name"]), kind, _policy(kind, str(item.get("policy", "")), path.parent), options)
+    group = options.pop("group", "")
+    return Entry(str(item["name"]), kind, _policy(kind, str(item.get("policy", "")), path.parent), options, group)
 
 
 def _check_rewrites(entries: Sequence[Entry], path: Path) -> None:
@@ -295,13 +306,11 @@ def _with_seeds(entry: Entry) -> list[Entry]:
     count = entry.options.get("seeds") if entry.kind == "live" else None
     if count is None:
         return [entry]
-    return [
-        Entry(f"{entry.name}-{seed}", entry.kind, entry.policy, {"fixed_seed": seed}) for seed in range(1, count + 1)
-    ]
+    return [replace(entry, name=f"{entry.name}-{seed}", options={"fixed_seed": seed}) for seed in range(1, count + 1)]
 
 
 def _check(options: Mapping[str, Any], kind: str, where: str, always: tuple[str, ...]) -> None:
-    known = KINDS[kind]
+    known = {**KINDS[kind], **GROUP}
     for key, value in options.items():
         if not isinstance(key, str) or key not in known:
             raise RosterError(f"{where}: {unknown('key', key, (*always, *known))}")
@@ -325,6 +334,8 @@ def _inner(options: Mapping[str, Any], name: Any, path: Path, where: str) -> Ent
     inner = _entry({"name": name, **options["of"]}, path)
     if (options["how"] == TEMPERATURE) != ("temperature" in options):
         raise RosterError(f"{where}: `temperature` goes with `how: {TEMPERATURE}`, and with no other")
+    if inner.group:
+        raise RosterError(f"{where}: `group` goes with the perturbed partner, not with the one inside `of`")
     if "seeds" in inner.options:
         raise RosterError(f"{where}: `seeds` goes with a live partner of its own, not with a perturbed one")
     if (options["how"] == SAY) != ("text" in options):
