@@ -178,26 +178,28 @@ def test_a_model_is_made_for_the_task_that_it_ships_with(model: str, task: str, 
 
 @pytest.mark.parametrize("task", ["effort", "hanabi", "kitchen", "tag", "worksheet"])
 def test_other_models_are_told_the_rules_and_read_leniently(task: str) -> None:
-    assert options_for(task, None, "some/model") == TOLD
+    assert options_for(task, None, ["some/model"]) == TOLD
 
 
 def test_embedded_models_keep_their_options_as_they_are() -> None:
-    assert options_for("worksheet", None, "worksheet/pupil") is None
-    assert options_for("worksheet", {"turns": 8}, "worksheet/pupil") == {"turns": 8}
+    assert options_for("worksheet", None, ["worksheet/pupil"]) is None
+    assert options_for("worksheet", {"turns": 8}, ["worksheet/pupil"]) == {"turns": 8}
+    assert options_for("worksheet", None, ["worksheet/pupil", "worksheet/stranger"]) is None
+    assert options_for("worksheet", None, ["worksheet/pupil", "some/model"]) == TOLD  # one was not made for it
 
 
 def test_options_that_are_given_stay() -> None:
-    assert options_for("worksheet", {"explain": False, "turns": 8}, "m") == {**TOLD, "explain": False, "turns": 8}
-    assert options_for("gsm8k", {"strict": True}, "m") == {"strict": True, "explain": True}
+    assert options_for("worksheet", {"explain": False, "turns": 8}, ["m"]) == {**TOLD, "explain": False, "turns": 8}
+    assert options_for("gsm8k", {"strict": True}, ["m"]) == {"strict": True, "explain": True}
 
 
 def test_what_was_begun_without_the_rules_goes_on_without() -> None:
-    assert options_for("kitchen", None, "m", before={"task_args": None}) is None
-    assert options_for("kitchen", None, "m", before={"task_args": {"explain": True}}) == {"explain": True}
+    assert options_for("kitchen", None, ["m"], before={"task_args": None}) is None
+    assert options_for("kitchen", None, ["m"], before={"task_args": {"explain": True}}) == {"explain": True}
 
 
 def test_a_task_of_ones_own_keeps_its_options() -> None:
-    assert options_for("mine.py:Mine", {"explain": "?"}, "m") == {"explain": "?"}
+    assert options_for("mine.py:Mine", {"explain": "?"}, ["m"]) == {"explain": "?"}
 
 
 def test_the_run_records_what_its_model_was_told(tmp_path: Any) -> None:
