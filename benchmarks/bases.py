@@ -2,7 +2,7 @@
 
 Two random models in the shape of Qwen2.5-0.5B, cut to one and to two layers, or others that are named, are trained for
 two steps of SRPO on worksheets: each alone, in both seats, and both together. All tensors that are alive after the last
-step are counted, each storage once, and the process's resident memory beside what it was before anything was loaded.
+step are counted, each storage once.
 """
 
 import argparse
@@ -38,24 +38,22 @@ class Held:
         bases: The base models' weights.
         adapters: The adapters, with the optimizer's state.
         tensors: All tensors that are alive.
-        resident: Growth of the process since before the models were loaded.
     """
 
     bases: int
     adapters: int
     tensors: int
-    resident: int
 
 
 class _Count(TrainerCallback):  # type: ignore[misc]
     """Counts when the training ends."""
 
     def __init__(self) -> None:
-        self.tensors = self.resident = 0
+        self.tensors = 0
 
     def on_train_end(self, *args: object, **kwargs: object) -> None:
         """Count."""
-        self.tensors, self.resident = alive(), resident()
+        self.tensors = alive()
 
 
 def alive() -> int:
@@ -69,24 +67,18 @@ def alive() -> int:
     return sum(storages.values())
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(lines["VmRSS"].split()[0]) * 1024
-
-
 def hold(first: str, second: str, folder: Path) -> Held:
     """Train with a model in each seat, in this process."""
     from llm_sra import train
     from llm_sra.models.loading import load_model
 
-    before, count = resident(), _Count()
+    count = _Count()
     run = train(callbacks=[count], output_dir=folder, seat_models={"first": first, "second": second}, **SHORT)
     trained = 0
     for path in run.adapters.glob("*/adapter_model.safetensors"):
         trained += path.stat().st_size
     bases = sum(_bytes(load_model(model)[0]) for model in dict.fromkeys((first, second)))
-    return Held(bases, STATE * trained, count.tensors, count.resident - before)
+    return Held(bases, STATE * trained, count.tensors)
 
 
 def _bytes(model: torch.nn.Module) -> int:
@@ -102,14 +94,12 @@ def measured(first: str, second: str) -> Held:
 
 def table(rows: Sequence[tuple[str, Held]]) -> str:
     """Markdown: MB, and all tensors over the sum of bases and adapters."""
-    lines = ["| models | bases, MB | adapters and optimizer, MB | all tensors, MB | over the sum | resident, MB |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = ["| models | bases, MB | adapters and optimizer, MB | all tensors, MB | over the sum |"]
+    lines.append("|---|---|---|---|---|")
     for name, held in rows:
         ratio = held.tensors / (held.bases + held.adapters)
         numbers = [held.bases / MB, held.adapters / MB, held.tensors / MB]
-        lines.append(
-            f"| {name} | {' | '.join(f'{number:.1f}' for number in numbers)} | {ratio:.3f} | {held.resident / MB:.0f} |"
-        )
+        lines.append(f"| {name} | {' | '.join(f'{number:.1f}' for number in numbers)} | {ratio:.3f} |")
     return "\n".join(lines)
 
 
