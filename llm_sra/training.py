@@ -158,12 +158,17 @@ def _train(
         for model in dict.fromkeys(models.values()):
             mine = [adapter for adapter in roles.adapters if models[adapter] == model]
             bank, tokenizer = _load_bank(model, model_args, args, roles, mine, warm=checkpoint is None)
-            renderer = Renderer.of(tokenizer, vars(args))
+            renderer = Renderer.of(tokenizer, {**vars(args), "seat_models": model_args.seat_models})
             check_reply_limit(task, renderer, args.max_completion_length)
             seats = {seat for adapter in mine for seat in roles.seats[adapter]}
             engine = stack.enter_context(closing(make_engine(options.serving(seats), bank, renderer)))
             banks[engines[mine[0]]] = bank
             loader.add_engine(engines[mine[0]], engine, bank)
+        taken = {name for base in banks for name in loader.engines[base].renderer.template.given}
+        if lost := sorted(set(args.chat_template_kwargs or {}) - taken):
+            raise RunError(
+                f"chat_template_kwargs sets {', '.join(lost)}, which no model's chat template takes: correct it"
+            )
         seated = None if partners is None else _seat_partners(loader, partners, sampling)
         arm = _arm(args, task, engines, seated)
         check_divides(args.problems_per_step, args.num_generations, arm, args.world_size, args.partners_per_step)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,8 +65,12 @@ def models(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 
 def run_recipe(recipe: Path, engine: str, models: dict[str, Path], data: Path, out: Path) -> Run:
     [model] = [folder for name, folder in models.items() if recipe.parent.name.startswith(name)]
-    task_args = {**read_recipe(recipe)["task_args"], "data_path": str(data), "validation": 5}
-    return train(recipe, engine=engine, model_name_or_path=str(model), task_args=task_args, output_dir=out, **SMALL)
+    values = read_recipe(recipe)
+    named: dict[str, Any] = {"model_name_or_path": str(model)}
+    if "seat_models" in values:  # one of the family, and another one, for two sizes of it
+        named = {"seat_models": {"first": str(model), "second": str(models["qwen2.5"])}}
+    task_args = {**values["task_args"], "data_path": str(data), "validation": 5}
+    return train(recipe, engine=engine, **named, task_args=task_args, output_dir=out, **SMALL)
 
 
 def check(run: Run, arm: str) -> None:
@@ -75,6 +80,8 @@ def check(run: Run, arm: str) -> None:
             assert 0 <= line[f"task/accuracy/{r}/{seat}"] <= 1
     assert line["replies_cut"] > 0
     policies = {"ippo": ["hero"], "srpo": ["hero", "adversary"]}[arm]
+    if run.models:
+        policies = [*run.heroes.values(), *(f"adversary-of-{seat}" for seat in run.heroes if arm == "srpo")]
     for policy in policies:
         assert line[f"policy/{policy}/entropy"] > 0
     assert sorted(path.name for path in (run.path / "adapters").iterdir() if path.is_dir()) == sorted(policies)

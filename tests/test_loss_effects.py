@@ -91,7 +91,7 @@ def test_the_tether_sums_log_ratios_of_all_that_the_adversary_said() -> None:
 
 
 def test_an_adversary_equal_to_its_partner_has_a_divergence_of_exactly_zero(fresh_trainer: SRPOTrainer) -> None:
-    fresh_trainer.bank.copy(PARTNER, ADVERSARY)
+    fresh_trainer.bases.first.bank.copy(PARTNER, ADVERSARY)
     samples = [Sample(sample.row, ADVERSARY, PARTNER) for sample in rows_of(ADVERSARY)]
     score(fresh_trainer, Rollout([], [], samples))
     assert [sample.kl_sum for sample in samples] == [0.0] * len(samples)

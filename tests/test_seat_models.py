@@ -242,6 +242,19 @@ def test_choices_that_are_one_token_for_one_model_only(tmp_path: Path) -> None:
         train(output_dir=tmp_path / "run", **flags)
 
 
+def test_each_model_is_given_the_arguments_that_its_template_takes(tmp_path: Path) -> None:
+    shutil.copytree(llama_folder(), tmp_path / "thinks")
+    template = (tmp_path / "thinks" / "chat_template.jinja").read_text()
+    (tmp_path / "thinks" / "chat_template.jinja").write_text(template + "{% if brief %}{{ 'short: ' }}{% endif %}")
+    flags: dict[str, Any] = {"model_name_or_path": None, "arm": "untrained"}
+    flags["seat_models"] = {"left": str(qwen2_folder()), "right": str(tmp_path / "thinks")}
+    run = train_tiny(tmp_path / "run", **flags, chat_template_kwargs={"brief": True})
+    given = [Renderer.of(load_model(run.model_of(seat))[1], run.config).template.given for seat in SEATS]
+    assert given == [{}, {"brief": True}]
+    with pytest.raises(RunError, match="sets breif, which no model's chat template takes"):
+        train_tiny(tmp_path / "wrong", **flags, chat_template_kwargs={"breif": True})
+
+
 def test_models_in_a_configuration_are_names(trained: Run, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained.path, run)

@@ -191,7 +191,7 @@ class ChatTemplate:
 
     def _check_arguments(self) -> None:
         for name, value in self.arguments.items():
-            if name in RESERVED or not re.search(rf"\b{re.escape(str(name))}\b", self.source):
+            if not _takes(self.source, name):
                 raise TemplateError(
                     f"chat_template_kwargs sets {name!r}, which the chat template of {self.name!r} does not take: "
                     "expected a variable of that template, such as enable_thinking or date_string where it has them. "
@@ -204,6 +204,21 @@ class ChatTemplate:
                     f"chat_template_kwargs: {name} must be plain data (text, a number, true, false, a list or a "
                     f"mapping), got {value!r}"
                 ) from error
+
+
+def arguments_taken(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those of some arguments that a tokenizer's template takes.
+
+    Raises:
+        TemplateError: If there is no template.
+    """
+    source = _source(tokenizer)
+    return {name: value for name, value in (arguments or {}).items() if _takes(source, name)}
+
+
+def _takes(source: str, name: object) -> bool:
+    """Whether a template has a variable of this name that is not one of its own."""
+    return name not in RESERVED and re.search(rf"\b{re.escape(str(name))}\b", source) is not None
 
 
 def _source(tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -22,6 +22,7 @@ from llm_sra.models.chat_template import (
     USER_FIRST,
     ChatTemplate,
     TemplateError,
+    arguments_taken,
 )
 from llm_sra.models.encoding import Encoder
 from llm_sra.models.layouts import Layout, Span, lay_out
@@ -73,8 +74,14 @@ class Renderer:
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase", config: Mapping[str, Any]) -> "Renderer":
-        """As a run's configuration, or a roster's entry, asks: by its `chat_template_kwargs` and `template_date`."""
-        return cls(tokenizer, config.get("chat_template_kwargs"), str(config.get("template_date") or DAY))
+        """As a run's configuration, or a roster's entry, asks: by its `chat_template_kwargs` and `template_date`.
+
+        Where seats have different models, each is given the arguments that its template takes.
+        """
+        arguments = config.get("chat_template_kwargs")
+        if config.get("seat_models"):
+            arguments = arguments_taken(tokenizer, arguments)
+        return cls(tokenizer, arguments, str(config.get("template_date") or DAY))
 
     def asks_as(self, config: Mapping[str, Any]) -> bool:
         """Whether it asks as a configuration does, where that says how."""
