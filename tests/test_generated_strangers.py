@@ -187,6 +187,13 @@ def test_a_roster_says_what_each_partner_preferred(tmp_path: Path) -> None:
     assert "  # In training it earned 0.5 less for each unit of its words.\n" in text
     assert "  # A best response to it earns 0.70 (greedy/first).\n" in text
     assert yaml.safe_load(text) == {
-        "partners": [{"name": entry.name, "kind": "adapter", "policy": "./candidates/less-words-0.5/adapters/{seat}"}]
+        "partners": [
+            {
+                "name": entry.name,
+                "kind": "adapter",
+                "policy": "./candidates/less-words-0.5/adapters/{seat}",
+                "group": "generated",
+            }
+        ]
     }
-    assert read_roster(tmp_path / "r.yaml") == [entry]
+    assert read_roster(tmp_path / "r.yaml") == [replace(entry, group="generated")]

@@ -267,7 +267,7 @@ def _write_roster(path: Path, candidates: Sequence[Candidate], entries: Mapping[
             best = ", ".join(f"{value:.2f} ({name})" for name, value in one.earned.items())
             lines.append(f"  # A best response to it earns {best}.")
         place = os.path.relpath(entries[one.name].policy, path.parent.resolve())
-        item = as_item(replace(entries[one.name], policy=f"./{place}"))
+        item = as_item(replace(entries[one.name], policy=f"./{place}", group="generated"))
         lines.append("  - " + yaml.safe_dump(item, sort_keys=False, allow_unicode=True).strip().replace("\n", "\n    "))
     with writing("a roster", path):
         write_whole(path, "\n".join(lines) + "\n")
