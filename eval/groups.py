@@ -81,7 +81,7 @@ def _seen(run: Run, key: str) -> str:
 def _value(run: Run, key: str) -> Any:
     """A setting; the model of a run with several is that of its seats, in their order."""
     if key == MODEL and run.models:
-        return " and ".join(dict.fromkeys(run.model_of(hero) for hero in run.heroes.values()))
+        return " and ".join(run.models_of_seats)
     return run.config.get(key, ABSENT)
 
 

@@ -6,8 +6,8 @@ A partner's kind is that of its entry in the roster, or the entry's `group`.
 from collections.abc import Sequence
 
 from eval.grid import Grid
-from eval.proximity import MEAN, PER_TABLE, Column, known, mean_nearness
-from eval.table import NOTHING, name_of
+from eval.proximity import MEAN, Column, by_decoding, known, mean_nearness
+from eval.table import NOTHING
 from llm_sra.evaluation.results import Results
 
 UNKNOWN = "unknown"
@@ -23,13 +23,7 @@ def by_kind(results: Results) -> dict[str, list[str]]:
 
 def kinds_grids(results: Results, seed: int = 0) -> list[Grid]:
     """For each decoding, each run with each kind of partner; empty if all are of one kind."""
-    columns = [Column(name_of(results, run), (run,)) for run in results.runs]
-    return [
-        grid
-        for decoding in results.decodings
-        for start in range(0, len(columns), PER_TABLE)
-        if (grid := kinds_grid(results, decoding, columns[start : start + PER_TABLE], seed=seed))
-    ]
+    return by_decoding(results, lambda decoding, columns: kinds_grid(results, decoding, columns, seed=seed))
 
 
 def kinds_grid(results: Results, decoding: str, columns: Sequence[Column], *, seed: int = 0) -> Grid | None:

@@ -3,7 +3,7 @@
 What is divided by is read from the results: `llm_sra.evaluation.best_responses`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,15 +112,25 @@ def known(results: Results, decoding: str) -> Known | None:
     return Known.of(best, names, seats, decoding) if names else None
 
 
-def proximity_grids(results: Results, seed: int = 0) -> list[Grid]:
-    """For each decoding, each run with each partner; empty if no best response is known."""
+def by_decoding(results: Results, grid_of: Callable[[str, Sequence[Column]], Grid | None]) -> list[Grid]:
+    """For each decoding, tables of `PER_TABLE` runs each.
+
+    Args:
+        results: Results of an evaluation.
+        grid_of: The table of a decoding and of runs; None if there is nothing to show.
+    """
     columns = [Column(name_of(results, run), (run,)) for run in results.runs]
     return [
         grid
         for decoding in results.decodings
         for start in range(0, len(columns), PER_TABLE)
-        if (grid := proximity_grid(results, decoding, columns[start : start + PER_TABLE], seed=seed))
+        if (grid := grid_of(decoding, columns[start : start + PER_TABLE]))
     ]
+
+
+def proximity_grids(results: Results, seed: int = 0) -> list[Grid]:
+    """For each decoding, each run with each partner; empty if no best response is known."""
+    return by_decoding(results, lambda decoding, columns: proximity_grid(results, decoding, columns, seed=seed))
 
 
 def proximity_grid(

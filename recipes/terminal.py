@@ -63,6 +63,14 @@ def jobs_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time on this machine (default %(default)s)")
 
 
+def play_seed_flag(parser: argparse.ArgumentParser) -> None:
+    """Add the seed of what is played, for commands whose `--seed` is a training's."""
+    parser.add_argument(
+        "--play_seed", type=int, default=0,
+        help="of the problems and replies, as --seed of llm-sra eval; --seed is the trainings' (default %(default)s)",
+    )  # fmt: skip
+
+
 def playing_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say what is played with each partner, and how."""
     parser.add_argument("--problems", type=int, default=64, help="problems with each partner (default %(default)s)")

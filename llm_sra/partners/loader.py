@@ -114,11 +114,10 @@ class PolicyLoader:
             RunError: If Python would run that comes with its model, and that was not allowed.
         """
         config = {**run.config, "trust_remote_code": may_run_code(run, self._trust_remote_code)}
-        engines = {}
-        for seat, hero in run.heroes.items():
-            model = run.model_of(hero)
-            sits = [other for other, name in run.heroes.items() if run.model_of(name) == model]
-            engines[seat] = self._engine(model, config, self._options.serving(sits), seats=sits)
+        engines: dict[str, str] = {}
+        for model in run.models_of_seats:
+            seats = [seat for seat, hero in run.heroes.items() if run.model_of(hero) == model]
+            engines |= dict.fromkeys(seats, self._engine(model, config, self._options.serving(seats), seats=seats))
         heroes = {seat: self._load(engines[seat], run.adapters / name) for seat, name in run.heroes.items()}
         return Team(run.name, str(run.config["arm"]), heroes, engines)
 

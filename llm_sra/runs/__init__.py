@@ -62,10 +62,14 @@ class Run:
         return str(self.models.get(adapter) or self.config["model_name_or_path"])
 
     @property
+    def models_of_seats(self) -> tuple[str, ...]:
+        """The base models of the seats, each once, in the order of the seats."""
+        return tuple(dict.fromkeys(self.model_of(hero) for hero in self.heroes.values()))
+
+    @property
     def base(self) -> str:
         """The base model in a word: its name without the folder; of several, those of the seats, with `+` between."""
-        models = dict.fromkeys(self.model_of(hero) for hero in self.heroes.values())
-        return "+".join(PurePath(model).name for model in models)
+        return "+".join(PurePath(model).name for model in self.models_of_seats)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":

@@ -117,7 +117,7 @@ def may_run_code(run: Run, trust_remote_code: bool = False) -> bool:
     """
     if trust_remote_code:
         return True
-    for model in dict.fromkeys(run.model_of(hero) for hero in run.heroes.values()):
+    for model in run.models_of_seats:
         code, is_known = _code_of(find_model(model), run.config.get("model_revision"))
         if code and (run.config.get("trust_remote_code") or not is_known):
             raise RunError(

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.comparing.cells import ComparisonError, fields_of
-from recipes.terminal import jobs_flag, playing_flags, roster_flag
+from recipes.comparing.cells import check_counts, fields_of
+from recipes.terminal import jobs_flag, play_seed_flag, playing_flags, roster_flag
 
 if TYPE_CHECKING:
     from eval.grid import Grid
@@ -33,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from recipes.comparing.responding import FILE, Wanted, best_responses, default_recipe
     from recipes.terminal import console
 
-    if args.jobs < 1 or args.problems < 1:
-        raise ComparisonError(f"--jobs and --problems must be 1 or more, got {args.jobs} and {args.problems}")
+    check_counts(args.jobs, args.problems)
     wanted = Wanted(
         args.roster, args.config or default_recipe(args.roster), args.out, flags, args.problems, args.split,
         list(dict.fromkeys(args.decoding)), args.play_seed, args.jobs, args.again, args.trust_scripts,
@@ -94,10 +93,7 @@ def parser() -> argparse.ArgumentParser:
     jobs_flag(parser)
     parser.add_argument("--again", action="store_true", help="replace trainings and results in --out")
     playing_flags(parser)
-    parser.add_argument(
-        "--play_seed", type=int, default=0,
-        help="of the problems and replies, as --seed of llm-sra eval; --seed is the training's (default %(default)s)",
-    )  # fmt: skip
+    play_seed_flag(parser)
     roster_flag(parser)
     parser.add_argument(
         "--trust_remote_code", action="store_true",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.comparing.cells import Cell, ComparisonError, fields_of, make_cells
+from recipes.comparing.cells import Cell, ComparisonError, check_counts, fields_of, make_cells
 from recipes.comparing.printing import LINES, SLURM, as_lines, as_slurm
 from recipes.terminal import jobs_flag, playing_flags
 
@@ -30,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, cells = parser().parse_known_args(argv)[0], cells_of(argv)
     from recipes.comparing.whole import Comparison, check, compare
 
-    if args.jobs < 1 or args.problems < 1:
-        raise ComparisonError(f"--jobs and --problems must be 1 or more, got {args.jobs} and {args.problems}")
+    check_counts(args.jobs, args.problems)
     alone = len(cells) == 1 or not args.cross_play
     if alone and args.roster is None and not (args.contributions or args.train_only):
         raise ComparisonError("nobody to play with: name a --roster, or more --arms or --seeds for cross-play")

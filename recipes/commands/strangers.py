@@ -6,7 +6,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from recipes.comparing.cells import ComparisonError, fields_of
+from recipes.comparing.cells import check_counts, fields_of
+from recipes.terminal import jobs_flag, play_seed_flag, playing_flags
 
 if TYPE_CHECKING:
     from eval.grid import Grid
@@ -29,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args, further = parser().parse_known_args(argv)
     flags = fields_of(further)
-    if args.jobs < 1 or args.problems < 1:
-        raise ComparisonError(f"--jobs and --problems must be 1 or more, got {args.jobs} and {args.problems}")
+    check_counts(args.jobs, args.problems)
     from eval.table import print_grid
     from recipes.comparing.generating import ROSTER, Asked, generate
     from recipes.comparing.responding import Wanted, default_recipe
@@ -108,15 +108,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", required=True, type=Path, help="folder for the roster, strangers.yaml, and everything beside it"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time on this machine (default %(default)s)")
+    jobs_flag(parser)
     parser.add_argument("--again", action="store_true", help="replace trainings and results in --out")
-    parser.add_argument("--problems", type=int, default=64, help="played by each best response (default %(default)s)")
-    parser.add_argument("--split", default="test", choices=("dev", "test"), help="of the task (default %(default)s)")
-    parser.add_argument(
-        "--decoding", nargs="+", default=["greedy", "sampled"], choices=("greedy", "sampled"), help="(default both)"
-    )
-    parser.add_argument(
-        "--play_seed", type=int, default=0,
-        help="of the problems and replies, as --seed of llm-sra eval; --seed is the trainings' (default %(default)s)",
-    )  # fmt: skip
+    playing_flags(parser)
+    play_seed_flag(parser)
     return parser

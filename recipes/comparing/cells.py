@@ -254,16 +254,27 @@ def check_tasks(read: Mapping[str, Fields]) -> None:
         check_options(asked["task"], task_class(asked["task"]), asked["task_args"] or {})
 
 
-def check_comparable(read: Mapping[str, Fields]) -> None:
-    """Raise ComparisonError if the agents of some cells could not play with each other: of other tasks or limits."""
+def options_of(asked: Fields) -> dict[str, Any] | None:
+    """The options of a training's task, as the run will have them."""
     from llm_sra.registry import models_named
     from llm_sra.trainer.explain import options_for
 
+    return options_for(asked["task"], asked["task_args"], models_named(asked))
+
+
+def check_counts(jobs: int, problems: int) -> None:
+    """Raise ComparisonError unless the numbers of trainings at a time and of problems are 1 or more."""
+    if jobs < 1 or problems < 1:
+        raise ComparisonError(f"--jobs and --problems must be 1 or more, got {jobs} and {problems}")
+
+
+def check_comparable(read: Mapping[str, Fields]) -> None:
+    """Raise ComparisonError if the agents of some cells could not play with each other: of other tasks or limits."""
+
     def compared(asked: Fields) -> Fields:
         """As the run will have them."""
-        options = options_for(asked["task"], asked["task_args"], models_named(asked))
         limit = asked["max_completion_length"]
-        return {"task": asked["task"], "task_args": options or {}, "max_completion_length": limit}
+        return {"task": asked["task"], "task_args": options_of(asked) or {}, "max_completion_length": limit}
 
     first, *others = read
     ours = compared(read[first])

@@ -25,12 +25,20 @@ from llm_sra.evaluation.results import read_episodes
 from llm_sra.files import to_json, write_whole, writing
 from llm_sra.partners.rosters import SELF_PLAY, Entry, as_item
 from llm_sra.partners.strangers import strangers
-from llm_sra.registry import load_task, models_named
+from llm_sra.registry import load_task
 from llm_sra.task import Task
-from llm_sra.trainer.explain import options_for
 from llm_sra.trainer.parse import read_recipe
 from llm_sra.trainer.preferences import own_metric, own_metrics
-from recipes.comparing.cells import Cell, ComparisonError, check_cells, check_place, read_cells, remove_runs, state_of
+from recipes.comparing.cells import (
+    Cell,
+    ComparisonError,
+    check_cells,
+    check_place,
+    options_of,
+    read_cells,
+    remove_runs,
+    state_of,
+)
 from recipes.comparing.responding import EVAL, RECIPE, SET_HERE, Wanted, best_responses, cell_name, without_arm
 from recipes.comparing.training import Trainings
 from recipes.terminal import duration
@@ -118,8 +126,7 @@ def generate(asked: Asked, console: Console) -> Generated:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(recipe, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     sample = read_cells([Cell("any", str(recipe), wanted.flags)])["any"]
-    options = options_for(sample["task"], sample["task_args"], models_named(sample))
-    task = load_task(str(sample["task"]), options)
+    task = load_task(str(sample["task"]), options_of(sample))
     known_metrics = own_metrics(task)
     candidates = candidates_of(asked, known_metrics)
     _train(candidates, recipe, wanted, console)

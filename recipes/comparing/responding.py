@@ -34,7 +34,6 @@ from llm_sra.partners.rosters import SELF_PLAY, Entry, as_item, read_playable
 from llm_sra.registry import load_task, models_named, shipped_recipes
 from llm_sra.runs import Run, read_metrics
 from llm_sra.task import Task
-from llm_sra.trainer.explain import options_for
 from llm_sra.trainer.parse import read_recipe
 from llm_sra.untrusted import is_number, one_line
 from recipes.comparing.cells import (
@@ -43,6 +42,7 @@ from recipes.comparing.cells import (
     Fields,
     check_folders,
     check_place,
+    options_of,
     read_cells,
     remove_runs,
     state_of,
@@ -149,7 +149,7 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
     recipe = wanted.out / RECIPE
     _write_yaml(recipe, {**without_arm(read_recipe(wanted.recipe)), **ARM})
     sample = read_cells([Cell("any", str(recipe), {**wanted.flags, "partners": "none"})])["any"]
-    options = options_for(sample["task"], sample["task_args"], models_named(sample))
+    options = options_of(sample)
     task = load_task(str(sample["task"]), options)
     unused = {entry.name: LIVE for entry in entries if entry.innermost.kind == "live"}
     works = [_work(entry, task, recipe, wanted) for entry in entries if entry.name not in unused]
