@@ -1,13 +1,14 @@
 """Scripted partners for the worksheet. Each reads the sheet from its messages alone and keeps no memory.
 
-All but the saboteur and the spoiler pass once the chain of right partial sums is complete.
+All but the saboteur, the spoiler and the vandal pass once the chain of right partial sums is complete.
 """
 
 import random
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from llm_sra.task import ScriptedPartner
-from tasks.worksheet.sheet import PASS, read
+from tasks.worksheet.sheet import CROSS_OUT, PASS, read
 
 
 class Diligent(ScriptedPartner):
@@ -65,11 +66,18 @@ class Saboteur(ScriptedPartner):
 
 
 class Spoiler(ScriptedPartner):
-    """Writes the next right line, but with probability 0.1 a plausible wrong one, also after the chain is complete."""
+    """Writes the next right line, but with probability 0.1 crosses out the sheet, also after the chain is complete."""
+
+    rate: ClassVar[float] = 0.1
 
     def reply(self, messages: list[dict[str, str]], rng: random.Random) -> str:
-        sheet = read(messages)
-        return sheet.wrong_line(rng) if rng.random() < 0.1 else sheet.next_line
+        return CROSS_OUT if rng.random() < self.rate else read(messages).next_line
+
+
+class Vandal(Spoiler):
+    """As the spoiler, with probability 0.2."""
+
+    rate = 0.2
 
 
 class Repairer(ScriptedPartner):
@@ -88,5 +96,6 @@ PARTNERS: Mapping[str, Callable[[], ScriptedPartner]] = {
     "late": Late,
     "saboteur": Saboteur,
     "spoiler": Spoiler,
+    "vandal": Vandal,
     "repairer": Repairer,
 }

@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import Literal
 
 PASS = "pass"
+CROSS_OUT = "0"  # where the task's rules know it
 HEADER = "Q: "
 
 Verdict = Literal["pass", "useful", "repeated", "wrong"]
@@ -21,7 +22,7 @@ SLIPS: tuple[Slip, ...] = ("sum", "addend", "swap", "skip")
 EXPLAINED = 5  # messages before the sheet's own, where the rules are told: see `briefing`
 _SIGNS = re.compile(r"[\s*_`$\"'\\()\[\]]+")  # what may stand anywhere in a line
 _ENDS = ".,;:!"  # what may stand at its end
-_SAID = re.compile(r"[0-9]+\+[0-9]+=[0-9]+|(?:i)?(pass)")
+_SAID = re.compile(rf"[0-9]+\+[0-9]+=[0-9]+|{CROSS_OUT}|(?:i)?(pass)")
 _LINE = re.compile(r"[0-9]+\+[0-9]+=([0-9]+)")
 _PROBLEM = re.compile(r"[0-9]+(\+[0-9]+)+")
 
@@ -132,8 +133,8 @@ def read_line(reply: str) -> str:
     """What a reply writes on the sheet, if it is read leniently.
 
     Its first line that is not blank counts. White space, markup, quotes and brackets in it do not matter, nor do
-    capitals or a `.`, `,`, `;`, `:` or `!` at its end, nor `I` before `pass`: if what is left is `a+b=c` or `pass`,
-    that is written (`3 + 2 = 5`, `**3+2=5**`, `5+4=9.`, `Pass`). Everything else is written as it stands.
+    capitals or a `.`, `,`, `;`, `:` or `!` at its end, nor `I` before `pass`: if what is left is `a+b=c`, `x` or
+    `pass`, that is written (`3 + 2 = 5`, `**3+2=5**`, `5+4=9.`, `Pass`). Everything else is written as it stands.
     """
     line = next((line for line in reply.splitlines() if line.strip()), "")
     match = _SAID.fullmatch(_SIGNS.sub("", line).rstrip(_ENDS).casefold())

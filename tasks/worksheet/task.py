@@ -13,7 +13,7 @@ from typing import ClassVar
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task, merge_roles
 from tasks.worksheet.briefing import told
 from tasks.worksheet.partners import PARTNERS
-from tasks.worksheet.sheet import HEADER, PASS, Sheet, read_line
+from tasks.worksheet.sheet import CROSS_OUT, HEADER, PASS, Sheet, read_line
 
 MAX_LINE_CHARS = 40
 MAX_PROBLEMS = 1_000_000
@@ -33,8 +33,8 @@ class Worksheet(Task[Sheet]):
         high: Largest number.
         turns: Turns of an episode, both seats together; enough for each seat to solve the sheet alone.
         cost: What a line other than `pass` costs its writer, in units of the team reward.
-        spoil_price: If given, a wrong line spoils the sheet, which is then never solved, and costs its writer this much
-            in place of `cost`. None: wrong lines are lines like others.
+        spoil_price: If given, a seat may cross out the whole sheet by the reply `x`: the sheet is then never solved,
+            and the `x` costs its writer this much in place of `cost`. None: an `x` is a wrong line like others.
         last_word: Whether the last line of the form `a+b=c` must also give the total. Then a partner can spoil
             everything at its last turn.
         explain: Whether views begin with the rules in words and two worked examples, for models that were not taught
@@ -122,22 +122,27 @@ class Worksheet(Task[Sheet]):
         return state, {seat: Reward(team=team, cost=cost if seat == writer else 0.0) for seat in self.seats}
 
     def legal_replies(self) -> Sequence[str]:
-        """`pass`, and the longest line of a chain."""
+        """`pass`, the longest line of a chain, and `x` where it crosses out the sheet."""
         total = self.high * self.numbers
-        return (PASS, f"{total - self.high}+{self.high}={total}")
+        crossing = () if self.spoil_price is None else (CROSS_OUT,)
+        return (PASS, *crossing, f"{total - self.high}+{self.high}={total}")
 
     def outcome(self, state: Sheet) -> Outcome:
         """Whether the sheet is solved; lines written, right, wrong, and share of the chain filled in, by seat.
 
         Right lines complete a link of the chain or repeat one. `contribution/SEAT` is the share of the chain's links
-        that the seat completed first.
+        that the seat completed first. Where an `x` crosses out the sheet, it is no line; `crossed_out/SEAT` counts it.
         """
         effort: dict[str, float] = {}
         metrics: dict[str, float] = {}
         for index, seat in enumerate(self.seats):
             verdicts = state.verdicts[index :: len(self.seats)]
             wrong = verdicts.count("wrong")
-            effort[seat] = float(len(verdicts) - verdicts.count("pass"))
+            if self.spoil_price is not None:
+                crossed_out = state.lines[index :: len(self.seats)].count(CROSS_OUT)
+                wrong -= crossed_out
+                metrics[f"crossed_out/{seat}"] = float(crossed_out)
+            effort[seat] = float(wrong + sum(verdict in ("useful", "repeated") for verdict in verdicts))
             metrics[f"right_lines/{seat}"] = effort[seat] - wrong
             metrics[f"wrong_lines/{seat}"] = float(wrong)
             metrics[f"contribution/{seat}"] = verdicts.count("useful") / len(state.chain)
@@ -153,12 +158,12 @@ class Worksheet(Task[Sheet]):
         """Of the last line."""
         if state.lines[-1] == PASS:
             return 0.0
-        if self.spoil_price is not None and state.verdicts[-1] == "wrong":
+        if self.spoil_price is not None and state.lines[-1] == CROSS_OUT:
             return self.spoil_price
         return self.cost
 
     def _is_solved(self, state: Sheet) -> bool:
-        spoilt = self.spoil_price is not None and "wrong" in state.verdicts
+        spoilt = self.spoil_price is not None and CROSS_OUT in state.lines
         return state.complete and not spoilt and (not self.last_word or state.last_value == sum(state.numbers))
 
 
