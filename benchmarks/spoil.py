@@ -101,9 +101,8 @@ def read(folder: Path) -> list[Trained]:
         task = Effort(**(run.config.get("task_args") or {}))
         if run.config["task"] != "effort" or task.game.name != GAME.name or run.config["entropy_coef"] != EPS:
             raise ValueError(f"{run.path}: expected a run of effort/spoil with entropy_coef {EPS}")
-        tau = {"ippo": 0.0, "adversary": math.inf}.get(str(run.config["arm"]), float(run.config["tau"]))
         policies, _ = trained_policies(run, task)
-        found.append(Trained(tau, (policies["first"], policies["second"])))
+        found.append(Trained(tau_of(run), (policies["first"], policies["second"])))
     if not found:
         raise ValueError(f"{folder}: expected finished runs of effort/spoil in it, as llm-sra compare makes them")
     return found
@@ -125,6 +124,11 @@ def table(found: Sequence[Trained]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
 
+def tau_of(run: Run) -> float:
+    """Its τ; 0 of IPPO, infinity of adversaries without a tether."""
+    return {"ippo": 0.0, "adversary": math.inf}.get(str(run.config["arm"]), float(run.config["tau"]))
+
+
 def arm_of(tau: float) -> str:
     """How tables name it."""
     return "ippo" if tau == 0 else "no tether" if math.isinf(tau) else f"srpo, τ {tau:g}"
@@ -141,7 +145,7 @@ def draw(found: Sequence[Trained], path: Path) -> Path:
     axes = figure.subplots()
     taus = np.geomspace(0.3, 100, 40).tolist()
     between, ends = ([exact(tau)[0].policies for tau in some] for some in (taus, (0.0, math.inf)))
-    at = [_place(each.tau) for each in found]
+    at = [place(each.tau) for each in found]
     handles = [Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="none", label="trained")]
     for colour, (label, share) in zip(COLOURS, CURVES.items(), strict=False):
         line: Literal["--", "-"] = "--" if label.endswith("seat") else "-"
@@ -149,16 +153,18 @@ def draw(found: Sequence[Trained], path: Path) -> Path:
         axes.plot([IPPO_AT, FREE_AT], [share(each) for each in ends], "_", color=colour, markersize=16, mew=2.2)
         axes.plot(at, [share(each.policies) for each in found], "o", color=colour, mfc="none", clip_on=False)
         handles.append(Line2D([], [], color=colour, linestyle=line, linewidth=2.2, label=label))
-    _dress(axes)
+    dress(axes)
     figure.legend(handles=handles[1:] + handles[:1], loc="outside lower center", ncols=2, frameon=False)
     return write_png(figure, path)
 
 
-def _place(tau: float) -> float:
+def place(tau: float) -> float:
+    """Where it is drawn."""
     return IPPO_AT if tau == 0 else FREE_AT if math.isinf(tau) else tau
 
 
-def _dress(axes: Axes) -> None:
+def dress(axes: Axes) -> None:
+    """Name and scale the axes: shares over τ."""
     axes.set_xscale("log")
     axes.set_xticks([IPPO_AT, 1, 3, 10, 100, FREE_AT], ["IPPO", "1", "3", "10", "100", "no\ntether"])
     axes.minorticks_off()
@@ -182,9 +188,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.picture or args.write:
         draw(found, args.picture or PICTURE)
     if args.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        write_whole(PAGE, f"{before}{BEGIN}\n{text}\n\n{END}{after}")
+        put_between(PAGE, BEGIN, END, text)
+
+
+def put_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two lines of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    write_whole(page, f"{before}{begin}\n{text}\n\n{end}{rest.partition(end)[2]}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -328,7 +329,7 @@ def test_no_text_breaks_the_rules_or_the_partners(replies: list[str], last_word:
     assert task.outcome(sheet).effort["first"] <= 3
 
 
-# -- a wrong line spoils the sheet -----------------------------------------------------------------------------------
+# -- a partner can cross out the sheet ------------------------------------------------------------------------------
 
 SPOILABLE = Worksheet(spoil_price=0.5)
 SOLVING = ["3+2=5", "5+5=10", "pass", "pass", "pass"]
@@ -338,44 +339,61 @@ SOLVING = ["3+2=5", "5+5=10", "pass", "pass", "pass"]
     ("last", "solved", "cost"),
     [
         ("pass", True, 0),
-        ("5+5=10", True, 0.1),  # a right line again does no harm
-        ("5+5=11", False, 0.5),
-        ("nonsense", False, 0.5),
-        ("", False, 0.5),
+        ("5+5=10", True, 0.1),
+        ("5+5=11", True, 0.1),  # a wrong line does no harm
+        ("", True, 0.1),
+        ("00", True, 0.1),
+        ("0", False, 0.5),
     ],
 )
-def test_a_wrong_line_spoils_the_sheet_and_has_its_price(last: str, solved: bool, cost: float) -> None:
+def test_crossing_out_has_its_price_and_leaves_nothing_solved(last: str, solved: bool, cost: float) -> None:
     outcome, rewards = play([*SOLVING, last], SPOILABLE)
     assert outcome.solved is solved
     assert [reward.cost for reward in rewards["second"]] == [0, 0.1, 0, 0, 0, cost]
     assert rewards["first"][-1] == Reward(team=float(solved))
 
 
-def test_a_spoilt_sheet_cannot_be_mended() -> None:
-    lines = ["3+2=6", "3+2=5", "5+5=10", "pass", "pass", "pass"]
+def test_what_is_crossed_out_stays_so_and_is_no_line() -> None:
+    lines = ["0", "3+2=5", "5+5=10", "0", "5+5=11", "pass"]
     assert play(lines)[0].solved
     outcome, rewards = play(lines, SPOILABLE)
     assert not outcome.solved
-    assert sum(reward.total for reward in rewards["first"]) == pytest.approx(-0.6)  # 0.5 for the wrong line, 0.1
-    assert sum(reward.total for reward in rewards["second"]) == pytest.approx(-0.1)
+    assert outcome.effort == {"first": 2, "second": 1}
+    assert [outcome.metrics[f"{what}/first"] for what in ("right_lines", "wrong_lines", "crossed_out")] == [1, 1, 1]
+    assert [outcome.metrics[f"{what}/second"] for what in ("right_lines", "wrong_lines", "crossed_out")] == [1, 0, 1]
+    assert sum(reward.total for reward in rewards["first"]) == pytest.approx(-0.7)
+    assert sum(reward.total for reward in rewards["second"]) == pytest.approx(-0.6)
 
 
-@given(lines=st.lists(st.sampled_from(["pass", "3+2=5", "5+5=10", "5+5=11", "x"]), min_size=6, max_size=6))
-def test_without_the_option_a_wrong_line_is_a_line_like_others(lines: list[str]) -> None:
+@given(lines=st.lists(st.sampled_from(["pass", "3+2=5", "5+5=10", "5+5=11", "0"]), min_size=6, max_size=6))
+def test_without_the_option_crossing_out_is_a_line_like_others(lines: list[str]) -> None:
     outcome, rewards = play(lines)
     assert outcome.solved is Sheet((3, 2, 5), tuple(lines)).complete
+    assert "crossed_out/first" not in outcome.metrics
     for seat, mine in (("first", lines[::2]), ("second", lines[1::2])):
+        assert outcome.effort[seat] == sum(line != "pass" for line in mine)
         assert [reward.cost for reward in rewards[seat]][["first", "second"].index(seat) :: 2] == [
             0.0 if line == "pass" else 0.1 for line in mine
         ]
 
 
-def test_the_rules_in_words_tell_of_spoilt_sheets() -> None:
+@pytest.mark.parametrize("said", ["0", " 0.", "**0**", "`0`"])
+def test_models_that_were_not_taught_the_task_may_dress_it_up(said: str) -> None:
+    task = Worksheet(spoil_price=0.5, strict=False)
+    assert "0" in task.legal_replies()
+    assert "0" not in Worksheet(strict=False).legal_replies()
+    assert not play([*SOLVING, said], task)[0].solved
+
+
+def test_the_rules_in_words_tell_of_crossing_out() -> None:
     def rules(task: Worksheet) -> str:
         return task.view(Sheet((3, 2, 5)), "first")[0].content
 
-    told = "pass costs nothing. A wrong line costs its writer 0.5 points, and then nobody gets the point. Answer with"
+    told = (
+        "pass costs nothing. 0 crosses out the sheet: it costs its writer 0.5 points, and nobody gets the point. Answer"
+    )
     assert told in rules(Worksheet(explain=True, spoil_price=0.5))
+    assert rules(Worksheet(explain=True, spoil_price=0.5)).endswith("or with pass or 0.")
     assert "pass costs nothing. Answer with" in rules(Worksheet(explain=True))
 
 
@@ -385,9 +403,10 @@ def test_a_price_of_spoiling_is_a_number_of_0_or_more(price: object, error: type
         Worksheet(spoil_price=price)  # type: ignore[arg-type]
 
 
-def test_the_spoiler_spoils_now_and_then() -> None:
+@pytest.mark.parametrize(("name", "rate"), [("spoiler", 0.1), ("vandal", 0.2)])
+def test_some_partners_cross_out_now_and_then(name: str, rate: float) -> None:
     rng = random.Random(1)
-    said = [say("spoiler", "3+2=5", "5+5=10", rng=rng) for _ in range(2000)]
-    assert 1 - said.count("pass") / len(said) == pytest.approx(0.1, abs=0.02)
-    right = [say("spoiler", rng=rng) for _ in range(2000)].count("3+2=5")
-    assert right / 2000 == pytest.approx(0.9, abs=0.02)
+    for lines, right in ((("3+2=5", "5+5=10"), "pass"), ((), "3+2=5")):
+        said = Counter(say(name, *lines, rng=rng) for _ in range(2000))
+        assert said["0"] / 2000 == pytest.approx(rate, abs=0.02)
+        assert said["0"] + said[right] == 2000

@@ -133,7 +133,7 @@ def read_line(reply: str) -> str:
     """What a reply writes on the sheet, if it is read leniently.
 
     Its first line that is not blank counts. White space, markup, quotes and brackets in it do not matter, nor do
-    capitals or a `.`, `,`, `;`, `:` or `!` at its end, nor `I` before `pass`: if what is left is `a+b=c`, `x` or
+    capitals or a `.`, `,`, `;`, `:` or `!` at its end, nor `I` before `pass`: if what is left is `a+b=c`, `0` or
     `pass`, that is written (`3 + 2 = 5`, `**3+2=5**`, `5+4=9.`, `Pass`). Everything else is written as it stands.
     """
     line = next((line for line in reply.splitlines() if line.strip()), "")

@@ -33,8 +33,8 @@ class Worksheet(Task[Sheet]):
         high: Largest number.
         turns: Turns of an episode, both seats together; enough for each seat to solve the sheet alone.
         cost: What a line other than `pass` costs its writer, in units of the team reward.
-        spoil_price: If given, a seat may cross out the whole sheet by the reply `x`: the sheet is then never solved,
-            and the `x` costs its writer this much in place of `cost`. None: an `x` is a wrong line like others.
+        spoil_price: If given, a seat may cross out the whole sheet by the reply `0`: the sheet is then never solved,
+            and the `0` costs its writer this much in place of `cost`. None: a `0` is a wrong line like others.
         last_word: Whether the last line of the form `a+b=c` must also give the total. Then a partner can spoil
             everything at its last turn.
         explain: Whether views begin with the rules in words and two worked examples, for models that were not taught
@@ -122,7 +122,7 @@ class Worksheet(Task[Sheet]):
         return state, {seat: Reward(team=team, cost=cost if seat == writer else 0.0) for seat in self.seats}
 
     def legal_replies(self) -> Sequence[str]:
-        """`pass`, the longest line of a chain, and `x` where it crosses out the sheet."""
+        """`pass`, the longest line of a chain, and `0` where it crosses out the sheet."""
         total = self.high * self.numbers
         crossing = () if self.spoil_price is None else (CROSS_OUT,)
         return (PASS, *crossing, f"{total - self.high}+{self.high}={total}")
@@ -131,7 +131,7 @@ class Worksheet(Task[Sheet]):
         """Whether the sheet is solved; lines written, right, wrong, and share of the chain filled in, by seat.
 
         Right lines complete a link of the chain or repeat one. `contribution/SEAT` is the share of the chain's links
-        that the seat completed first. Where an `x` crosses out the sheet, it is no line; `crossed_out/SEAT` counts it.
+        that the seat completed first. Where a `0` crosses out the sheet, it is no line; `crossed_out/SEAT` counts it.
         """
         effort: dict[str, float] = {}
         metrics: dict[str, float] = {}
