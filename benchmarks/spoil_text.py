@@ -77,7 +77,7 @@ def read(folder: Path) -> list[Played]:
     results = read_results(folder / EVAL)
     if results.idle not in results.partners:
         raise ValueError(f"{folder}: expected a roster with the task's partner that rests, {results.idle}")
-    found = [_played(results, Run.open(folder / name), name) for name in results.runs]
+    found = [_played(results, Run.open(folder / Path(name).name), name) for name in results.runs]
     return sorted(found, key=lambda each: (each.tau, each.seed))
 
 
@@ -118,7 +118,9 @@ def table(found: Sequence[Played]) -> str:
 
 
 def _gain(gains: Sequence[float]) -> str:
-    """A mean over seeds with Student's t."""
+    """A mean over seeds, with Student's t if there are several."""
+    if len(gains) == 1:
+        return f"{gains[0]:+.2f}"
     mean: Estimate = mean_interval(gains)
     return f"{mean.value:+.2f} [{mean.low:+.2f}, {mean.high:+.2f}]"
 
