@@ -1,4 +1,4 @@
-"""The game `spoil` over τ: what is solved with strangers, and how far trained agents are from exact equilibria."""
+"""The game `spoil` and the worksheet that can be crossed out, over τ: what is solved with strangers, and theory."""
 
 import math
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import spoil
+from benchmarks import spoil, spoil_text
 from benchmarks.spoil import Trained
+from benchmarks.spoil_text import Played
 from llm_sra.games import RiskProfile, equilibria
 from llm_sra.games.known import KNOWN
 from tasks.effort import model
@@ -76,3 +77,36 @@ def test_the_word_that_came_later_moved_no_token_of_the_model() -> None:
     assert min(index for word, index in tokenizer.get_vocab().items() if word.startswith("sp") and word in "spoil") == (
         model.BEFORE
     )
+
+
+# -- in text ---------------------------------------------------------------------------------------------------------
+
+
+def pair(seed: int, tau: float, lazy: tuple[float, float], diligent: float = 1.0) -> Played:
+    return Played(seed, tau, (1.8, 0.1), 0.9, {"lazy": lazy, "diligent": (diligent, diligent)}, "lazy")
+
+
+def test_the_lazier_seat_is_the_one_that_solves_less_beside_the_partner_that_rests() -> None:
+    played = pair(1, 0, (0.8, 0.1), 0.9)
+    assert played.curves() == pytest.approx(
+        {"with lazy": 0.45, "with diligent": 0.9, "with lazy, the lazier seat": 0.1}
+    )
+    assert played.strangers == pytest.approx((0.45 + 0.9) / 2)
+
+
+def test_the_table_pairs_seeds_with_those_of_ippo() -> None:
+    found = [pair(1, 0, (0.8, 0.0)), pair(2, 0, (0.4, 0.0)), pair(2, 10, (0.6, 0.6)), pair(1, 10, (0.8, 0.8))]
+    found += [pair(3, math.inf, (0.0, 0.0))]  # no IPPO of its seed
+    ippo, srpo, free = spoil_text.table(found).splitlines()[2:]
+    assert ippo == "| ippo | 2 | 1.80 | 0.10 | 0.90 | 0.30 | 1.00 | 0.00 | 0.65 | - | 0.70, 0.60 |"
+    assert (
+        srpo
+        == "| srpo, τ 10 | 2 | 1.80 | 0.10 | 0.90 | 0.70 | 1.00 | 0.70 | 0.85 | +0.20 [+0.20, +0.20] | 0.80, 0.90 |"
+    )
+    assert free == "| no tether | 1 | 1.80 | 0.10 | 0.90 | 0.00 | 1.00 | 0.00 | 0.50 | - | 0.50 |"
+
+
+def test_the_picture_of_the_worksheet_is_small(tmp_path: Path) -> None:
+    found = [pair(1, tau, (0.8, 0.1)) for tau in (0.0, 3.0, math.inf)]
+    picture = spoil_text.draw(found, tmp_path / "spoil-text.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) < 100_000
