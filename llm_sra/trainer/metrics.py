@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llm_sra.episodes import percentiles, reported
+from llm_sra.episodes.reply_numbers import percentiles, reported
 from llm_sra.files import write_whole, writing
 from llm_sra.trainer.finite import is_finite
 from llm_sra.trainer.rollout import Rollout
