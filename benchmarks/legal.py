@@ -23,8 +23,9 @@ from llm_sra.task import Sampling, Task
 from tasks.gsm8k.answers import final_answer
 from tasks.hanabi.rules import legal_moves
 from tasks.hanabi.words import read_move as hanabi_move
-from tasks.kitchen.sight import read_move as kitchen_move
-from tasks.tag.sight import read_move as tag_move
+from tasks.kitchen.grid import MOVES as KITCHEN
+from tasks.moves import named_move
+from tasks.tag.world import MOVES as TAG
 from tasks.worksheet.sheet import PASS, read_line
 
 REPLIES, PROBLEMS = 64, 4
@@ -54,8 +55,8 @@ LEGAL: Mapping[str, Legal] = {
     "worksheet": Legal(
         TOLD, lambda task, state, reply: read_line(reply) == PASS or bool(_SUM.fullmatch(read_line(reply)))
     ),
-    "kitchen": Legal(TOLD, lambda task, state, reply: kitchen_move(reply, strict=False) is not None),
-    "tag": Legal(TOLD, lambda task, state, reply: tag_move(reply, strict=False) is not None),
+    "kitchen": Legal(TOLD, lambda task, state, reply: named_move(reply, KITCHEN, strict=False) is not None),
+    "tag": Legal(TOLD, lambda task, state, reply: named_move(reply, TAG, strict=False) is not None),
     "hanabi": Legal(TOLD, lambda task, state, reply: hanabi_move(reply, strict=False) in legal_moves(state), 32),
     "gsm8k": Legal(
         {"strict": True, "explain": True}, lambda task, state, reply: final_answer(reply, strict=True) is not None, 256

@@ -46,12 +46,11 @@ class Contribution:
     shapley: Mapping[str, Estimate]
 
 
-def contributions(results: Results, seed: int = 0) -> list[Contribution]:
+def contributions(results: Results) -> list[Contribution]:
     """Every agent of every team, in units of the reward, with 95 % intervals over problems.
 
     Args:
         results: Results of an evaluation; without teams the list is empty.
-        seed: Seed of the bootstrap.
     """
     played: dict[tuple[str, str], dict[tuple[str, frozenset[str]], Rewards]] = {}
     for team in results.teams:
@@ -69,21 +68,16 @@ def contributions(results: Results, seed: int = 0) -> list[Contribution]:
                     run,
                     decoding,
                     seat,
-                    {by: bootstrap(each[None], seed=seed) for by, each in lost.items()},
-                    {by: bootstrap(each[seat][None], seed=seed) for by, each in values.items()},
+                    {by: bootstrap(each[None]) for by, each in lost.items()},
+                    {by: bootstrap(each[seat][None]) for by, each in values.items()},
                 )
             )
     return made
 
 
-def contribution_grids(results: Results, seed: int = 0) -> list[Grid]:
-    """Two tables per decoding; none without teams.
-
-    Args:
-        results: Results of an evaluation.
-        seed: Seed of the bootstrap.
-    """
-    found = contributions(results, seed)
+def contribution_grids(results: Results) -> list[Grid]:
+    """Two tables per decoding; none without teams."""
+    found = contributions(results)
     unit = "In units of the reward before costs, on average over the seats; 95 % intervals over problems."
     grids = []
     for decoding in dict.fromkeys(c.decoding for c in found):

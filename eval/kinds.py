@@ -21,19 +21,18 @@ def by_kind(results: Results) -> dict[str, list[str]]:
     return found
 
 
-def kinds_grids(results: Results, seed: int = 0) -> list[Grid]:
+def kinds_grids(results: Results) -> list[Grid]:
     """For each decoding, each run with each kind of partner; empty if all are of one kind."""
-    return by_decoding(results, lambda decoding, columns: kinds_grid(results, decoding, columns, seed=seed))
+    return by_decoding(results, kinds_grid)
 
 
-def kinds_grid(results: Results, decoding: str, columns: Sequence[Column], *, seed: int = 0) -> Grid | None:
+def kinds_grid(results: Results, decoding: str, columns: Sequence[Column]) -> Grid | None:
     """The share solved with each kind of partner, and, where best responses are known, how near agents come to them.
 
     Args:
         results: Results of an evaluation.
         decoding: Which.
         columns: Settings.
-        seed: Seed of the bootstrap.
 
     Returns:
         None if all partners are of one kind.
@@ -47,7 +46,7 @@ def kinds_grid(results: Results, decoding: str, columns: Sequence[Column], *, se
         for column in columns:
             shown.append(f"{results.rate(column.runs, results.seats, partners, decoding):.2f}")
             if there:
-                near = mean_nearness(results, decoding, column.runs, there, hopeful=True, partners=partners, seed=seed)
+                near = mean_nearness(results, decoding, column.runs, there, hopeful=True, partners=partners)
                 shown.append(NOTHING if near is None else f"{near.value:.2f}")
         return shown
 

@@ -112,30 +112,28 @@ def known(results: Results, decoding: str) -> Known | None:
     return Known.of(best, names, seats, decoding) if names else None
 
 
-def by_decoding(results: Results, grid_of: Callable[[str, Sequence[Column]], Grid | None]) -> list[Grid]:
+def by_decoding(results: Results, grid_of: Callable[[Results, str, Sequence[Column]], Grid | None]) -> list[Grid]:
     """For each decoding, tables of `PER_TABLE` runs each.
 
     Args:
         results: Results of an evaluation.
-        grid_of: The table of a decoding and of runs; None if there is nothing to show.
+        grid_of: The table of the results with a decoding and of runs; None if there is nothing to show.
     """
     columns = [Column(name_of(results, run), (run,)) for run in results.runs]
     return [
         grid
         for decoding in results.decodings
         for start in range(0, len(columns), PER_TABLE)
-        if (grid := grid_of(decoding, columns[start : start + PER_TABLE]))
+        if (grid := grid_of(results, decoding, columns[start : start + PER_TABLE]))
     ]
 
 
-def proximity_grids(results: Results, seed: int = 0) -> list[Grid]:
+def proximity_grids(results: Results) -> list[Grid]:
     """For each decoding, each run with each partner; empty if no best response is known."""
-    return by_decoding(results, lambda decoding, columns: proximity_grid(results, decoding, columns, seed=seed))
+    return by_decoding(results, proximity_grid)
 
 
-def proximity_grid(
-    results: Results, decoding: str, columns: Sequence[Column], *, shares: bool = False, seed: int = 0
-) -> Grid | None:
+def proximity_grid(results: Results, decoding: str, columns: Sequence[Column], *, shares: bool = False) -> Grid | None:
     """Each setting with each partner: its return as a share of the best response's.
 
     Args:
@@ -143,7 +141,6 @@ def proximity_grid(
         decoding: Which.
         columns: Settings.
         shares: Whether the share of problems solved stands beside it.
-        seed: Seed of the bootstrap.
 
     Returns:
         None if no best response is known.
@@ -160,9 +157,9 @@ def proximity_grid(
         )
         for partner in results.partners
     ]
-    ends = [_mean_row(MEAN, results, decoding, columns, there, True, shares, seed)]
+    ends = [_mean_row(MEAN, results, decoding, columns, there, True, shares)]
     if there.hopeless.any():
-        ends.append(_mean_row(ALL, results, decoding, columns, there, False, shares, seed))
+        ends.append(_mean_row(ALL, results, decoding, columns, there, False, shares))
     heads = [
         head for column in columns for head in ([f"{column.label}\nshare"] * shares + [f"{column.label}\nof best"])
     ]
@@ -193,7 +190,6 @@ def mean_nearness(
     *,
     hopeful: bool,
     partners: Collection[str] | None = None,
-    seed: int = 0,
 ) -> Estimate | None:
     """The interquartile mean of `proximity` over runs, seats and partners, with its interval.
 
@@ -204,7 +200,6 @@ def mean_nearness(
         there: The partners whose best response is known.
         hopeful: Whether hopeless partners are left out.
         partners: Which of them count; None: all.
-        seed: Seed of the bootstrap.
 
     Returns:
         None if all are hopeless, or the runs did not play the same problems.
@@ -216,7 +211,7 @@ def mean_nearness(
     table = [[results.returns[run, seat, partner, decoding] for seat, partner in cells] for run in runs]
     best = [there.of_cell(*cell) for cell in cells]
     paired = there.ids in played
-    return proximity_mean(table, np.array([returns if paired else mean for mean, returns in best]), seed=seed)
+    return proximity_mean(table, np.array([returns if paired else mean for mean, returns in best]))
 
 
 def _earned(best: BestResponses, partner: str, seat: str, decoding: str) -> Earned:
@@ -242,12 +237,11 @@ def _cells(
 
 
 def _mean_row(
-    name: str, results: Results, decoding: str, columns: Sequence[Column], there: Known, hopeful: bool, shares: bool,
-    seed: int,
+    name: str, results: Results, decoding: str, columns: Sequence[Column], there: Known, hopeful: bool, shares: bool
 ) -> tuple[str, ...]:  # fmt: skip
     cells = [name, ""]
     for column in columns:
-        found = mean_nearness(results, decoding, column.runs, there, hopeful=hopeful, seed=seed)
+        found = mean_nearness(results, decoding, column.runs, there, hopeful=hopeful)
         cells += [*[""] * shares, NOTHING if found is None else with_interval(found.value, found)]
     return tuple(cells)
 

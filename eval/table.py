@@ -22,17 +22,16 @@ NOTHING = "-"
 NO_SPREAD = "(no spread)"  # instead of an interval, where all outcomes are the same
 
 
-def print_tables(results: Results, console: Console | None = None, seed: int = 0, more: Sequence[Grid] = ()) -> None:
+def print_tables(results: Results, console: Console | None = None, more: Sequence[Grid] = ()) -> None:
     """Print results in the terminal.
 
     Args:
         results: Results of an evaluation.
         console: Where to print; None: standard output.
-        seed: Seed of the bootstrap.
         more: Further tables, after these.
     """
     console = console or Console()
-    for grid in (*grids(results, seed), *more):
+    for grid in (*grids(results), *more):
         print_grid(grid, console)
         console.print()
     for note in _missing(results):
@@ -66,20 +65,19 @@ def print_grid(grid: Grid, console: Console, edge: bool = True) -> None:
         console.print(one_line(note), style="dim", highlight=False, markup=False)
 
 
-def markdown(results: Results, seed: int = 0, more: Sequence[Grid] = ()) -> str:
+def markdown(results: Results, more: Sequence[Grid] = ()) -> str:
     """Results as Markdown.
 
     Args:
         results: Results of an evaluation.
-        seed: Seed of the bootstrap.
         more: Further tables, after these.
     """
-    parts = [grid_markdown(grid) for grid in (*grids(results, seed), *more)]
+    parts = [grid_markdown(grid) for grid in (*grids(results), *more)]
     parts += ["\n".join(f"- {as_markdown(note)}" for note in _missing(results))] if results.missing else []
     return "\n\n".join(parts) + "\n"
 
 
-def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
+def grids(results: Results) -> Iterator[Grid]:
     """All tables: for each decoding partners by agents; last, the later runs compared with the first."""
     per_table = _runs_per_table(results)
     summaries = summarise(results.records, results.idle)
@@ -89,7 +87,7 @@ def grids(results: Results, seed: int = 0) -> Iterator[Grid]:
             shown = [s for s in summaries if s.decoding == decoding and s.run in runs]
             yield _agents(results, decoding, shown)
     if results.runs[1:]:
-        yield _differences(results, seed)
+        yield _differences(results)
 
 
 def _missing(results: Results) -> list[str]:
@@ -163,14 +161,14 @@ def _intervals(results: Results, records: Sequence[Record]) -> str:
     return f"A share with its 95 % interval ({results.interval_name}): {listed}."
 
 
-def _differences(results: Results, seed: int) -> Grid:
+def _differences(results: Results) -> Grid:
     """Each later run with each decoding, beside the first: with the roster's partners, and in self-play."""
     first, *later = results.runs
     kinds = {"all partners": results.partners, SELF_PLAY: (SELF_PLAY,)}
     rows = []
     for run, decoding, (what, partners) in product(later, results.decodings, kinds.items()):
         if partners:
-            found = compare_runs(results, first, run, decoding, partners, seed)
+            found = compare_runs(results, first, run, decoding, partners)
             rows.append((name_of(results, run), what, decoding, difference(found.resampled), difference(found.student)))
     return Grid(
         f"{results.measure.capitalize()}: difference run - {name_of(results, first)}, with 95 % intervals",

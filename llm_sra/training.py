@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,62 @@ def _train(
     model_args: ModelArguments, args: SRPOConfig, callbacks: Sequence[TrainerCallback], writer: RunWriter | None
 ) -> None:
     """Load everything, and train."""
+    plan = _plan(model_args, args)
+    checkpoint = _checkpoint(model_args, args, writer is not None)
+    sampling = Sampling(args.temperature)
+    live = {seat: EnginePolicy(name, plan.engines[name], name, sampling) for seat, name in plan.roles.heroes.items()}
+    loader = PolicyLoader(plan.task, max_reply_tokens=args.max_completion_length, live=live)
+    with ExitStack() as stack:
+        stack.enter_context(closing(loader))
+        banks = _load_engines(loader, plan, model_args, args, warm=checkpoint is None, stack=stack)
+        arm = _arm(args, plan, None if plan.partners is None else _seat_partners(loader, plan.partners, sampling))
+        check_divides(args.problems_per_step, args.num_generations, arm, args.world_size, args.partners_per_step)
+        on_dev = _on_dev_roster(loader, plan, arm, args) if args.dev_roster else None
+        args.run_name = args.run_name or "/".join(args.run_dir.resolve().parts[-2:])  # its name in results
+        config = {**vars(model_args), **args.to_dict()}
+        trainer = SRPOTrainer(
+            plan.task,
+            arm,
+            banks,
+            loader.engines,
+            args,
+            evaluate_heroes=on_dev,
+            callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), SpeedFile(args.run_dir), *callbacks],
+        )
+        _show_progress(trainer, args)
+        if writer:  # only now: unusable input must not touch an earlier run
+            writer.begin(Path(checkpoint) if checkpoint else None)
+            of_adapters = plan.models if model_args.seat_models else None
+            kept = keep_task(args.run_dir, plan.task, args.task)
+            runs.write_config(args.run_dir, config, arm.heroes, kept, of_adapters)
+        if args.arm != "untrained":
+            trainer.train(resume_from_checkpoint=checkpoint)
+        if writer:
+            writer.started()
+        trainer.save_model(str(args.run_dir / "adapters"))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is known before anything is loaded.
+
+    Attributes:
+        task: The rules.
+        partners: Entries of the roster of partners; None without one.
+        roles: Which adapters there are, and in which seats.
+        models: By adapter, its base model.
+        engines: By adapter, the name of the engine that serves it.
+    """
+
+    task: Task
+    partners: Sequence[Entry] | None
+    roles: Roles
+    models: Mapping[str, str]
+    engines: Mapping[str, str]
+
+
+def _plan(model_args: ModelArguments, args: SRPOConfig) -> _Plan:
+    """See that what is asked for can be trained, as far as that can be seen without loading anything."""
     assert not isinstance(args.task_args, str)
     args.task_args = options_for(args.task, args.task_args, models_named(vars(model_args)), _begun_with(args))
     task = load_task(args.task, args.task_args)
@@ -139,66 +195,49 @@ def _train(
     allowed = {"trust_scripts": args.trust_scripts, "trust_remote_code": args.trust_remote_code}
     partners = read_playable(args.partners, **allowed) if args.partners else None
     if args.dev_roster:
-        read_playable(args.dev_roster, **allowed)  # refused before anything is loaded
+        read_playable(args.dev_roster, **allowed)
     roles = assign_roles(args.arm, task.seats, args.sharing, args.tau, partners is not None, args.population)
     assert not isinstance(model_args.seat_models, str)
     models = models_of(roles, seat_models(model_args.seat_models, model_args.model_name_or_path, task.seats))
-    engines = engine_names(models)
+    plan = _Plan(task, partners, roles, models, engine_names(models))
     if partners is None:
-        check_divides(args.problems_per_step, args.num_generations, _arm(args, task, engines), args.world_size)
-    checkpoint = _checkpoint(model_args, args, writer is not None)
-    sampling = Sampling(args.temperature)
-    live = {seat: EnginePolicy(name, engines[name], name, sampling) for seat, name in roles.heroes.items()}
-    loader = PolicyLoader(task, max_reply_tokens=args.max_completion_length, live=live)
+        check_divides(args.problems_per_step, args.num_generations, _arm(args, plan), args.world_size)
+    return plan
+
+
+def _load_engines(
+    loader: PolicyLoader, plan: _Plan, model_args: ModelArguments, args: SRPOConfig, warm: bool, stack: ExitStack
+) -> dict[str, AdapterBank]:
+    """Load each base model with its adapters, and give the loader an engine for it, which the stack closes.
+
+    Returns:
+        By the engine's name, the adapters that it serves.
+    """
     banks: dict[str, AdapterBank] = {}
-    with ExitStack() as stack:
-        stack.enter_context(closing(loader))
-        options = EngineOptions.of(vars(args))
-        options = replace(options, seeded=sends_seeds(args.engine, args.seeded_rollouts))
-        for model in dict.fromkeys(models.values()):
-            mine = [adapter for adapter in roles.adapters if models[adapter] == model]
-            bank, tokenizer = _load_bank(model, model_args, args, roles, mine, warm=checkpoint is None)
-            renderer = Renderer.of(tokenizer, {**vars(args), "seat_models": model_args.seat_models})
-            check_reply_limit(task, renderer, args.max_completion_length)
-            seats = {seat for adapter in mine for seat in roles.seats[adapter]}
-            engine = stack.enter_context(closing(make_engine(options.serving(seats), bank, renderer)))
-            banks[engines[mine[0]]] = bank
-            loader.add_engine(engines[mine[0]], engine, bank)
-        taken = {name for base in banks for name in loader.engines[base].renderer.template.given}
-        if lost := sorted(set(args.chat_template_kwargs or {}) - taken):
-            raise RunError(
-                f"chat_template_kwargs sets {', '.join(lost)}, which no model's chat template takes: correct it"
-            )
-        seated = None if partners is None else _seat_partners(loader, partners, sampling)
-        arm = _arm(args, task, engines, seated)
-        check_divides(args.problems_per_step, args.num_generations, arm, args.world_size, args.partners_per_step)
-        on_dev = None
-        if args.dev_roster:
-            team = Team("training", args.arm, arm.heroes, {seat: engines[name] for seat, name in arm.heroes.items()})
-            on_dev = DevEvaluation(
-                task, team, loader.engines, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
-            )
-        args.run_name = args.run_name or "/".join(args.run_dir.resolve().parts[-2:])  # its name in results
-        config = {**vars(model_args), **args.to_dict()}
-        trainer = SRPOTrainer(
-            task,
-            arm,
-            banks,
-            loader.engines,
-            args,
-            evaluate_heroes=on_dev,
-            callbacks=[MetricsFile(args.run_dir / "metrics.jsonl"), SpeedFile(args.run_dir), *callbacks],
-        )
-        _show_progress(trainer, args)
-        if writer:  # only now: unusable input must not touch an earlier run
-            writer.begin(Path(checkpoint) if checkpoint else None)
-            of_adapters = models if model_args.seat_models else None
-            runs.write_config(args.run_dir, config, arm.heroes, keep_task(args.run_dir, task, args.task), of_adapters)
-        if args.arm != "untrained":
-            trainer.train(resume_from_checkpoint=checkpoint)
-        if writer:
-            writer.started()
-        trainer.save_model(str(args.run_dir / "adapters"))
+    options = EngineOptions.of(vars(args))
+    options = replace(options, seeded=sends_seeds(args.engine, args.seeded_rollouts))
+    for model in dict.fromkeys(plan.models.values()):
+        mine = [adapter for adapter in plan.roles.adapters if plan.models[adapter] == model]
+        bank, tokenizer = _load_bank(model, model_args, args, plan.roles, mine, warm)
+        renderer = Renderer.of(tokenizer, {**vars(args), "seat_models": model_args.seat_models})
+        check_reply_limit(plan.task, renderer, args.max_completion_length)
+        seats = {seat for adapter in mine for seat in plan.roles.seats[adapter]}
+        engine = stack.enter_context(closing(make_engine(options.serving(seats), bank, renderer)))
+        banks[plan.engines[mine[0]]] = bank
+        loader.add_engine(plan.engines[mine[0]], engine, bank)
+    taken = {name for base in banks for name in loader.engines[base].renderer.template.given}
+    if lost := sorted(set(args.chat_template_kwargs or {}) - taken):
+        raise RunError(f"chat_template_kwargs sets {', '.join(lost)}, which no model's chat template takes: correct it")
+    return banks
+
+
+def _on_dev_roster(loader: PolicyLoader, plan: _Plan, arm: Arm, args: SRPOConfig) -> DevEvaluation:
+    """Evaluates the heroes on the development roster."""
+    assert args.dev_roster is not None
+    team = Team("training", args.arm, arm.heroes, {seat: plan.engines[name] for seat, name in arm.heroes.items()})
+    return DevEvaluation(
+        plan.task, team, loader.engines, args.dev_roster, args.dev_problems, args.seed, args.max_completion_length
+    )
 
 
 def _begun_with(args: SRPOConfig) -> Mapping[str, Any] | None:
@@ -271,8 +310,8 @@ def _seat_partners(loader: PolicyLoader, entries: Sequence[Entry], sampling: Sam
     }
 
 
-def _arm(args: SRPOConfig, task: Task, engines: Mapping[str, str], partners: Partners | None = None) -> Arm:
+def _arm(args: SRPOConfig, plan: _Plan, partners: Partners | None = None) -> Arm:
     return build_arm(
-        args.arm, task.seats, args.sharing, args.tau, Sampling(args.temperature), partners, args.adversary_mix,
-        args.population, engines,
+        args.arm, plan.task.seats, args.sharing, args.tau, Sampling(args.temperature), partners, args.adversary_mix,
+        args.population, plan.engines,
     )  # fmt: skip

@@ -63,8 +63,11 @@ def jobs_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time on this machine (default %(default)s)")
 
 
-def play_seed_flag(parser: argparse.ArgumentParser) -> None:
-    """Add the seed of what is played, for commands whose `--seed` is a training's."""
+def response_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of commands that train best responses and play them, whose `--seed` is the trainings'."""
+    jobs_flag(parser)
+    parser.add_argument("--again", action="store_true", help="replace trainings and results in --out")
+    playing_flags(parser)
     parser.add_argument(
         "--play_seed", type=int, default=0,
         help="of the problems and replies, as --seed of llm-sra eval; --seed is the trainings' (default %(default)s)",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_sra.task import Outcome, Problem
+from tasks.options import check_asked
 
 PROBLEMS = {"train": 4096, "dev": 512, "test": 512}
 HEADLINE = "share of the largest payoff"
@@ -44,10 +45,7 @@ def deals(game: str, split: str, count: int | None, seed: int) -> list[Problem]:
     Raises:
         ValueError: If there is no such split, or the count is below 0.
     """
-    if split not in PROBLEMS:
-        raise ValueError(f"split must be one of {', '.join(PROBLEMS)}, got {split!r}")
-    if count is not None and count < 0:
-        raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+    check_asked(split, PROBLEMS, count)
     numbers = random.Random(f"{split} {seed}").sample(range(PROBLEMS[split]), PROBLEMS[split])
     names = [f"{split}/{number:04d}" for number in numbers[:count]]
     return [Problem(name, {"game": game, "deal": name}) for name in names]
@@ -84,14 +82,3 @@ def ended(state: Table, seats: Sequence[str], low: float, high: float) -> Outcom
 def illegal(state: Table, seats: Sequence[str]) -> dict[str, float]:
     """How many replies of each seat were no move, as metrics."""
     return {f"illegal/{seat}": float(count) for seat, count in zip(seats, state.illegal, strict=True)}
-
-
-def require_switches(task: str, **switches: object) -> None:
-    """Check options that are on or off.
-
-    Raises:
-        TypeError: If one is neither.
-    """
-    for name, switch in switches.items():
-        if not isinstance(switch, bool):
-            raise TypeError(f"{task} option `{name}` must be true or false, got {switch!r}")

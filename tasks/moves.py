@@ -1,9 +1,11 @@
-"""Moves as text, for games that others wrote: how a seat is shown them, which one a reply means. It plays nothing."""
+"""Moves as text: how a seat is shown those of games that others wrote; which one a reply means. It plays nothing."""
 
 import re
 import string
 from collections.abc import Sequence
+from typing import TypeVar
 
+Move = TypeVar("Move", bound=str)
 MOVES = "Your moves:"
 LETTERS = string.ascii_uppercase
 AROUND = string.whitespace + string.punctuation
@@ -62,6 +64,21 @@ def read_move(reply: str, moves: Sequence[str], strict: bool, letters: bool = Fa
     found = {name for name in names if name and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said)}
     whole = [name for name in found if not any(name != other and name in other for other in found)]
     return names.index(whole[0]) if len(whole) == 1 else None
+
+
+def named_move(reply: str, moves: Sequence[Move], strict: bool = True) -> Move | None:
+    """The move that a reply names by one word; None if it names none, or more than one.
+
+    Case and other words do not matter: `Up.` and `I go up` are up, `upwards` is not.
+
+    Args:
+        reply: Untrusted.
+        moves: One lower-case word each.
+        strict: Whether the same move twice is more than one, too. If not, `Up. I go up` is up.
+    """
+    words = re.findall(r"[^\W_]+", reply.lower())
+    named = [move for word in words for move in moves if word == move]
+    return named[0] if named and (len(named) if strict else len(set(named))) == 1 else None
 
 
 def _plain(text: str) -> str:

@@ -2,22 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import yaml
-from rich.console import Console
 
 from llm_sra.evaluation.best_responses import LIVE, read_best_responses
 from llm_sra.evaluation.results import read_results
 from llm_sra.runs import Run
 from recipes.cli import main
 from recipes.comparing import responding
-from recipes.comparing.cells import Cell, ComparisonError
+from recipes.comparing.cells import ComparisonError
 from recipes.comparing.responding import default_recipe
-from recipes.comparing.training import TrainingError
+from recipes.comparing.training import TrainingError, Trainings
 
 WORDS = "name: works, kind: scripted, policy: last_action", "name: rests, kind: scripted, policy: first_action"
 FIELDS = ["--max_steps", "1", "--num_generations", "4"]
@@ -29,25 +27,20 @@ def write(folder: Path, *partners: str) -> Path:
     return path
 
 
-class Here:
-    """In the place of `Trainings`: trains in this process, and fails for the partner of whom `fails` is a part."""
+class Here(Trainings):
+    """Trains in this process, and fails for the partner of whom `fails` is a part."""
 
     trained: ClassVar[list[str]] = []
     fails = "nobody"
 
-    def __init__(
-        self, cells: Sequence[Cell], out: Path, steps: Mapping[str, int], jobs: int = 1, console: Console | None = None
-    ) -> None:
-        self.cells, self.out = cells, out
-
     def run(self) -> None:
-        for cell in self.cells:
+        for cell in self._cells:
             if self.fails in cell.name:
                 continue
             self.trained.append(cell.name.rpartition("-")[0])
-            if not (self.out / cell.name / "adapters").is_dir():
-                assert main(cell.command(self.out)) == 0
-        if any(self.fails in cell.name for cell in self.cells):
+            if cell in self._waiting:
+                assert main(cell.command(self._out)) == 0
+        if any(self.fails in cell.name for cell in self._cells):
             raise TrainingError("1 of 2 trainings failed")
 
 
@@ -148,7 +141,7 @@ def test_another_budget_is_refused_where_runs_are_there_and_replaced_with_again(
 @pytest.mark.parametrize(
     ("partners", "further", "message"),
     [
-        (WORDS[:1], ["--arm", "ippo"], "--arm is set for each best response"),
+        (WORDS[:1], ["--arm", "ippo"], "--arm is set for each training"),
         (WORDS[:1], ["--partners", "x"], "--partners is set"),
         (WORDS[:1], ["--max_stps", "3"], "did you mean 'max_steps'"),
         (WORDS[:1], ["--jobs", "0"], "--jobs and --problems must be 1 or more"),

@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_sra.episodes import (
-    EpisodeRecord,
-    TurnRecord,
-    percentiles,
-    read_training_episodes,
-    reported,
-    write_training_episodes,
-)
+from llm_sra.episodes import EpisodeRecord, TurnRecord, read_training_episodes, write_training_episodes
+from llm_sra.episodes.reply_numbers import percentiles, reported
 from llm_sra.evaluation.records import EvaluatedEpisode, reply_numbers
 from llm_sra.task import Episode, Outcome, Problem, Reply, Reward, Turn
 

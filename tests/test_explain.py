@@ -2,7 +2,6 @@
 
 import random
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from llm_sra.task import Task
 from llm_sra.trainer.explain import is_made_for, options_for
 from tasks.hanabi.rules import Move
 from tasks.hanabi.words import read_move as read_hanabi
-from tasks.kitchen.sight import read_move as read_kitchen
-from tasks.tag.sight import read_move as read_tag
+from tasks.kitchen.grid import MOVES
+from tasks.moves import named_move
 from tasks.worksheet.sheet import Sheet, read_line
 
 TOLD = {"explain": True, "strict": False}
@@ -99,7 +98,6 @@ def test_the_worksheet_reads_leniently_only_if_it_is_asked_to() -> None:
         assert after.lines == lines and paid["second"].cost == cost
 
 
-@pytest.mark.parametrize("read", [read_kitchen, read_tag])
 @pytest.mark.parametrize(
     ("reply", "strict", "lenient"),
     [
@@ -112,10 +110,8 @@ def test_the_worksheet_reads_leniently_only_if_it_is_asked_to() -> None:
         ("", None, None),
     ],
 )
-def test_a_move_however_it_is_written(
-    read: Callable[..., str | None], reply: str, strict: str | None, lenient: str | None
-) -> None:
-    assert (read(reply), read(reply, strict=False)) == (strict, lenient)
+def test_a_move_however_it_is_written(reply: str, strict: str | None, lenient: str | None) -> None:
+    assert (named_move(reply, MOVES), named_move(reply, MOVES, strict=False)) == (strict, lenient)
 
 
 @pytest.mark.parametrize(

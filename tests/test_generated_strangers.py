@@ -1,46 +1,36 @@
 """`llm-sra strangers`: candidates with hidden preferences, best responses to them, and who is chosen."""
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import yaml
-from rich.console import Console
 
 from llm_sra.evaluation.best_responses import read_best_responses
 from llm_sra.partners.rosters import read_roster
 from llm_sra.runs import Run
 from recipes.cli import main
 from recipes.comparing import generating, responding
-from recipes.comparing.cells import Cell, ComparisonError
+from recipes.comparing.cells import ComparisonError
 from recipes.comparing.generating import Asked, Candidate, candidates_of, choose
 from recipes.comparing.responding import Wanted
+from recipes.comparing.training import Trainings
 
 LITTLE = ["--max_steps", "1", "--num_generations", "4", "--problems", "1", "--decoding", "greedy"]
 NAMES = ["less-effort-1", "more-effort-1", "less-illegal-1", "more-illegal-1"]
 
 
-class Here:
-    """In the place of `Trainings`: trains in this process."""
+class Here(Trainings):
+    """Trains in this process."""
 
     trained: ClassVar[list[str]] = []
 
-    def __init__(
-        self, cells: Sequence[Cell], out: Path, steps: Mapping[str, int], jobs: int = 1, console: Console | None = None
-    ) -> None:
-        self.cells, self.out = cells, out
-
-    def seconds_left(self) -> float | None:
-        return None
-
     def run(self) -> None:
-        for cell in self.cells:
-            if not (self.out / cell.name / "adapters").is_dir():
-                self.trained.append(cell.name)
-                assert main(cell.command(self.out)) == 0
+        for cell in self._waiting:
+            self.trained.append(cell.name)
+            assert main(cell.command(self._out)) == 0
 
 
 @pytest.fixture
@@ -58,7 +48,7 @@ def generate(out: Path, *further: str) -> int:
 
 
 def asked(**other: Any) -> Asked:
-    return Asked(**{"metrics": (), "weights": (-1.0, 1.0), "k": 2, "wanted": Wanted("", "", Path(), {}), **other})
+    return Asked(**{"metrics": (), "weights": (-1.0, 1.0), "k": 2, "wanted": Wanted("", Path(), {}), **other})
 
 
 def test_candidates_get_a_preference_each_and_best_responses_and_some_are_chosen(

@@ -76,10 +76,10 @@ def test_an_answer_is_the_last_number_after_four_hashes(text: str, answer: str |
 
 @pytest.mark.parametrize("filler", [" ", "#", "#### ", "1", "1,", ".", "$", "-"])
 def test_no_text_takes_long_to_read(filler: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert final_answer("#### 7 " + "#### " + filler * 200_000 + "x", strict=True) == 7
     final_answer("#### 7 " + "#### " + filler * 200_000 + "x")
-    assert time.perf_counter() - start < 10  # it takes milliseconds; hours, were it not linear
+    assert time.process_time() - start < 10  # it takes milliseconds; hours, were it not linear
 
 
 def test_one_seat_goes_on_and_the_other_finishes(task: GSM8K) -> None:

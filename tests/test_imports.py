@@ -21,14 +21,13 @@ MAY_IMPORT = {
     "llm_sra.runs": ("task", "files", "untrusted", "registry"),
     "llm_sra.models": ("task", "files", "registry", "untrusted"),
     "llm_sra.engines": ("task", "errors", "models"),
-    "llm_sra.policies": ("task", "errors", "files", "untrusted", "people"),
+    "llm_sra.policies": ("task", "errors", "files", "untrusted", "episodes"),
     "llm_sra.partners": (
         "task", "errors", "registry", "runs", "untrusted", "models", "engines", "policies",
     ),
     "llm_sra.protocol": ("task", "errors"),
     "llm_sra.playing": ("task", "errors", "protocol", "engines", "policies"),
     "llm_sra.episodes": ("task", "files", "untrusted"),
-    "llm_sra.people": ("task", "files", "untrusted", "episodes"),
     "llm_sra.objectives": ("errors",),
     "llm_sra.games": (),
     "llm_sra.trainer": (

@@ -10,8 +10,8 @@ from kitchen_support import CELLS, RIGHT_ONION, floor, opening, walk
 
 from tasks.kitchen import Kitchen
 from tasks.kitchen.grid import MOVES, PLACES, Cell, Move, Tally, act, resolve, step
-from tasks.kitchen.sight import read_move
 from tasks.kitchen.task import KitchenState
+from tasks.moves import named_move
 
 FIRST_LEADS, SECOND_LEADS = 1, 0  # seeds: random.Random(1) draws the order first, second; random.Random(0) the other
 
@@ -168,7 +168,7 @@ def test_whatever_is_said_the_rules_hold(replies: list[tuple[str, str]], seed: i
             assert shift.floor.onions == set(PLACES)
         team += paid["first"].team
         for seat in task.seats:
-            moved = read_move(said[seat]) not in (None, "stay")
+            moved = named_move(said[seat], MOVES) not in (None, "stay")
             assert paid[seat].cost in ((0.2, 2.2) if moved else (0,))
             cost[seat] += paid[seat].cost
     _check_totals(task, shift, team, cost)

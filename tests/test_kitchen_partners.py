@@ -7,7 +7,7 @@ from kitchen_support import LEFT_ONION, RIGHT_ONION, delivered_at, episode, floo
 
 from tasks.kitchen.grid import MOVES, PLACES, POT, act
 from tasks.kitchen.partners import RING
-from tasks.kitchen.sight import read_move
+from tasks.moves import named_move
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -73,7 +73,7 @@ def test_a_waiter_stays(seat: str) -> None:
 def test_a_blocker_paces_clockwise_round_the_pot_and_never_carries() -> None:
     here, seen = floor((1, 0), (0, 1)), []
     for _ in range(9):
-        here, _ = act(here, "first", read_move(say("blocker", here)) or "stay")
+        here, _ = act(here, "first", named_move(say("blocker", here), MOVES) or "stay")
         seen.append(here.cooks["first"].cell)
     assert seen == [*RING, RING[0]]
     assert {abs(x - 2) + abs(y - 2) for x, y in RING} == {1, 2} and POT not in RING and not set(RING) & set(PLACES)

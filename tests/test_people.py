@@ -14,10 +14,10 @@ from support import Says, Toy, make_run
 
 from llm_sra import evaluate
 from llm_sra.episodes import EpisodeRecord
+from llm_sra.episodes.people import PeopleFile, chosen_name, read_people
 from llm_sra.files import WriteError, read_json_lines
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import RosterError, read_roster
-from llm_sra.people import PeopleFile, chosen_name, read_people
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Replayed, Scripted, UnavailableError
 from llm_sra.runs import Run

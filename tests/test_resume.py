@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 
 from llm_sra.evaluation.development import DevEvaluation
 from llm_sra.runs import RunError, read_metrics
-from llm_sra.trainer.checkpoints import is_whole, resolve_resume, wants_resume
+from llm_sra.trainer.checkpoints import resolve_resume, wants_resume
 
 STEPS, SAVE_STEPS = 10, 2
 SAVING = {"save_strategy": "steps", "save_steps": SAVE_STEPS, "max_steps": STEPS}
@@ -295,7 +295,6 @@ def test_a_named_checkpoint_must_be_whole(tmp_path: Path) -> None:
     whole = checkpoint(tmp_path, 1)
     assert resolve_resume(str(whole), tmp_path) == str(whole)
     for broken in (checkpoint(tmp_path, 2, whole=False), tmp_path / "missing", checkpoint(tmp_path / ".saving", 3)):
-        assert not is_whole(broken)
         with pytest.raises(FileNotFoundError, match="no complete checkpoint"):
             resolve_resume(str(broken), tmp_path)
 

@@ -15,7 +15,7 @@ from report_support import Tags
 from support import Says, Toy, make_run
 from table_support import Visitor, served
 
-from llm_sra.people import PeopleFile, read_people
+from llm_sra.episodes.people import PeopleFile, read_people
 from llm_sra.policies import Scripted
 from llm_sra.registry import task_class
 from llm_sra.task import Episode

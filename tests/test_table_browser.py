@@ -12,7 +12,7 @@ from partners_support import APPLE, PEAR
 from support import Says, Toy
 from table_support import served
 
-from llm_sra.people import PeopleFile, read_people
+from llm_sra.episodes.people import PeopleFile, read_people
 from llm_sra.policies import Scripted
 from recipes.table.game import Game
 

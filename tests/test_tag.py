@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from mpe2 import simple_tag_v3
 from tag_support import field, opening
 
+from tasks.moves import named_move
 from tasks.tag import Tag
-from tasks.tag.sight import look, read_move
+from tasks.tag.sight import look
 from tasks.tag.task import SPLITS, TOUCH, TagState
 from tasks.tag.world import MOVES, Body, Field, Point, scatter, step
 
@@ -155,7 +156,7 @@ def test_whatever_is_said_the_rules_hold(replies: list[tuple[str, str]], seed: i
         assert {reward.own for reward in paid.values()} == {0}
         team += paid["first"].team
         for seat in task.seats:
-            assert paid[seat].cost == (0 if read_move(said[seat]) in (None, "stay") else 0.5)
+            assert paid[seat].cost == (0 if named_move(said[seat], MOVES) in (None, "stay") else 0.5)
             cost[seat] += paid[seat].cost
     for before, after in pairwise(fields):
         _check_bodies(before, after)

@@ -16,7 +16,7 @@ from llm_sra.registry import load_partner, load_task
 from llm_sra.task import Message, Problem, Reward
 from tasks.starting_model import byte_level_tokenizer
 from tasks.tag import Tag
-from tasks.tag.sight import Sight, read, read_move, write
+from tasks.tag.sight import Sight, read, write
 from tasks.tag.task import TagState, Tally
 from tasks.tag.world import MOVES, Body, Field, scenario
 
@@ -106,13 +106,6 @@ def test_a_problem_is_a_seed_in_plain_json() -> None:
     assert Tag().start(again, random.Random(3)) == Tag().start(problem, random.Random(4))
 
 
-def test_an_unknown_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="train, dev, test, got 'validation'"):
-        Tag().problems("validation")
-    with pytest.raises(ValueError, match="count must be 0 or more"):
-        Tag().problems("dev", -1)
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -197,25 +190,6 @@ def test_a_partner_on_a_foreign_task_says_what_it_expected(shown: str) -> None:
             Tag.partners[name]().reply([{"role": "user", "content": shown}], random.Random(0))
     with pytest.raises(ValueError, match="got ''"):
         read([])
-
-
-@pytest.mark.parametrize(
-    ("reply", "move"),
-    [
-        *((move, move) for move in MOVES),
-        (" Up.\n", "up"),
-        ("I move RIGHT", "right"),
-        ("**left**", "left"),
-        ("", None),
-        ("north", None),
-        ("upwards", None),
-        ("up down", None),
-        ("up up", None),
-        ("\x00�" * 20, None),
-    ],
-)
-def test_a_reply_is_a_move_if_it_names_exactly_one(reply: str, move: str | None) -> None:
-    assert read_move(reply) == move
 
 
 @pytest.mark.parametrize("reply", ["", "north", "up down", "left left"])

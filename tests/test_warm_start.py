@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from support import Says
 from training_support import Initial, flat, train_tiny
 
+from llm_sra.episodes.people import PeopleFile
 from llm_sra.models.adapters import AdapterError, read_card
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.partners.loader import PolicyLoader
 from llm_sra.partners.rosters import read_roster
-from llm_sra.people import PeopleFile
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Scripted
 from llm_sra.registry import find_model, load_task

@@ -195,13 +195,6 @@ def test_options_of_the_wrong_kind_are_refused(options: dict[str, object]) -> No
         Worksheet(**options)
 
 
-def test_an_unknown_split_is_refused() -> None:
-    with pytest.raises(ValueError, match="train, dev, test, got 'validation'"):
-        Worksheet().problems("validation")
-    with pytest.raises(ValueError, match="count must be 0 or more"):
-        Worksheet().problems("dev", -1)
-
-
 def test_diligent_writes_the_next_right_line_and_passes_when_done() -> None:
     assert say("diligent") == "3+2=5"
     assert say("diligent", "3+2=6", seat="second") == "3+2=5"

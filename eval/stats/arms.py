@@ -85,7 +85,6 @@ class ArmDifference:
         per_seed: The difference of each seed.
         problems_and_seeds: Mean of these differences, with problems and seeds resampled.
         over_seeds: The same mean, with Student's t over the seeds' differences, cut to [-1, 1]; None with one seed.
-        over_problems: The same with Student's t over the problems, the seeds taken as given; None with one problem.
     """
 
     decoding: str
@@ -93,7 +92,6 @@ class ArmDifference:
     per_seed: tuple[float, ...]
     problems_and_seeds: Estimate
     over_seeds: Estimate | None
-    over_problems: Estimate | None = None
 
     @property
     def is_clear(self) -> bool:
@@ -132,9 +130,7 @@ def summarise(records: Sequence[Record], idle: str | None = None) -> list[Summar
     return [_summary(by_partner, idle) for by_partner in groups.values()]
 
 
-def compare_runs(
-    results: Results, first: str, later: str, decoding: str, partners: Sequence[str], seed: int = 0
-) -> RunDifference:
+def compare_runs(results: Results, first: str, later: str, decoding: str, partners: Sequence[str]) -> RunDifference:
     """The difference `later - first` of two runs with some partners.
 
     Raises:
@@ -143,7 +139,7 @@ def compare_runs(
     """
     (a,), (b,) = _paired(results, [first], [later], decoding, partners)
     student = seed_interval(a, b).within(-1, 1) if len(a) > 1 else None
-    return RunDifference(first, later, decoding, paired_bootstrap(a, b, seed=seed), student)
+    return RunDifference(first, later, decoding, paired_bootstrap(a, b), student)
 
 
 def compare_arms(
@@ -152,7 +148,6 @@ def compare_arms(
     later: Mapping[int, str],
     decoding: str,
     partners: Sequence[str] | None = None,
-    seed: int = 0,
 ) -> ArmDifference:
     """The difference `later - first` of two arms, their seeds paired by number.
 
@@ -162,7 +157,6 @@ def compare_arms(
         later: The same of the other arm.
         decoding: `greedy` or `sampled`.
         partners: Partners over which, with all seats, the solve rate is averaged; None: all of the roster.
-        seed: Seed of the bootstrap.
 
     Raises:
         StatsError: If the arms do not have the same seeds.
@@ -175,9 +169,7 @@ def compare_arms(
     a, b = _paired(results, *runs, decoding, results.partners if partners is None else partners)
     over_seeds = seed_interval(a.mean(axis=1), b.mean(axis=1)).within(-1, 1) if len(seeds) > 1 else None
     per_seed = tuple(float(value) for value in (b - a).mean(axis=1))
-    over_problems = seed_interval(a.mean(axis=0), b.mean(axis=0)).within(-1, 1) if a.shape[1] > 1 else None
-    resampled = hierarchical_bootstrap(a, b, seed=seed)
-    return ArmDifference(decoding, seeds, per_seed, resampled, over_seeds, over_problems)
+    return ArmDifference(decoding, seeds, per_seed, hierarchical_bootstrap(a, b), over_seeds)
 
 
 def _paired(

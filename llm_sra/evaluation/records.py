@@ -11,7 +11,8 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from llm_sra.episodes import EpisodeRecord, percentiles, reported
+from llm_sra.episodes import EpisodeRecord
+from llm_sra.episodes.reply_numbers import percentiles, reported
 from llm_sra.evaluation.matches import Cell, Coalition
 from llm_sra.untrusted import checked, checked_numbers
 

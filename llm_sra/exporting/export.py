@@ -69,21 +69,7 @@ def export(
         raise hub.HubError("private is of the repository on the hub: name it with --push_to_hub, too")
     run = run if isinstance(run, Run) else Run.open(run)
     out = Path(out)
-    if not run.adapters.is_dir():
-        raise RunError(
-            f"{run.path} has no adapters: the training has not finished; export one of its checkpoints' runs "
-            "after `--resume_from_checkpoint true`"
-        )
-    known = [folder.name for folder in run.adapters.iterdir() if folder.is_dir()]
-    if merge and (run.config.get("load_in_4bit") or run.config.get("load_in_8bit")):
-        raise RunError(
-            f"{policy} was trained on a quantised base: merged into one that is not, it would say something else. "
-            "Export the adapter, without merge"
-        )
-    if policy not in known:
-        raise unknown("policy", policy, known)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} already holds something: choose a new folder for the export")
+    _check(run, policy, out, merge)
     rank, shown = read_adapter_config(run.adapters / policy).r, find_evaluation(run, evaluation)
     single = find_single(run, policy, evaluation)
     base, tokenizer = load_model(
@@ -116,6 +102,25 @@ def export(
     if push_to_hub is not None:
         hub.push(out, push_to_hub, private)
     return out
+
+
+def _check(run: Run, policy: str, out: Path, merge: bool) -> None:
+    """See that there is what is to be exported, and room for it."""
+    if not run.adapters.is_dir():
+        raise RunError(
+            f"{run.path} has no adapters: the training has not finished; export one of its checkpoints' runs "
+            "after `--resume_from_checkpoint true`"
+        )
+    known = [folder.name for folder in run.adapters.iterdir() if folder.is_dir()]
+    if merge and (run.config.get("load_in_4bit") or run.config.get("load_in_8bit")):
+        raise RunError(
+            f"{policy} was trained on a quantised base: merged into one that is not, it would say something else. "
+            "Export the adapter, without merge"
+        )
+    if policy not in known:
+        raise unknown("policy", policy, known)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} already holds something: choose a new folder for the export")
 
 
 def _example(run: Run, policy: str, task: Task) -> Example | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_sra.people import check_task, read_people
+from llm_sra.episodes.people import check_task, read_people
 from llm_sra.policies.base import Place, UnavailableError
 from llm_sra.task import Message, merge_roles
 

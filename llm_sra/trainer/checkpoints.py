@@ -165,11 +165,6 @@ def wants_resume(resume: str | bool | None) -> bool:
     return resume not in (None, False) and str(resume).lower() not in ("false", "none", "")
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a folder holds a complete checkpoint."""
-    return checkpoint.resolve().parent.name != STAGING and damage(checkpoint) is None
-
-
 def resolve_resume(resume: str | bool, folder: Path, main: bool = True) -> str | None:
     """The checkpoint to resume from; incomplete ones of a killed process are removed.
 

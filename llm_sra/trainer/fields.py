@@ -1,8 +1,7 @@
-"""What becomes of each field of TRL's `GRPOConfig` and `ModelConfig`, and so of transformers' `TrainingArguments`.
+"""Which fields of TRL's `GRPOConfig` and `ModelConfig` must keep their defaults, and why.
 
-A field either has an effect here, or must keep its default, or changes nothing of what is trained, which the
-documentation says. Each field is in exactly one of the three; `tests/test_fields.py` fails for a field that a new
-version brings.
+The others have an effect here, or change nothing of what is trained, which the documentation says.
+`tests/test_fields.py` lists all of them, and fails for a field that a new version brings.
 """
 
 from dataclasses import MISSING, fields
@@ -124,47 +123,6 @@ ALSO: dict[str, tuple[object, ...]] = {  # other spellings of a default
     "top_k": (None,),
     "include_num_input_tokens_seen": (False,),
 }
-
-# Taken, and without effect on what is trained: scripts and launchers set them.
-WITHOUT_EFFECT = (
-    "do_train", "do_eval", "do_predict", "remove_unused_columns", "label_names", "local_rank", "dataloader_drop_last",
-    "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor",
-    "dataloader_multiprocessing_context", "dataloader_in_order",
-)  # fmt: skip
-
-EFFECTIVE = (
-    # The model and its adapters
-    "model_name_or_path", "model_revision", "dtype", "attn_implementation", "trust_remote_code", "lora_r",
-    "lora_alpha", "lora_dropout", "lora_target_modules", "lora_target_parameters",
-    "use_rslora", "use_dora", "load_in_8bit", "load_in_4bit",
-    "bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage", "chat_template_kwargs",
-    "disable_dropout", "use_liger_kernel", "liger_kernel_config",
-    # Steps and the optimizer
-    "max_steps", "num_train_epochs", "num_generations", "num_iterations", "per_device_train_batch_size",
-    "max_completion_length", "temperature", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs",
-    "warmup_steps", "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
-    "max_grad_norm", "seed", "full_determinism",
-    # The loss
-    "loss_type", "beta", "epsilon", "epsilon_high", "delta", "sapo_temperature_neg", "sapo_temperature_pos",
-    "vespo_k_pos", "vespo_lambda_pos", "vespo_k_neg", "vespo_lambda_neg", "importance_sampling_level",
-    "scale_rewards", "mask_truncated_completions", "entropy_coef", "off_policy_mask_threshold",
-    "use_bias_correction_kl",
-    # Machines
-    "bf16", "tf32", "use_cpu", "gradient_checkpointing", "gradient_checkpointing_kwargs", "ddp_backend",
-    "ddp_timeout", "fsdp", "fsdp_config", "deepspeed", "debug", "skip_memory_metrics",
-    # Engines
-    "vllm_enable_sleep_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout",
-    "vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_tensor_parallel_size",
-    "vllm_importance_sampling_correction", "vllm_importance_sampling_mode", "vllm_importance_sampling_clip_max",
-    "vllm_importance_sampling_clip_min", "vllm_importance_sampling_cap",
-    # Evaluation, logs and checkpoints
-    "output_dir", "eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "logging_strategy", "logging_steps",
-    "logging_first_step", "log_on_each_node", "log_level", "log_level_replica", "disable_tqdm", "report_to",
-    "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id", "hub_private_repo",
-    "save_strategy", "save_steps", "save_on_each_node", "save_total_limit", "save_only_model",
-    "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "resume_from_checkpoint",
-    "restore_callback_states_from_checkpoint",
-)  # fmt: skip
 
 
 def default_of(cls: type, name: str) -> object:

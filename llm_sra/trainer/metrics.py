@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from llm_sra.episodes import percentiles, reported
+from llm_sra.episodes.reply_numbers import percentiles, reported
 from llm_sra.files import write_whole, writing
 from llm_sra.trainer.finite import is_finite
 from llm_sra.trainer.rollout import Rollout
@@ -69,6 +69,28 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
     Also numbers of episodes, of all and of each policy (once for each seat that it fills), and percentiles of the
     lengths of replies and of the adversaries' KL, over all turns and by turn.
     """
+    sums, spread = _values(rollout)
+    everyone = gather_object([{name: (sum(values), len(values)) for name, values in sums.items()}])
+    spreads = gather_object([dict(spread)])
+    totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    for process in everyone:
+        for name, (total, count) in process.items():
+            totals[name][0] += total
+            totals[name][1] += count
+    numbers = {name: total / count for name, (total, count) in totals.items() if count}
+    names = {name for process in spreads for name in process}
+    numbers |= percentiles({name: [value for process in spreads for value in process.get(name, ())] for name in names})
+    numbers |= rollout.notes
+    numbers["episodes"] = totals["solve_rate"][1]
+    for name, (_, count) in totals.items():
+        if name.endswith("/return"):  # play/<seat>/<policy>/return
+            key = f"policy/{name.split('/')[2]}/episodes"
+            numbers[key] = numbers.get(key, 0.0) + count
+    return numbers
+
+
+def _values(rollout: Rollout) -> tuple[Mapping[str, list[float]], Mapping[str, list[float]]]:
+    """This process's values, by name: those of which the mean is told, and those of which percentiles are."""
     sums: dict[str, list[float]] = defaultdict(list)
     spread: dict[str, list[float]] = defaultdict(list)
     for episode in rollout.episodes:
@@ -101,23 +123,7 @@ def play_metrics(rollout: Rollout) -> dict[str, float]:
                 spread[f"policy/{sample.adapter}/kl_to_partner_turn{turn + 1}"].append(nats)
     for adapter, share in rollout.dead_groups.items():
         sums[f"policy/{adapter}/dead_groups"].append(share)
-    everyone = gather_object([{name: (sum(values), len(values)) for name, values in sums.items()}])
-    spreads = gather_object([dict(spread)])
-    totals: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-    for process in everyone:
-        for name, (total, count) in process.items():
-            totals[name][0] += total
-            totals[name][1] += count
-    numbers = {name: total / count for name, (total, count) in totals.items() if count}
-    names = {name for process in spreads for name in process}
-    numbers |= percentiles({name: [value for process in spreads for value in process.get(name, ())] for name in names})
-    numbers |= rollout.notes
-    numbers["episodes"] = totals["solve_rate"][1]
-    for name, (_, count) in totals.items():
-        if name.endswith("/return"):  # play/<seat>/<policy>/return
-            key = f"policy/{name.split('/')[2]}/episodes"
-            numbers[key] = numbers.get(key, 0.0) + count
-    return numbers
+    return sums, spread
 
 
 def add_entropies(

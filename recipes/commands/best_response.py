@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.comparing.cells import check_counts, fields_of
-from recipes.terminal import jobs_flag, play_seed_flag, playing_flags, roster_flag
+from recipes.terminal import response_flags, roster_flag
 
 if TYPE_CHECKING:
     from eval.grid import Grid
@@ -26,18 +25,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         TrainingError: If a training failed.
     """
     args, further = parser().parse_known_args(argv)
-    flags = fields_of(further)
     from eval.table import print_grid
     from llm_sra.evaluation.best_responses import ENDING, write_best_responses
     from llm_sra.partners.rosters import file_beside
-    from recipes.comparing.responding import FILE, Wanted, best_responses, default_recipe
+    from recipes.comparing.responding import FILE, Wanted, best_responses
     from recipes.terminal import console
 
-    check_counts(args.jobs, args.problems)
-    wanted = Wanted(
-        args.roster, args.config or default_recipe(args.roster), args.out, flags, args.problems, args.split,
-        list(dict.fromkeys(args.decoding)), args.play_seed, args.jobs, args.again, args.trust_scripts,
-        args.trust_remote_code,
+    wanted = Wanted.of(
+        args, further, args.roster, roster=args.roster, trust_scripts=args.trust_scripts,
+        trust_remote_code=args.trust_remote_code,
     )  # fmt: skip
     shown = console()
     known = best_responses(wanted, shown)
@@ -90,10 +86,7 @@ def parser() -> argparse.ArgumentParser:
         "roster's task, TASK/best_response, TASK/ippo or TASK/srpo)",
     )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, help="folder for runs, logs, eval/ and the file of results")
-    jobs_flag(parser)
-    parser.add_argument("--again", action="store_true", help="replace trainings and results in --out")
-    playing_flags(parser)
-    play_seed_flag(parser)
+    response_flags(parser)
     roster_flag(parser)
     parser.add_argument(
         "--trust_remote_code", action="store_true",

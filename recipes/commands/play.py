@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from llm_sra.episodes.people import WHAT_IS_KEPT, PeopleFile, chosen_name
 from llm_sra.errors import UserError, unknown
-from llm_sra.people import WHAT_IS_KEPT, PeopleFile, chosen_name
 from llm_sra.policies import EnginePolicy, Match, Policy
 from llm_sra.protocol.rules import Rules
 from llm_sra.runs import Run

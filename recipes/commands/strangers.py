@@ -6,8 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from recipes.comparing.cells import check_counts, fields_of
-from recipes.terminal import jobs_flag, play_seed_flag, playing_flags
+from recipes.terminal import response_flags
 
 if TYPE_CHECKING:
     from eval.grid import Grid
@@ -29,21 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         UnknownNameError: If the task lacks a metric.
     """
     args, further = parser().parse_known_args(argv)
-    flags = fields_of(further)
-    check_counts(args.jobs, args.problems)
     from eval.table import print_grid
     from recipes.comparing.generating import ROSTER, Asked, generate
-    from recipes.comparing.responding import Wanted, default_recipe
+    from recipes.comparing.responding import Wanted
     from recipes.terminal import console
 
-    decodings = list(dict.fromkeys(args.decoding))
-    wanted = Wanted(
-        "", args.config or default_recipe(args.task), args.out, flags, args.problems, args.split, decodings,
-        args.play_seed, args.jobs, args.again,
-    )  # fmt: skip
-    shown = console()
+    wanted, shown = Wanted.of(args, further, args.task), console()
     found = generate(Asked(args.metrics, args.weights, args.k, wanted), shown)
-    for decoding in decodings:
+    for decoding in wanted.decodings:
         print_grid(chosen_grid(found, decoding), shown)
     print(f"Written: {args.out / ROSTER}\nnext: llm-sra eval --roster {args.out / ROSTER} ...")
 
@@ -108,8 +100,5 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", required=True, type=Path, help="folder for the roster, strangers.yaml, and everything beside it"
     )
-    jobs_flag(parser)
-    parser.add_argument("--again", action="store_true", help="replace trainings and results in --out")
-    playing_flags(parser)
-    play_seed_flag(parser)
+    response_flags(parser)
     return parser

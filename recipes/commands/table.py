@@ -29,8 +29,8 @@ def main(argv: Sequence[str]) -> None:
     _check(args)
     from rich.text import Text
 
+    from llm_sra.episodes.people import PeopleFile
     from llm_sra.errors import UserError
-    from llm_sra.people import PeopleFile
     from llm_sra.protocol.rules import Rules
     from llm_sra.untrusted import printable
     from recipes.table.game import Game
@@ -167,7 +167,7 @@ def _known(cls: "type[Task]", options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told(task: "Task", explained: "Task", problem: "Problem", people: Sequence[str], keep: Path | None) -> "Told":
     """What the pages say beside the game."""
-    from llm_sra.people import WHAT_IS_KEPT
+    from llm_sra.episodes.people import WHAT_IS_KEPT
     from llm_sra.task import description
     from recipes.table.server import Told
 

@@ -45,14 +45,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     from llm_sra.trainer.explain import options_for
     from llm_sra.trainer.parse import parse
 
-    if args.steps < 1 or args.batch < 1:
-        raise UserError(f"--steps and --batch must be 1 or more, got {args.steps} and {args.batch}")
-    if args.episodes and args.partners:
-        raise UserError("--episodes teaches what people said, --partners what scripts say: leave one out")
-    if args.who and not args.episodes:
-        raise UserError("--who is a person of --episodes FILE: add it")
-    if args.out.exists() and any(args.out.iterdir()):
-        raise UserError(f"{args.out} is not empty: name a new folder")
+    _check(args)
     model_args, config = parse(args.config, flags)
     assert not isinstance(config.task_args, str)
     if model_args.seat_models:
@@ -115,14 +108,28 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Refuse numbers that cannot be, flags without effect, and a folder that is in use."""
+    from llm_sra.errors import UserError
+
+    if args.steps < 1 or args.batch < 1:
+        raise UserError(f"--steps and --batch must be 1 or more, got {args.steps} and {args.batch}")
+    if args.episodes and args.partners:
+        raise UserError("--episodes teaches what people said, --partners what scripts say: leave one out")
+    if args.who and not args.episodes:
+        raise UserError("--who is a person of --episodes FILE: add it")
+    if args.out.exists() and any(args.out.iterdir()):
+        raise UserError(f"{args.out} is not empty: name a new folder")
+
+
 def _said(path: Path, task: str, who: str | None) -> "list[tuple[tuple[Message, ...], str]]":
     """What people saw and said, in the order in which it was kept.
 
     Raises:
         UserError: If the file cannot be read, holds another task's episodes, or nothing that the person said.
     """
+    from llm_sra.episodes.people import check_task, read_people
     from llm_sra.errors import UserError
-    from llm_sra.people import check_task, read_people
 
     try:
         episodes = read_people(path)

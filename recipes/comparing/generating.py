@@ -27,21 +27,10 @@ from llm_sra.partners.rosters import SELF_PLAY, Entry, as_item
 from llm_sra.partners.strangers import strangers
 from llm_sra.registry import load_task
 from llm_sra.task import Task
-from llm_sra.trainer.parse import read_recipe
 from llm_sra.trainer.preferences import own_metric, own_metrics
-from recipes.comparing.cells import (
-    Cell,
-    ComparisonError,
-    check_cells,
-    check_place,
-    options_of,
-    read_cells,
-    remove_runs,
-    state_of,
-)
-from recipes.comparing.responding import EVAL, RECIPE, SET_HERE, Wanted, best_responses, cell_name, without_arm
+from recipes.comparing.cells import Cell, ComparisonError, check_cells, options_of, remove_runs
+from recipes.comparing.responding import EVAL, Wanted, best_responses, cell_name, write_recipe
 from recipes.comparing.training import Trainings
-from recipes.terminal import duration
 
 ROSTER, RECORD = "strangers.yaml", "strangers.json"
 CANDIDATES, RESPONSES = "candidates", "best_responses"
@@ -116,17 +105,9 @@ def generate(asked: Asked, console: Console) -> Generated:
         TrainingError: If a training failed. The others are kept.
         UnknownNameError: If the task lacks a metric.
     """
-    wanted, out = asked.wanted, asked.wanted.out
-    check_place(out)
-    if own := [name for name in SET_HERE if name in wanted.flags]:
-        raise ComparisonError(f"--{own[0]} is set for each training: leave it out")
-    folder, recipe = out / CANDIDATES, out / RECIPE
-    values = {**without_arm(read_recipe(wanted.recipe)), "arm": "ippo"}
-    with writing("the recipe of the candidates", out):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(recipe, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    sample = read_cells([Cell("any", str(recipe), wanted.flags)])["any"]
-    task = load_task(str(sample["task"]), options_of(sample))
+    wanted, out, folder = asked.wanted, asked.wanted.out, asked.wanted.out / CANDIDATES
+    recipe, fields = write_recipe(wanted, {"arm": "ippo"})
+    task = load_task(str(fields["task"]), options_of(fields))
     known_metrics = own_metrics(task)
     candidates = candidates_of(asked, known_metrics)
     _train(candidates, recipe, wanted, console)
@@ -136,7 +117,7 @@ def generate(asked: Asked, console: Console) -> Generated:
     console.print("Best responses to the candidates:", markup=False)
     responses = replace(wanted, roster=str(roster), out=out / RESPONSES)
     known = best_responses(responses, console)
-    generated = choose(_found(candidates, known, responses, task, known_metrics), asked.k, int(sample["seed"]))
+    generated = choose(_found(candidates, known, responses, task, known_metrics), asked.k, int(fields["seed"]))
     _write_roster(out / ROSTER, generated.chosen, entries)
     write_best_responses((out / ROSTER).with_suffix(ENDING), _of(known, generated.chosen))
     with writing("what is known of the strangers", out):
@@ -214,14 +195,10 @@ def _train(candidates: Sequence[Candidate], recipe: Path, wanted: Wanted, consol
         f"{len(cells)} candidates in {folder}, then a best response to each: {2 * len(cells)} trainings, {wanted.jobs} "
         "at a time:", markup=False, soft_wrap=True,
     )  # fmt: skip
-    states = {cell.name: state_of(folder / cell.name) for cell in cells}
-    for name, state in states.items():
-        console.print(f"  {name}: {state.words}", markup=False)
-    if not all(state.finished for state in states.values()):
-        seconds = trainings.seconds_left()
-        known = "the first training that is done tells how long" if seconds is None else f"about {duration(seconds)}"
+    trainings.show_states()
+    if time := trainings.time_left:
         console.print(
-            f"Time for the candidates: {known}. Best responses take about as long again.", markup=False, soft_wrap=True
+            f"Time for the candidates: {time}. Best responses take about as long again.", markup=False, soft_wrap=True
         )
     trainings.run()
 

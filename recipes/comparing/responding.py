@@ -4,6 +4,7 @@ The trainings are cells as those of a comparison. A partner that is done is kept
 others, and makes anew what belongs to a partner that has changed.
 """
 
+import argparse
 import contextlib
 import re
 import shutil
@@ -40,8 +41,10 @@ from recipes.comparing.cells import (
     Cell,
     ComparisonError,
     Fields,
+    check_counts,
     check_folders,
     check_place,
+    fields_of,
     options_of,
     read_cells,
     remove_runs,
@@ -67,10 +70,10 @@ class Wanted:
     """What is asked for.
 
     Attributes:
-        roster: YAML file, or the name of a shipped roster.
         recipe: How a best response is trained: YAML file or name.
         out: Folder of everything.
         flags: Fields that differ from the recipe.
+        roster: YAML file, or the name of a shipped roster; empty if it is still to be made.
         problems: That each best response plays with its partner.
         split: Of the task.
         decodings: `greedy`, `sampled` or both.
@@ -81,10 +84,10 @@ class Wanted:
         trust_remote_code: Whether Python may run that comes with the roster's models.
     """
 
-    roster: str
     recipe: str
     out: Path
     flags: Mapping[str, Any]
+    roster: str = ""
     problems: int = 64
     split: str = "test"
     decodings: Sequence[str] = ("greedy", "sampled")
@@ -93,6 +96,26 @@ class Wanted:
     again: bool = False
     trust_scripts: bool = False
     trust_remote_code: bool = False
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, further: Sequence[str], named_for: str, **more: Any) -> "Wanted":
+        """What a command line asks for.
+
+        Args:
+            args: The values of `response_flags`, and `config`.
+            further: The other arguments: fields of a recipe.
+            named_for: Task or roster whose recipe is taken if none is named.
+            more: Further attributes.
+
+        Raises:
+            ComparisonError: If there is no such recipe, or a number or a field cannot be used.
+        """
+        check_counts(args.jobs, args.problems)
+        return cls(
+            args.config or default_recipe(named_for), args.out, fields_of(further), problems=args.problems,
+            split=args.split, decodings=list(dict.fromkeys(args.decoding)), seed=args.play_seed, jobs=args.jobs,
+            again=args.again, **more,
+        )  # fmt: skip
 
     @property
     def trusted(self) -> dict[str, bool]:
@@ -140,17 +163,10 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
         RosterError: If the roster cannot be used.
         TrainingError: If a training failed. The others are trained, played and kept all the same.
     """
-    check_place(wanted.out)
-    if own := [name for name in SET_HERE if name in wanted.flags]:
-        raise ComparisonError(f"--{own[0]} is set for each best response: leave it out")
     entries = read_playable(wanted.roster, **wanted.trusted)
-    with writing("the recipe of the best responses", wanted.out):
-        (wanted.out / ROSTERS).mkdir(parents=True, exist_ok=True)
-    recipe = wanted.out / RECIPE
-    _write_yaml(recipe, {**without_arm(read_recipe(wanted.recipe)), **ARM})
-    sample = read_cells([Cell("any", str(recipe), {**wanted.flags, "partners": "none"})])["any"]
-    options = options_of(sample)
-    task = load_task(str(sample["task"]), options)
+    recipe, fields = write_recipe(wanted, ARM, {"partners": "none"})
+    options = options_of(fields)
+    task = load_task(str(fields["task"]), options)
     unused = {entry.name: LIVE for entry in entries if entry.innermost.kind == "live"}
     works = [_work(entry, task, recipe, wanted) for entry in entries if entry.name not in unused]
     if not works:
@@ -179,6 +195,29 @@ def best_responses(wanted: Wanted, console: Console) -> BestResponses:
     known = replace(known, partners={name: known.partners[name] for name in names})  # in the roster's order
     write_best_responses(wanted.out / FILE, known)
     return known
+
+
+def write_recipe(wanted: Wanted, arm: Fields, flags: Fields | None = None) -> tuple[Path, Fields]:
+    """Write the recipe of the trainings to their folder: the one that is asked for, with another arm.
+
+    Args:
+        wanted: What is asked for.
+        arm: Fields of that arm.
+        flags: Fields that each training sets by itself, with values that can be read.
+
+    Returns:
+        Its file, and what it says.
+
+    Raises:
+        ComparisonError: If the folder cannot be taken, or a flag is set for each training.
+        ConfigError: If the recipe or a flag cannot be used.
+    """
+    check_place(wanted.out)
+    if own := [name for name in SET_HERE if name in wanted.flags]:
+        raise ComparisonError(f"--{own[0]} is set for each training: leave it out")
+    recipe = wanted.out / RECIPE
+    _write_yaml(recipe, {**without_arm(read_recipe(wanted.recipe)), **arm})
+    return recipe, read_cells([Cell("any", str(recipe), {**wanted.flags, **(flags or {})})])["any"]
 
 
 def without_arm(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +250,8 @@ def cell_name(partner: str, digest: str) -> str:
 
 
 def _write_yaml(path: Path, value: Any) -> None:
-    with writing("a file of the best responses", path):
+    with writing("what is trained", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
 
 

@@ -109,6 +109,19 @@ class Trainings:
                 f"{len(self._failed)} of {len(self._cells)} trainings failed, the others are kept. {names}"
             )
 
+    def show_states(self) -> None:
+        """Show how far each of them is."""
+        for cell in self._cells:
+            self._console.print(f"  {cell.name}: {state_of(self._out / cell.name).words}", markup=False)
+
+    @property
+    def time_left(self) -> str:
+        """About how long the missing ones take, in words; empty if none is missing."""
+        if not self._waiting:
+            return ""
+        seconds = self.seconds_left()
+        return "the first training that is done tells how long" if seconds is None else f"about {duration(seconds)}"
+
     def _log(self, cell: Cell) -> Path:
         return self._out / f"{cell.name}.log"
 

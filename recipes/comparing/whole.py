@@ -18,10 +18,10 @@ from recipes.comparing.cells import (
     check_tasks,
     read_cells,
     remove_runs,
-    state_of,
 )  # fmt: skip
 from recipes.comparing.evaluating import EVAL, LOG, REPORT, Played, evaluate, report
-from recipes.terminal import duration, said_once
+from recipes.comparing.training import Trainings
+from recipes.terminal import said_once
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,8 @@ def compare(comparison: Comparison, console: Console) -> None:
         if comparison.again:
             remove(comparison)
         steps = check_folders(read, out)
-    from recipes.comparing.training import Trainings
-
     trainings = Trainings(cells, out, steps, comparison.jobs, console=console)
-    _tell_plan(comparison, trainings.seconds_left(), console)
+    _tell_plan(comparison, trainings, console)
     trainings.run()
     if played:
         console.print("Playing ...", markup=False)
@@ -110,24 +108,20 @@ def check(comparison: Comparison) -> dict[str, Fields]:
     return read
 
 
-def _tell_plan(comparison: Comparison, seconds: float | None, console: Console) -> None:
+def _tell_plan(comparison: Comparison, trainings: Trainings, console: Console) -> None:
     cells, played = comparison.cells, comparison.played
     settings = list(dict.fromkeys(cell.setting for cell in cells))
-    states = {cell.name: state_of(comparison.out / cell.name) for cell in cells}
-    missing = sum(not state.finished for state in states.values())
     console.print(
         f"{len(cells)} trainings in {comparison.out} ({', '.join(settings)}), {comparison.jobs} at a time:",
         markup=False, soft_wrap=True,
     )  # fmt: skip
-    for name, state in states.items():
-        console.print(f"  {name}: {state.words}", markup=False)
+    trainings.show_states()
     if played:
         with_whom = [f"the partners of {played.roster}"] * bool(played.roster)
         with_whom += ["each other"] * (played.cross_play and len(cells) > 1)
         console.print(f"Then they play with {' and '.join(with_whom) or 'stand-ins for their partner'}.", markup=False)
-    if missing:
-        known = "the first training that is done tells how long" if seconds is None else f"about {duration(seconds)}"
-        console.print(f"Time for what is to train: {known}.", markup=False)
+    if trainings.time_left:
+        console.print(f"Time for what is to train: {trainings.time_left}.", markup=False)
 
 
 def remove(comparison: Comparison) -> None:

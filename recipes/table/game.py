@@ -12,7 +12,7 @@ from threading import Condition
 from typing import Literal
 
 from llm_sra.engines import Engine
-from llm_sra.people import chosen_name
+from llm_sra.episodes.people import chosen_name
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import Match, Policy
 from llm_sra.task import Episode, Message, Problem, Task, merge_roles

@@ -17,6 +17,7 @@ from llm_sra.games.known import KNOWN, SUCCESS, WORK
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
 from tasks.effort.options import default_words, known_game, own_game, plain, words
 from tasks.effort.partners import ASK, PARTNERS
+from tasks.options import check_asked, check_switches
 
 SPLITS = ("train", "dev", "test")
 BENEFIT, COST = 1.0, 0.3  # of the known effort game
@@ -82,9 +83,7 @@ class Effort(Task[Said]):
             raise ValueError("effort takes one of the options `game` and `payoffs`, got both")
         chosen = known_game("effort" if game is None else game) if payoffs is None else own_game(payoffs)
         names = default_words(chosen) if actions is None else words(actions, chosen.shape)
-        for name, switch in (("normalise", normalise), ("explain", explain), ("strict", strict)):
-            if not isinstance(switch, bool):
-                raise TypeError(f"effort option `{name}` must be true or false, got {switch!r}")
+        check_switches("effort", normalise=normalise, explain=explain, strict=strict)
         scale = chosen.scale if normalise else 1.0
         self.game = MatrixGame(chosen.name, chosen.first / scale, chosen.second / scale, names)
         self.choices = names[0] if names[0] == names[1] else dict(zip(self.seats, names, strict=True))
@@ -96,10 +95,7 @@ class Effort(Task[Said]):
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """The game, as often as asked for: an evaluation plays so many episodes. Only the ids differ; None: once."""
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        if count is not None and count < 0:
-            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        check_asked(split, SPLITS, count)
         name = f"{plain(self.game.name)}/{split}"
         return [Problem(f"{name}/{number}" if number else name, {}) for number in range(1 if count is None else count)]
 

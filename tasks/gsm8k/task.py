@@ -13,6 +13,7 @@ from tasks.gsm8k.data import DataError, Source
 from tasks.gsm8k.debate import PEER, QUESTION, Debate
 from tasks.gsm8k.partners import PARTNERS, RightForWrongReasons
 from tasks.gsm8k.relay import Relay
+from tasks.options import check_asked, check_numbers, check_switches, check_whole
 
 SPLITS = ("train", "dev", "test")
 PROTOCOLS = ("debate", "relay")
@@ -71,19 +72,16 @@ class GSM8K(Task[Any]):
         max_question_chars: int | None = None,
         validation: int = 500,
     ) -> None:
-        _check_whole("rounds", rounds, 1)
-        _check_whole("turns", turns, 2)
-        _check_whole("validation", validation, 1)
+        check_whole("gsm8k", 1, rounds=rounds, validation=validation)
+        check_whole("gsm8k", 2, turns=turns)
         if max_question_chars is not None:
-            _check_whole("max_question_chars", max_question_chars, 1)
-        _check_number("cost_per_token", cost_per_token)
-        _check_number("gamma", gamma, most=1.0)
+            check_whole("gsm8k", 1, max_question_chars=max_question_chars)
+        check_numbers("gsm8k", cost_per_token=cost_per_token)
+        check_numbers("gsm8k", 1.0, gamma=gamma)
         for name, path in (("data_path", data_path), ("prompts", prompts)):
             if path is not None and not isinstance(path, str):
                 raise TypeError(f"gsm8k option `{name}` must be a folder's name or null, got {path!r}")
-        for name, choice in (("strict", strict), ("show_thinking", show_thinking), ("explain", explain)):
-            if not isinstance(choice, bool):
-                raise TypeError(f"gsm8k option `{name}` must be true or false, got {choice!r}")
+        check_switches("gsm8k", strict=strict, show_thinking=show_thinking, explain=explain)
         if protocol not in PROTOCOLS:
             raise ValueError(f"gsm8k option `protocol` must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
         self.max_question_chars, self.validation = max_question_chars, validation
@@ -101,10 +99,7 @@ class GSM8K(Task[Any]):
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Problems of a split, shuffled: `test` is the data set's own, `train` and `dev` share its training file."""
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        if count is not None and count < 0:
-            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        check_asked(split, SPLITS, count)
         limit = math.inf if self.max_question_chars is None else self.max_question_chars
         chosen = [problem for problem in self._split(split) if len(problem.data["question"]) <= limit]
         if not chosen:
@@ -154,17 +149,3 @@ def read_prompt(folder: Path | None, name: str, placeholder: str = "") -> str:
     if placeholder not in text:
         raise DataError(f"the prompt {path} must contain {placeholder}")
     return text.strip()
-
-
-def _check_whole(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"gsm8k option `{name}` must be a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"gsm8k option `{name}` must be {least} or more, got {value}")
-
-
-def _check_number(name: str, value: float, most: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"gsm8k option `{name}` must be a number, got {value!r}")
-    if not math.isfinite(value) or not 0 <= value <= most:
-        raise ValueError(f"gsm8k option `{name}` must lie in [0, {most:g}], got {value}")

@@ -5,6 +5,8 @@ Source: the rules of the card game (A. Bauza, 2010), without the sixth colour.
 
 from dataclasses import dataclass
 
+from tasks.options import check_switches, check_whole
+
 COLOURS = ("red", "green", "blue", "yellow", "white")
 MAX_RANK = 5
 MAX_PLAYERS = 5
@@ -60,14 +62,11 @@ class Setup:
     keep_score: bool = False
 
     def __post_init__(self) -> None:
-        _check_range("players", self.players, 2, MAX_PLAYERS)
-        _check_range("colours", self.colours, 1, len(COLOURS))
-        _check_range("ranks", self.ranks, 2, MAX_RANK)
-        _check_range("hand", self.hand, 1)
-        _check_range("information", self.information, 1)
-        _check_range("lives", self.lives, 1)
-        if not isinstance(self.keep_score, bool):
-            raise TypeError(f"hanabi option `keep_score` must be true or false, got {self.keep_score!r}")
+        check_whole("hanabi", 2, MAX_PLAYERS, players=self.players)
+        check_whole("hanabi", 1, len(COLOURS), colours=self.colours)
+        check_whole("hanabi", 2, MAX_RANK, ranks=self.ranks)
+        check_whole("hanabi", 1, hand=self.hand, information=self.information, lives=self.lives)
+        check_switches("hanabi", keep_score=self.keep_score)
         if not _can_be_won(self.players, self.colours, self.ranks, self.hand):
             cards = len(full_deck(self.colours, self.ranks))
             raise ValueError(
@@ -121,11 +120,3 @@ def _can_be_won(players: int, colours: int, ranks: int, hand: int) -> bool:
     """Whether there are enough turns to play every card: one for each card to draw, then one for each player."""
     left = len(full_deck(colours, ranks)) - players * hand
     return left >= 0 and left + players >= colours * ranks
-
-
-def _check_range(name: str, value: int, least: int, most: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"hanabi option `{name}` must be a whole number, got {value!r}")
-    if value < least or (most is not None and value > most):
-        wanted = f"{least} or more" if most is None else f"from {least} to {most}"
-        raise ValueError(f"hanabi option `{name}` must be {wanted}, got {value}")

@@ -3,7 +3,6 @@
 `rules` says what a move does, `words` writes views and reads replies, `partners` has the scripts.
 """
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,9 +11,10 @@ from typing import ClassVar
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
 from tasks.hanabi.cards import Setup, default_hand
 from tasks.hanabi.partners import PARTNERS
-from tasks.hanabi.problems import all_problems, read_deck
+from tasks.hanabi.problems import SPLITS, all_problems, read_deck
 from tasks.hanabi.rules import Move, State, apply, deal, forced_move, is_over, legal_moves, score
 from tasks.hanabi.words import move_text, read_move, view_text
+from tasks.options import check_asked, check_numbers, check_switches
 
 SEATS = ("first", "second", "third", "fourth", "fifth")
 HEADLINE = "share of the full score"
@@ -72,13 +72,8 @@ class Hanabi(Task[State]):
         explain: bool = True,
         strict: bool = True,
     ) -> None:
-        if isinstance(hint_cost, bool) or not isinstance(hint_cost, int | float):
-            raise TypeError(f"hanabi option `hint_cost` must be a number, got {hint_cost!r}")
-        if not math.isfinite(hint_cost) or hint_cost < 0:
-            raise ValueError(f"hanabi option `hint_cost` must be finite and 0 or more, got {hint_cost}")
-        for name, switch in (("explain", explain), ("strict", strict)):
-            if not isinstance(switch, bool):
-                raise TypeError(f"hanabi option `{name}` must be true or false, got {switch!r}")
+        check_numbers("hanabi", hint_cost=hint_cost)
+        check_switches("hanabi", explain=explain, strict=strict)
         self.hint_cost, self.explain, self.strict = float(hint_cost), explain, strict
         smallest = Setup(players, colours, ranks, 1, information, lives, keep_score)  # checks all options but `hand`
         self.setup = replace(smallest, hand=default_hand(smallest) if hand is None else hand)
@@ -86,8 +81,7 @@ class Hanabi(Task[State]):
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Orders of the deck: 4096 for `train`, 512 each for `dev` and `test`, the same for any number of players."""
-        if count is not None and count < 0:
-            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        check_asked(split, SPLITS, count)
         chosen = list(all_problems(self.setup.colours, self.setup.ranks, split))
         random.Random(seed).shuffle(chosen)
         return chosen[:count]

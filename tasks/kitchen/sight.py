@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.kitchen.grid import MOVES, PLACES, POT, Cell, Floor, Move
+from tasks.kitchen.grid import MOVES, PLACES, POT, Cell, Floor
 
 _HAND = {False: "empty", True: "onion"}
 _PLACE = {False: "away", True: "there"}
@@ -89,18 +89,3 @@ def read(messages: Sequence[Mapping[str, str]]) -> Sight:
         other_holds=other_hand == _HAND[True],
         onions=frozenset(place for place, shown in zip(PLACES, places, strict=True) if shown == _PLACE[True]),
     )
-
-
-def read_move(reply: str, strict: bool = True) -> Move | None:
-    """The move that a reply names; None if it names none, or more than one.
-
-    A move is one of the five words as a whole word, in any case; other words do not matter. `Up.` and `I go up` are up,
-    `upwards` is not.
-
-    Args:
-        reply: Untrusted.
-        strict: Whether the same move twice is more than one, too. If not, `Up. I go up` is up.
-    """
-    words = re.findall(r"[^\W_]+", reply.lower())
-    named = [move for word in words for move in MOVES if word == move]
-    return named[0] if named and (len(named) if strict else len(set(named))) == 1 else None

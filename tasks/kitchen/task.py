@@ -4,7 +4,6 @@
 scripts.
 """
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Tas
 from tasks.kitchen.briefing import rules
 from tasks.kitchen.grid import MOVES, PLACES, STARTS, STAY, Cook, Floor, Tally, step
 from tasks.kitchen.partners import PARTNERS
-from tasks.kitchen.sight import look, read_move, write
+from tasks.kitchen.sight import look, write
+from tasks.moves import named_move
+from tasks.options import check_asked, check_numbers, check_switches, check_whole
 
 HEADLINE = "share of the most deliveries"
 PICKUP, DELIVERY = 1.0, 10.0  # team reward of each
@@ -87,17 +88,13 @@ class Kitchen(Task[KitchenState]):
         explain: bool = False,
         strict: bool = True,
     ) -> None:
-        _check_whole("steps", steps)
-        _check_whole("goal", goal)
-        _check_number("move_cost", move_cost)
-        _check_number("collision_cost", collision_cost)
-        _check_number("onion_returns", onion_returns, most=1.0)
+        check_whole("kitchen", 1, steps=steps, goal=goal)
+        check_numbers("kitchen", move_cost=move_cost, collision_cost=collision_cost)
+        check_numbers("kitchen", 1.0, onion_returns=onion_returns)
+        check_switches("kitchen", explain=explain, strict=strict)
         _check_goal(goal, steps, onion_returns)
         self.steps, self.goal, self.onion_returns = steps, goal, float(onion_returns)
         self.move_cost, self.collision_cost = float(move_cost), float(collision_cost)
-        for name, switch in (("explain", explain), ("strict", strict)):
-            if not isinstance(switch, bool):
-                raise TypeError(f"kitchen option `{name}` must be true or false, got {switch!r}")
         told = rules(
             steps=steps,
             pickup=PICKUP,
@@ -114,10 +111,7 @@ class Kitchen(Task[KitchenState]):
 
         All are the same kitchen. A problem is the two start cells and a number, which seeds its random events.
         """
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        if count is not None and count < 0:
-            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        check_asked(split, SPLITS, count)
         layout = "+".join(f"{x},{y}" for x, y in STARTS)
         starts = [list(cell) for cell in STARTS]
         chosen = [Problem(f"{layout}/{i:03}", {"starts": starts, "index": i}) for i in SPLITS[split]]
@@ -144,7 +138,7 @@ class Kitchen(Task[KitchenState]):
         self, state: KitchenState, replies: Mapping[str, str], rng: random.Random
     ) -> tuple[KitchenState, Mapping[str, Reward]]:
         """Both seats move. Both are paid what the team earned; each pays for its own moves and collisions."""
-        named = {seat: read_move(replies[seat], self.strict) for seat in self.seats}
+        named = {seat: named_move(replies[seat], MOVES, self.strict) for seat in self.seats}
         floor, tallies = step(state.floor, {seat: named[seat] or STAY for seat in self.seats}, self.onion_returns, rng)
         team = sum(PICKUP * done.pickups + DELIVERY * done.deliveries for done in tallies.values())
         rewards = {seat: Reward(team=team, cost=self._cost(tallies[seat])) for seat in self.seats}
@@ -186,21 +180,6 @@ def most_deliveries(steps: int, onion_returns: float) -> int:
     """An upper bound of the team's deliveries: the players never block each other and never wait for an onion."""
     each = 0 if steps < FIRST_DELIVERY else 1 + (steps - FIRST_DELIVERY) // NEXT_DELIVERY
     return 2 * each if onion_returns else min(2 * each, len(PLACES))
-
-
-def _check_whole(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"kitchen option `{name}` must be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"kitchen option `{name}` must be 1 or more, got {value}")
-
-
-def _check_number(name: str, value: float, most: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"kitchen option `{name}` must be a number, got {value!r}")
-    if not math.isfinite(value) or not 0 <= value <= most:
-        allowed = "finite and 0 or more" if math.isinf(most) else f"in [0, {most:g}]"
-        raise ValueError(f"kitchen option `{name}` must be {allowed}, got {value}")
 
 
 def _check_goal(goal: int, steps: int, onion_returns: float) -> None:

@@ -10,11 +10,12 @@ from itertools import chain
 from typing import Any, ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
-from tasks.adapters import HEADLINE, Table, deal_of, deals, ended, require_switches
+from tasks.adapters import HEADLINE, Table, deal_of, deals, ended
 from tasks.moves import LETTERS, read_move, shown_moves, view_text
 from tasks.openspiel.conventions import CONVENTIONS
 from tasks.openspiel.partners import PARTNERS
 from tasks.openspiel.words import ABOUT
+from tasks.options import check_switches
 
 SEATS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 SEEDS = ("rng_seed", "seed")  # parameters of games that draw by themselves
@@ -61,7 +62,7 @@ class OpenSpiel(Task[Table]):
     ) -> None:
         if not isinstance(game, str):
             raise TypeError(f"openspiel option `game` must be text such as tiny_hanabi, got {game!r}")
-        require_switches("openspiel", normalise=normalise, explain=explain, strict=strict, letters=letters)
+        check_switches("openspiel", normalise=normalise, explain=explain, strict=strict, letters=letters)
         self._spiel = _openspiel()
         self.game, self.strict, self.letters = game, strict, letters
         try:

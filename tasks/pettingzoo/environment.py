@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
-from tasks.adapters import Table, deal_of, deals, illegal, require_switches
+from tasks.adapters import Table, deal_of, deals, illegal
 from tasks.forward import Forward, Path, chance
 from tasks.movers import MOVERS
 from tasks.moves import LETTERS, read_move, view_text
+from tasks.options import check_switches
 from tasks.pettingzoo.stage import Stage, moves_of
 
 
@@ -61,7 +62,7 @@ class Environment(Task[Table]):
     def __init__(
         self, *, shared: bool = False, strict: bool = True, letters: bool = False, max_replies: int = 1000
     ) -> None:
-        require_switches(type(self).__name__, shared=shared, strict=strict, letters=letters)
+        check_switches(type(self).__name__, shared=shared, strict=strict, letters=letters)
         if isinstance(max_replies, bool) or not isinstance(max_replies, int) or max_replies < 1:
             raise ValueError(f"`max_replies` must be a whole number, 1 or more, got {max_replies!r}")
         self.shared, self.strict, self.letters, self.max_turns = shared, strict, letters, max_replies

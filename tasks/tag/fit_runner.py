@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from llm_sra.task import ScriptedPartner
+from tasks.moves import named_move
 from tasks.tag.partners import PARTNERS
 from tasks.tag.runners import WEIGHTS, Runner, Steered
-from tasks.tag.sight import look, read_move, write
-from tasks.tag.world import STAY, Point, scatter, step
+from tasks.tag.sight import look, write
+from tasks.tag.world import MOVES, STAY, Point, scatter, step
 
 CAUGHT = 10.0  # mpe2's penalty of a runner for each chaser that touches it
 STEPS, ROCKS, DECIMALS = 25, 2, 1
@@ -47,7 +48,7 @@ def episode(runner: Runner, chasers: Sequence[ScriptedPartner], seed: int) -> fl
             chaser.reply([{"role": "user", "content": write(look(field, seat, DECIMALS))}], rng)
             for seat, chaser in enumerate(chasers)
         ]
-        field, touches = step(field, [read_move(text) or STAY for text in said], runner(field, rng))
+        field, touches = step(field, [named_move(text, MOVES) or STAY for text in said], runner(field, rng))
         total -= CAUGHT * sum(touches) + fine(field.runner.place)
     return total
 

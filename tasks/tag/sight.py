@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.tag.world import MOVES, Field, Move, Point
+from tasks.tag.world import MOVES, Field, Point
 
 Pair = tuple[int, int]
 
@@ -100,18 +100,3 @@ def read(messages: Sequence[Mapping[str, str]]) -> Sight:
     own, own_speed, other, runner, runner_speed = zip(numbers[::2], numbers[1::2], strict=True)
     rocks = tuple((int(x), int(y)) for x, y in _ROCK.findall(match.group(11)))
     return Sight(own, own_speed, other, runner, runner_speed, rocks)
-
-
-def read_move(reply: str, strict: bool = True) -> Move | None:
-    """The move that a reply names; None if it names none, or more than one.
-
-    A move is one of the five words as a whole word, in any case; other words do not matter. `Up.` and `I go up` are up,
-    `upwards` is not.
-
-    Args:
-        reply: Untrusted.
-        strict: Whether the same move twice is more than one, too. If not, `Up. I go up` is up.
-    """
-    words = re.findall(r"[^\W_]+", reply.lower())
-    named = [move for word in words for move in MOVES if word == move]
-    return named[0] if named and (len(named) if strict else len(set(named))) == 1 else None

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.moves import named_move
+from tasks.options import check_asked, check_numbers, check_switches, check_whole
 from tasks.tag.briefing import rules
 from tasks.tag.partners import PARTNERS
 from tasks.tag.runners import RUNNERS
-from tasks.tag.sight import look, read_move, write
+from tasks.tag.sight import look, write
 from tasks.tag.world import MOVES, STAY, Field, scatter, scenario, step
 
 TOUCH = 10.0  # team reward for each chaser that touches the runner after a step, as in mpe2
@@ -108,16 +110,14 @@ class Tag(Task[TagState]):
         explain: bool = False,
         strict: bool = True,
     ) -> None:
-        _check_whole("steps", steps, 1)
-        _check_cost(move_cost)
+        check_whole("tag", 1, steps=steps)
+        check_numbers("tag", move_cost=move_cost)
         if not isinstance(runner, str) or runner not in RUNNERS:
             raise ValueError(f"tag option `runner` must be one of {', '.join(RUNNERS)}, got {runner!r}")
-        _check_whole("rocks", rocks, 0, 8)
-        _check_whole("decimals", decimals, 0, MOST_DECIMALS)
-        _check_whole("goal", goal, 1, 2 * steps)  # each chaser tags at most once a step
-        for name, switch in (("explain", explain), ("strict", strict)):
-            if not isinstance(switch, bool):
-                raise TypeError(f"tag option `{name}` must be true or false, got {switch!r}")
+        check_whole("tag", 0, 8, rocks=rocks)
+        check_whole("tag", 0, MOST_DECIMALS, decimals=decimals)
+        check_whole("tag", 1, 2 * steps, goal=goal)  # each chaser tags at most once a step
+        check_switches("tag", explain=explain, strict=strict)
         scenario()  # so that a missing package is reported before anything is played
         self.steps, self.move_cost, self.goal = steps, float(move_cost), goal
         self.runner, self.rocks, self.decimals = runner, rocks, decimals
@@ -130,10 +130,7 @@ class Tag(Task[TagState]):
 
         A problem is the seed of mpe2's `reset`: all bodies begin where mpe2's environment would put them.
         """
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        if count is not None and count < 0:
-            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        check_asked(split, SPLITS, count)
         chosen = [Problem(f"{i:04}", {"seed": i}) for i in SPLITS[split]]
         random.Random(seed).shuffle(chosen)
         return chosen[:count]
@@ -154,7 +151,7 @@ class Tag(Task[TagState]):
         self, state: TagState, replies: Mapping[str, str], rng: random.Random
     ) -> tuple[TagState, Mapping[str, Reward]]:
         """All three move. Both seats are paid for each touch; each pays for its own move."""
-        named = {seat: read_move(replies[seat], self.strict) for seat in self.seats}
+        named = {seat: named_move(replies[seat], MOVES, self.strict) for seat in self.seats}
         moves = [named[seat] or STAY for seat in self.seats]
         field, touches = step(state.field, moves, RUNNERS[self.runner](state.field, rng))
         tallies, rewards = {}, {}
@@ -183,18 +180,3 @@ class Tag(Task[TagState]):
                 metrics[f"moves_per_tag/{seat}"] = tally.moves / tags
         effort = {seat: tally.moves / state.step for seat, tally in state.tallies.items()}
         return Outcome(tags >= self.goal, effort, metrics)
-
-
-def _check_whole(name: str, value: int, least: int, most: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"tag option `{name}` must be a whole number, got {value!r}")
-    if value < least or (most is not None and value > most):
-        allowed = f"{least} or more" if most is None else f"from {least} to {most}"
-        raise ValueError(f"tag option `{name}` must be {allowed}, got {value}")
-
-
-def _check_cost(value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"tag option `move_cost` must be a number, got {value!r}")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"tag option `move_cost` must be finite and 0 or more, got {value}")

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
-from tasks.adapters import HEADLINE, Table, deal_of, deals, ended, illegal, require_switches
+from tasks.adapters import HEADLINE, Table, deal_of, deals, ended, illegal
 from tasks.moves import LETTERS, read_move
 from tasks.moves import MOVES as YOUR_MOVES
+from tasks.options import check_switches
 from tasks.textarena.arena import after, begun, inside
 from tasks.textarena.known import MOVES, OneList
 from tasks.textarena.partners import ANY, LISTED
@@ -76,7 +77,7 @@ class TextArena(Task[Table]):
             raise TypeError(f"textarena takes `game`, a name, and `game_args`, a mapping; got {game!r}, {game_args!r}")
         if isinstance(max_replies, bool) or not isinstance(max_replies, int) or max_replies < 1:
             raise ValueError(f"textarena option `max_replies` must be a whole number, 1 or more, got {max_replies!r}")
-        require_switches("textarena", letters=letters)
+        check_switches("textarena", letters=letters)
         self._name, self._options, self.max_turns = game, dict(game_args or {}), max_replies
         self.game = " ".join([game, *(f"{name}={value!r}" for name, value in sorted(self._options.items()))])
         family = game.partition("-v")[0]

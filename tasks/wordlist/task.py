@@ -4,13 +4,13 @@ It does not know which words a category has (`words`), what a reply says (`listi
 (`briefing`) or who plays (`partners`).
 """
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.options import check_asked, check_numbers, check_switches, check_whole
 from tasks.wordlist.briefing import draw_words, examples, rules
 from tasks.wordlist.listing import PASS, Listing, write
 from tasks.wordlist.partners import PARTNERS, TURNS, WANTED
@@ -62,10 +62,7 @@ class WordList(Task[Listing]):
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Problems of a split: a category, and the words of its examples; no category is in two splits."""
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        if count is not None and count < 0:
-            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        check_asked(split, SPLITS, count)
         chosen = [_problem(name, index) for name in SPLITS[split] for index in range(VARIANTS)]
         random.Random(seed).shuffle(chosen)
         return chosen[:count]
@@ -134,19 +131,12 @@ def _problem(name: str, index: int) -> Problem:
 
 
 def _check(wanted: int, turns: int, cost: float, explain: bool) -> None:
-    for name, value in {"wanted": wanted, "turns": turns}.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"wordlist option `{name}` must be a whole number, got {value!r}")
-    if not 1 <= wanted <= MOST_WANTED:
-        raise ValueError(f"wordlist option `wanted` must be from 1 to {MOST_WANTED}, got {wanted}")
+    check_whole("wordlist", 1, MOST_WANTED, wanted=wanted)
+    check_whole("wordlist", turns=turns)
     if turns // 2 < wanted:
         raise ValueError(
             f"each seat must be able to complete the list alone: with `turns`={turns} the second seat has "
             f"{max(turns // 2, 0)} of them for `wanted`={wanted} words; use `turns` >= {2 * wanted} or fewer `wanted`"
         )
-    if isinstance(cost, bool) or not isinstance(cost, int | float):
-        raise TypeError(f"wordlist option `cost` must be a number, got {cost!r}")
-    if not math.isfinite(cost) or cost < 0:
-        raise ValueError(f"wordlist option `cost` must be finite and 0 or more, got {cost}")
-    if not isinstance(explain, bool):
-        raise TypeError(f"wordlist option `explain` must be true or false, got {explain!r}")
+    check_numbers("wordlist", cost=cost)
+    check_switches("wordlist", explain=explain)

@@ -4,13 +4,13 @@
 """
 
 import hashlib
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import ClassVar
 
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task, merge_roles
+from tasks.options import check_asked, check_numbers, check_switches, check_whole
 from tasks.worksheet.briefing import told
 from tasks.worksheet.partners import PARTNERS
 from tasks.worksheet.sheet import CROSS_OUT, HEADER, PASS, Sheet, read_line
@@ -68,8 +68,8 @@ class Worksheet(Task[Sheet]):
         strict: bool = True,
     ) -> None:
         _check_options(numbers=numbers, low=low, high=high, turns=turns)
-        _check_pay(cost=cost, **({} if spoil_price is None else {"spoil_price": spoil_price}))
-        _check_switches(last_word=last_word, explain=explain, strict=strict)
+        check_numbers("worksheet", cost=cost, **({} if spoil_price is None else {"spoil_price": spoil_price}))
+        check_switches("worksheet", last_word=last_word, explain=explain, strict=strict)
         self.numbers, self.low, self.high = numbers, low, high
         self.turns, self.cost, self.last_word = turns, float(cost), last_word
         self.strict = strict
@@ -78,10 +78,7 @@ class Worksheet(Task[Sheet]):
 
     def problems(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[Problem]:
         """Problems of a split: about 70 % of all are `train`, 15 % `dev`, 15 % `test`, whatever the seed."""
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        if count is not None and count < 0:
-            raise ValueError(f"count must be 0 or more (None for all problems), got {count}")
+        check_asked(split, SPLITS, count)
         sheets = (Sheet(numbers) for numbers in product(range(self.low, self.high + 1), repeat=self.numbers))
         chosen = [
             Problem(sheet.problem, {"numbers": list(sheet.numbers)})
@@ -173,9 +170,7 @@ def _bucket(problem_id: str) -> int:
 
 
 def _check_options(numbers: int, low: int, high: int, turns: int) -> None:
-    for name, value in {"numbers": numbers, "low": low, "high": high, "turns": turns}.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"worksheet option `{name}` must be a whole number, got {value!r}")
+    check_whole("worksheet", numbers=numbers, low=low, high=high, turns=turns)
     if numbers < 2:
         raise ValueError(f"worksheet option `numbers` must be 2 or more (there is nothing to add up), got {numbers}")
     if low < 1 or high < low:
@@ -196,17 +191,3 @@ def _check_options(numbers: int, low: int, high: int, turns: int) -> None:
         raise ValueError(
             f"a line holds {MAX_LINE_CHARS} characters, but {longest} has {len(longest)}; use a smaller `high`"
         )
-
-
-def _check_pay(**pay: float) -> None:
-    for name, value in pay.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"worksheet option `{name}` must be a number, got {value!r}")
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"worksheet option `{name}` must be finite and 0 or more, got {value}")
-
-
-def _check_switches(**switches: bool) -> None:
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise TypeError(f"worksheet option `{name}` must be true or false, got {value!r}")

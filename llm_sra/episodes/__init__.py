@@ -1,18 +1,16 @@
-"""Episodes on disk: one record, one form of a line of JSON. And how numbers about replies are named.
+"""Episodes on disk: one record, one form of a line of JSON.
 
 A training writes `episodes/step-*.jsonl` here; an evaluation writes `store/process-*.jsonl` and `episodes.jsonl`. Each
 line holds `EpisodeRecord.line()`; an evaluation adds keys of its own. `EpisodeRecord.read` also reads earlier versions.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
 from typing import Any
-
-import numpy as np
 
 from llm_sra.files import json_lines, read_json_lines, write_whole, writing
 from llm_sra.task import Episode, Reward
@@ -20,8 +18,6 @@ from llm_sra.untrusted import checked, checked_numbers
 
 DIGITS = 4  # of log-probabilities: in float32, and the batch around a reply changes what comes after them
 TOKEN_DIGITS = 2  # of a single token's, which is only shown
-PERCENTILES = (50, 95)
-MOST_TURNS = 8  # of a seat that are reported one by one: the rounds of a debate, not the steps of a walk
 NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
@@ -283,18 +279,3 @@ def _turns_of_said(item: Mapping[str, Any]) -> tuple[TurnRecord, ...]:
         TurnRecord(seat, step, text, "", tokens, mean, tuple(each), tuple(widths))
         for (seat, text), step, tokens, mean, each, widths in columns
     )
-
-
-def reported(turns: Iterable[int]) -> list[int]:
-    """The turns, counted from 0, that are reported one by one; without -1, which stands for no turn."""
-    return sorted({turn for turn in turns if 0 <= turn < MOST_TURNS})
-
-
-def percentiles(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """`NAME_p50` and `NAME_p95` of the values of each name that has any."""
-    return {
-        f"{name}_p{percent}": float(np.percentile(numbers, percent))
-        for name, numbers in values.items()
-        if numbers
-        for percent in PERCENTILES
-    }
