@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -63,7 +64,7 @@ class Played:
 
     def curves(self) -> dict[str, float]:
         """By label, what is drawn."""
-        means = {f"with {stranger}": float(np.mean(each)) for stranger, each in self.solved.items()}
+        means = {f"with {stranger}": fmean(each) for stranger, each in self.solved.items()}
         return {**means, f"with {self.resting}, {LAZIER}": self.lazier}
 
 
@@ -92,7 +93,7 @@ def _played(results: Results, run: Run, name: str) -> Played:
         )
         for partner in results.partners
     }
-    together = float(np.mean([record.solve_rate for record in own]))
+    together = fmean(record.solve_rate for record in own)
     return Played(int(run.config["seed"]), tau_of(run), (busier, lazier), together, solved, str(results.idle))
 
 
@@ -107,7 +108,7 @@ def table(found: Sequence[Played]) -> str:
     for tau in sorted({each.tau for each in found}):
         mine = [each for each in found if each.tau == tau]
         figures = [
-            [*each.lines, each.together, *map(np.mean, each.solved.values()), each.lazier, each.strangers]
+            [*each.lines, each.together, *map(fmean, each.solved.values()), each.lazier, each.strangers]
             for each in mine
         ]
         cells = [f"{mean:.2f}" for mean in np.mean(figures, axis=0)]
@@ -131,7 +132,7 @@ def draw(found: Sequence[Played], path: Path) -> Path:
     axes = figure.subplots()
     taus = sorted({each.tau for each in found})
     for colour, label in zip(COLOURS, found[0].curves(), strict=False):
-        means = [np.mean([each.curves()[label] for each in found if each.tau == tau]) for tau in taus]
+        means = [fmean(each.curves()[label] for each in found if each.tau == tau) for tau in taus]
         style = "--" if label.endswith(LAZIER) else "-"
         axes.plot([place(tau) for tau in taus], means, style, color=colour, linewidth=2.2, label=label)
         dots = [each.curves()[label] for each in found]
