@@ -275,7 +275,9 @@ def test_a_roster_may_be_a_file_of_json(tmp_path: Path) -> None:
     inner = {"kind": "scripted", "policy": "lazy"}
     item = {"name": "\U0001f600", "kind": "perturbed", "of": inner, "how": "drop", "probability": 1e-05}
     path = tmp_path / "roster.json"
-    path.write_text("\ufeff" + json.dumps({"partners": [item]}, indent="\t"))  # the emoji as two halves, no point in 1e-05
+    path.write_text(
+        "\ufeff" + json.dumps({"partners": [item]}, indent="\t")
+    )  # the emoji as two halves, no point in 1e-05
     [entry] = read_roster(path)
     assert (entry.name, entry.options["probability"]) == ("\U0001f600", 1e-05)
     path.write_text('{"partners": [], "partners": []}')
