@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import json
 import re
 import sys
 import traceback
@@ -20,6 +19,7 @@ from typing import Any
 
 from llm_sra.errors import NoFileError, TaskError, UnknownNameError, UserError, did_you_mean, unknown
 from llm_sra.task import ScriptedPartner, Task
+from llm_sra.untrusted import UntrustedError, parse_json
 
 TASKS = "tasks"
 _SHIPPED_MODEL = re.compile(r"(?:^|/)tasks/([\w-]+)/models/([\w.-]+)/?$")  # how older runs name one
@@ -154,8 +154,8 @@ def task_options(given: object, field: str = "task_args") -> dict[str, Any] | No
     options = given
     if isinstance(given, str):
         try:
-            options = json.loads(given)
-        except ValueError as error:
+            options = parse_json(given, once=True)
+        except UntrustedError as error:
             raise ValueError(f"{field} must be a JSON object, got {given!r}: {error}") from error
     if options is not None and not isinstance(options, dict):
         raise ValueError(f"{field} must be a JSON object, got {given!r}")

@@ -58,14 +58,16 @@ def shown(value: object, longest: int = 200) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values in a YAML file.
+    """The plain values in a YAML file, or in one of JSON that is named `.json`.
 
     Raises:
         UntrustedError: If it is not YAML, is larger than `LARGEST`, nested deeper than `DEEPEST`, holds more than
-            `VALUES`, or a value of itself.
+            `VALUES`, a value of itself, or a key twice.
         OSError: If it cannot be read.
     """
     text = _text(path)
+    if path.suffix == ".json":  # YAML reads some of JSON otherwise: 1e-5 as text, the two halves of an emoji as none
+        return parse_json(text.removeprefix("\ufeff"), once=True)
     try:
         _check_events(text)
         loader = _LOADER(text)
@@ -120,14 +122,18 @@ def read_json(path: Path) -> Any:
     return parse_json(_text(path))
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, once: bool = False) -> Any:
     """The values in JSON text of any size.
+
+    Args:
+        text: Untrusted.
+        once: Whether a key that stands in an object twice is an error; else the later value counts.
 
     Raises:
         UntrustedError: If it is not JSON, or nested deeper than `DEEPEST`.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_each_once if once else None)
     except (ValueError, RecursionError) as error:
         raise UntrustedError(f"it is not JSON: {one_line(error)}") from error
     level, depth = [value], 0
@@ -136,6 +142,15 @@ def parse_json(text: str) -> Any:
         if depth > DEEPEST:
             raise UntrustedError(f"it is nested deeper than {DEEPEST}")
     return value
+
+
+def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the key {shown(twice)} twice: keep one")
+    return found
 
 
 def check_pattern(pattern: str) -> None:
@@ -274,6 +289,8 @@ def _values(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
         known[id(node)] = 1, 0
         return 1, 0
     known[id(node)] = 0, 0
+    if isinstance(node, yaml.MappingNode):
+        _check_keys([key for key, _ in node.value])
     parts = [one for pair in node.value for one in pair] if isinstance(node, yaml.MappingNode) else node.value
     counted = [_values(part, known) for part in parts]
     total, depth = 1 + sum(count for count, _ in counted), 1 + max((deep for _, deep in counted), default=0)
@@ -282,6 +299,18 @@ def _values(node: Any, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
         raise UntrustedError(f"it {what}, those of its aliases included")
     known[id(node)] = total, depth
     return total, depth
+
+
+def _check_keys(keys: Sequence[Any]) -> None:
+    """Check that no key of a mapping stands there twice: the later value would take the place of the earlier one."""
+    seen: dict[tuple[str, str], int] = {}
+    for key in keys:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        name, line = (key.tag, key.value), key.start_mark.line + 1
+        if name in seen:
+            raise UntrustedError(f"it has the key {shown(key.value)} twice, at lines {seen[name]} and {line}: keep one")
+        seen[name] = line
 
 
 def _parts(value: Any) -> Iterable[Any]:

@@ -2,13 +2,14 @@
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
+
+from tasks.bare import bare
 
 Move = TypeVar("Move", bound=str)
 MOVES = "Your moves:"
 LETTERS = string.ascii_uppercase
-AROUND = string.whitespace + string.punctuation
 
 
 def view_text(about: str, seen: str, moves: Sequence[str], letters: bool) -> str:
@@ -48,22 +49,38 @@ def shown_observation(text: str) -> str:
 def read_move(reply: str, moves: Sequence[str], strict: bool, letters: bool = False) -> int | None:
     """Which move a reply means: the place among the moves, or None.
 
-    Case, and white space and punctuation around a move, do not matter. Unless `strict` is on, a reply may say more, if
-    just one move is in it; one that is part of another that is there, too, does not count. With `letters` a move's
-    letter means the move, too.
+    Case, and white space and punctuation around a move, do not matter, but where they tell moves apart. Unless `strict`
+    is on, a reply may say more, if just one move is in it; one that is part of another that is there, too, does not
+    count. With `letters` a move's letter means the move, too.
     """
-    letter = reply.strip(AROUND).upper()
+    letter = bare(reply).upper()
     if letters and len(letter) == 1 and letter in LETTERS[: len(moves)]:
         return LETTERS.index(letter)
-    names = [_plain(move_name(move)) for move in moves]
-    said = _plain(reply)
+    said, names = _plain(reply), [_plain(move_name(move)) for move in moves]
     if said in names:
         return names.index(said)
-    if strict:
+    words = {bare(name) for name in names}
+    if (word := bare(said)) in words:
+        found = {word}
+    else:
+        found = set() if strict else _largest(name for name in words - {""} if _holds(said, name))
+    if len(found) != 1:
         return None
-    found = {name for name in names if name and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said)}
-    whole = [name for name in found if not any(name != other and name in other for other in found)]
-    return names.index(whole[0]) if len(whole) == 1 else None
+    alike = {name for name in names if bare(name) in found}  # they differ in signs alone: `8h3c` and `8h3c+`
+    if len(alike) > 1 or found == {""}:
+        alike = _largest(name for name in alike if name in said)
+    return names.index(alike.pop()) if len(alike) == 1 else None
+
+
+def _holds(text: str, words: str) -> bool:
+    """Whether words stand in a text, and not as a part of others."""
+    return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
+
+
+def _largest(texts: Iterable[str]) -> set[str]:
+    """Those that are no part of another one."""
+    every = set(texts)
+    return {text for text in every if not any(text != other and text in other for other in every)}
 
 
 def named_move(reply: str, moves: Sequence[Move], strict: bool = True) -> Move | None:
@@ -82,4 +99,4 @@ def named_move(reply: str, moves: Sequence[Move], strict: bool = True) -> Move |
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(AROUND)
+    return " ".join(text.casefold().split())

@@ -63,4 +63,4 @@ class Fixed:
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         requests = ended_by_template(self.renderer, requests)
         ends, nothing = self.renderer.ends.ids, [0.0] * len(self.ids)
-        return [completion(self.renderer, ends, self.ids, nothing, request.stop) for request in requests]
+        return [completion(self.renderer, ends, self.ids, nothing, request) for request in requests]

@@ -202,6 +202,31 @@ TEMPLATES: Mapping[str, str] = {
         "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}"
         "{%- else %}{{- '<think>\n' }}{%- endif %}{%- endif %}"
     ),
+    "gemma4": (
+        "{%- macro said(text) -%}{%- set ns = namespace(text='') -%}{%- for part in text.split('<channel|>') -%}"
+        "{%- set ns.text = ns.text + part.split('<|channel>')[0] -%}{%- endfor -%}{{- ns.text | trim -}}"
+        "{%- endmacro -%}{{ bos_token }}{%- if messages[0]['role'] == 'system' or enable_thinking -%}"
+        "{{ '<|turn>system\n' }}{%- if enable_thinking -%}{{ '<|think|>\n' }}{%- endif -%}"
+        "{%- if messages[0]['role'] == 'system' -%}{{ messages[0]['content'] | trim }}"
+        "{%- set messages = messages[1:] -%}{%- endif -%}{{ '<turn|>\n' }}{%- endif -%}{%- for m in messages -%}"
+        "{{ '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' }}"
+        "{{ said(m['content']) if m['role'] == 'assistant' else m['content'] | trim }}{{ '<turn|>\n' }}{%- endfor -%}"
+        "{%- if add_generation_prompt -%}{{ '<|turn>model\n' }}{%- if not enable_thinking -%}"
+        "{{ '<|channel>thought\n<channel|>' }}{%- endif -%}{%- endif -%}"
+    ),
+    # Tells the first system text at the beginning, wherever it stands, and leaves it out where it comes again.
+    "command": (
+        "{{ bos_token }}{% set ns = namespace(system='', asked=false) %}{% for m in messages if m.role == 'system' %}"
+        "{% if loop.first %}{% set ns.system = m.content %}{% endif %}{% endfor %}"
+        "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Preamble{% if ns.system %}\n{{ ns.system }}{% endif %}"
+        "<|END_OF_TURN_TOKEN|>{% for m in messages if not (m.role == 'system' and m.content == ns.system) %}"
+        "{% if m.role != 'system' and ns.asked != (m.role == 'assistant') %}"
+        "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+        "{% if m.role != 'system' %}{% set ns.asked = m.role == 'user' %}{% endif %}<|START_OF_TURN_TOKEN|>"
+        "{{ {'user': '<|USER_TOKEN|>', 'system': '<|SYSTEM_TOKEN|>', 'assistant': '<|CHATBOT_TOKEN|>'}[m.role] }}"
+        "{{ m.content }}<|END_OF_TURN_TOKEN|>{% endfor %}"
+        "{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{% endif %}"
+    ),
     "lfm2": (
         "{{- bos_token -}}{%- set ns = namespace(system_prompt='') -%}{%- if messages[0]['role'] == 'system' -%}"
         "{%- set ns.system_prompt = messages[0]['content'] -%}{%- set messages = messages[1:] -%}{%- endif -%}"
@@ -224,7 +249,8 @@ NAMES = {  # bos and eos, where they are not <s> and </s>
     ),
     **dict.fromkeys(("llama3", "llama3.1", "llama3.2"), ("<|begin_of_text|>", "<|eot_id|>")),
     "r1": ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
-    **dict.fromkeys(("gemma2", "gemma3"), ("<bos>", "<eos>")),
+    **dict.fromkeys(("gemma2", "gemma3", "gemma4"), ("<bos>", "<eos>")),
+    "command": ("<s>", "<|END_OF_TURN_TOKEN|>"),
     "phi3": ("<s>", "<|endoftext|>"),
     "gpt-oss": ("<|endoftext|>", "<|return|>"),
     "lfm2": ("<|startoftext|>", "<|im_end|>"),
@@ -233,7 +259,9 @@ CONTROL = (
     "<s>", "</s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|begin_of_text|>",
     "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>",
     "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<|start|>", "<|end|>",
-    "<|message|>", "<|channel|>", "<|return|>", "[INST]", "[/INST]", "<|startoftext|>",
+    "<|message|>", "<|channel|>", "<|return|>", "[INST]", "[/INST]", "<|startoftext|>", "<|turn>", "<turn|>",
+    "<|think|>", "<|channel>", "<channel|>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|SYSTEM_TOKEN|>",
+    "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>",
 )  # fmt: skip
 STRIPPING = ("<|user|>", "<|assistant|>", "<|system|>")  # Phi-3's take the white space behind them along
 NOT_SPECIAL = ("<think>", "</think>", "<tool_response>", "</tool_response>")

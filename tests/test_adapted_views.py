@@ -12,7 +12,7 @@ from llm_sra.task import Message
 
 # All orders of up to four roles that end with a user's message, as a task's view must.
 ORDERS = [(*before, "user") for count in range(4) for before in product(("system", "user", "assistant"), repeat=count)]
-ALTERNATING = ("gemma2", "gemma3", "llama2", "mistral-v0.1", "mistral-v0.3")
+ALTERNATING = ("gemma2", "gemma3", "llama2", "mistral-v0.1", "mistral-v0.3", "command")
 
 
 def view(roles: Sequence[str]) -> list[Message]:

@@ -11,7 +11,9 @@ import pytest
 from partners_support import Fixed
 from real_templates import TEMPLATES, tokenizer_of
 from support import make_run, qwen2, qwen2_folder, qwen2_tokenizer, save_model
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llm_sra import export
 from llm_sra.engines import Request
@@ -203,6 +205,8 @@ ENDS = {
     "qwen3.5": ["<|im_end|>", "<|im_start|>"],
     "lfm2": ["<|im_end|>", "<|im_start|>"],
     "r1": ["<｜end▁of▁sentence｜>", "<｜User｜>"],
+    "gemma4": ["<turn|>", "<|turn>"],
+    "command": ["<|END_OF_TURN_TOKEN|>", "<|START_OF_TURN_TOKEN|>"],
     "gpt-oss": ["<|return|>"],  # a reply may hold several messages, each with an end of its own
     "base": [],
 }
@@ -213,6 +217,12 @@ def test_a_turn_ends_with_what_the_template_ends_it_with(family: str) -> None:
     renderer = Renderer(tokenizer_of(family, "bytes"))
     assert renderer.tokenizer.convert_ids_to_tokens(list(renderer.ends.ids)) == ENDS[family]
     assert renderer.ends.strings == (("\nUser:",) if family == "base" else ())
+
+
+def test_what_ends_a_thought_ends_no_reply_though_the_template_ends_turns_with_it() -> None:
+    tokenizer = tokenizer_of("gpt-oss", "bytes")  # a copy of the template that ends the last reply as all others
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|return|>", "<|end|>")
+    assert Renderer(tokenizer).ends.ids == ()  # the tokenizer's own <|return|> does
 
 
 @pytest.mark.parametrize(
@@ -364,3 +374,19 @@ def test_several_templates_without_a_default_are_refused() -> None:
     tokenizer.chat_template = {"tool_use": "{{ messages }}", "rag": "{{ messages }}"}
     with pytest.raises(TemplateError, match="several chat templates and none is called `default`: set the one to use"):
         Renderer(tokenizer)
+
+
+def test_a_stop_string_that_no_token_spells_ends_no_reply() -> None:
+    tokenizer = tokenizer_of("qwen2.5", "wordpiece")  # whose normaliser leaves line breaks out
+    engine = TransformersEngine(AdapterBank(qwen2(tokenizer)), Renderer(tokenizer))
+    prompt = engine.renderer.render([Message("user", "word")])
+    replies = engine.generate([Request(prompt, None, Sampling(), 6, stop, 0) for stop in ((), ("\n",))])
+    assert replies[0] == replies[1]
+
+
+def test_a_tokenizer_that_says_nothing_for_unknown_text_is_asked() -> None:
+    tokenizer = Tokenizer(BPE({letter: number for number, letter in enumerate("word")}, []))
+    tokenizer.add_special_tokens(["<e>"])
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>", chat_template=TEMPLATES["base"])
+    renderer = Renderer(made)
+    assert renderer.encode_text("[THINK]") == () and renderer.decode(renderer.encode_text("word")) == "word"

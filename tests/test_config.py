@@ -105,6 +105,18 @@ def test_paths_with_a_dot_are_relative_to_the_recipe_and_others_stay(tmp_path: P
         ("tau: [1]", r"tau must be a number, got \[1\]"),
         ("tau: null", "tau must be a number, got None"),
         ("max_steps: many", "max_steps must be a whole number, got 'many'"),
+        ("tau: 3\nseed: 1\ntau: 5", r"recipe\.yaml cannot be read: it has the key 'tau' twice, at lines 1 and 3: keep"),
+        ("task_args: {turns: 6, turns: 8}", "it has the key 'turns' twice, at lines 1 and 1"),
+        (
+            'task_args: \'{"turns": 6, "turns": 8}\'',
+            "task_args must be a JSON object, .*: it has the key 'turns' twice",
+        ),
+        ("output_dir: 2024", "output_dir must be text, got 2024: write it in quotes"),
+        ("dev_roster: [a, b]", r"dev_roster must be text, got \['a', 'b'\]: write it in quotes"),
+        ("learning_rate: .nan", "learning_rate must be a number, got nan"),
+        ("max_grad_norm: nan", "max_grad_norm must be a number, got nan"),
+        ("learning_rate: .inf", "learning_rate must be finite, 0 or more, got inf"),
+        ("seed: 100000000000000000000", "seed must be a whole number from 0 to 4294967295, got 1000"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_explained(tmp_path: Path, text: str, message: str) -> None:

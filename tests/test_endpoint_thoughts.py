@@ -24,6 +24,9 @@ SPELLINGS = {
     "Seed": "<seed:think>#### 41</seed:think>{said}",
     "Command": "<|START_THINKING|>#### 41<|END_THINKING|>{said}",
     "Kimi": "\u25c1think\u25b7#### 41\u25c1/think\u25b7{said}",
+    "Gemma 4": "<|channel>thought\n#### 41\n<channel|>{said}",
+    "GPT-OSS": "<|channel|>analysis<|message|>#### 41<|end|><|start|>assistant<|channel|>final<|message|>{said}",
+    "GPT-OSS without a thought": "<|channel|>final<|message|>{said}",
     "a prompt that asks for it": "<thinking>#### 41</thinking>{said}",
 }
 

@@ -250,6 +250,16 @@ def test_a_models_folder_beside_the_roster_needs_no_dot(tmp_path: Path) -> None:
         ("partners: [{name: a, kind: scripted, policy: lazy, 1: x}]", "'a': unknown key 1"),
         ("partners: [{name: self-play, kind: scripted, policy: lazy}]", "'self-play' is kept for a run's own partner"),
         (
+            "partners: []\npartners: [{name: a, kind: scripted, policy: lazy}]",
+            "has the key 'partners' twice, at lines 1 and",
+        ),
+        ("partners: [{name: a, name: b, kind: scripted, policy: lazy}]", "has the key 'name' twice"),
+        ("partners: [{name: no, kind: scripted, policy: lazy}]", "`name` must be text .* got False .*in quotes"),
+        (
+            "partners: [{name: null, kind: scripted, policy: lazy}]",
+            "`name` must be text of at most 500 characters, got No",
+        ),
+        (
             "partners:\n- {name: a, kind: scripted, policy: lazy}\n- {name: b, kind: scripted, policy: lazy}\n"
             "- {name: a, kind: scripted, policy: half}",
             "names more than once: a$",
@@ -259,6 +269,20 @@ def test_a_models_folder_beside_the_roster_needs_no_dot(tmp_path: Path) -> None:
 def test_a_roster_that_cannot_be_used_is_explained(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RosterError, match=message):
         read_roster(write(tmp_path, text))
+
+
+def test_a_roster_may_be_a_file_of_json(tmp_path: Path) -> None:
+    inner = {"kind": "scripted", "policy": "lazy"}
+    item = {"name": "\U0001f600", "kind": "perturbed", "of": inner, "how": "drop", "probability": 1e-05}
+    path = tmp_path / "roster.json"
+    path.write_text(
+        "\ufeff" + json.dumps({"partners": [item]}, indent="\t")
+    )  # the emoji as two halves, no point in 1e-05
+    [entry] = read_roster(path)
+    assert (entry.name, entry.options["probability"]) == ("\U0001f600", 1e-05)
+    path.write_text('{"partners": [], "partners": []}')
+    with pytest.raises(RosterError, match=r"cannot be read: it is not JSON: it has the key 'partners' twice"):
+        read_roster(path)
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", "."])

@@ -91,7 +91,7 @@ def sampled(renderer: Renderer, text: str) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("said", ["42", " 42", "42 \n"])
 @pytest.mark.parametrize("kind", ["bytes", "bytes of qwen", "llama legacy", "metaspace first", "gemma"])
-@pytest.mark.parametrize("family", sorted({*TEMPLATES} - {"qwen3-thinking", "qwen3.5", "r1", "gpt-oss"}))
+@pytest.mark.parametrize("family", sorted({*TEMPLATES} - {"qwen3-thinking", "qwen3.5", "r1", "gpt-oss", "gemma4"}))
 def test_a_conversation_grows_by_appending_where_the_template_allows(family: str, kind: str, said: str) -> None:
     renderer = Renderer(tokenizer_of(family, kind))
     for ended in (True, False):
@@ -110,7 +110,7 @@ def test_a_conversation_grows_by_appending_where_the_template_allows(family: str
         assert third[: len(second) + len(reply)] == (*second, *reply)
 
 
-@pytest.mark.parametrize("family", ["qwen3-thinking", "qwen3.5", "r1", "gpt-oss"])
+@pytest.mark.parametrize("family", ["qwen3-thinking", "qwen3.5", "r1", "gpt-oss", "gemma4"])
 def test_a_template_that_keeps_less_than_it_asks_for_tells_the_reply_anew(family: str) -> None:
     renderer = Renderer(tokenizer_of(family, "bytes"))
     first, reply = renderer.render(chat("word")), sampled(renderer, "42")

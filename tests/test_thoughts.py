@@ -8,10 +8,11 @@ from partners_support import Fixed
 from real_templates import tokenizer_of
 from transformers import AutoTokenizer
 
+from llm_sra.engines import Request
 from llm_sra.models.renderer import Renderer
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import EnginePolicy, Match
-from llm_sra.task import Problem
+from llm_sra.task import Message, Problem, Sampling
 from tasks.gsm8k import GSM8K
 
 PENS = Problem("pens", {"question": "Ada has 3 boxes with 14 pens each. How many pens?", "answer": "42"})
@@ -101,6 +102,45 @@ def test_a_choice_is_no_part_of_a_thought() -> None:
 def test_thoughts_between_tokens_of_their_own_are_told_as_the_others(said: str, text: str) -> None:
     renderer = Renderer(tokenizer_of("gpt-oss", "bytes"))
     assert renderer.decode(renderer.tokenizer(said, add_special_tokens=False)["input_ids"]) == text
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("<|channel>thought\n6 * 7\n<channel|>#### 42<turn|>", "<think>thought\n6 * 7\n</think>#### 42"),
+        ("<|channel>thought\n<channel|>#### 42<turn|>", "<think>thought\n</think>#### 42"),
+        ("<|channel>thought\n6 * 7", "<think>thought\n6 * 7"),
+    ],
+)
+def test_a_channel_of_thoughts_is_told_as_the_others(said: str, text: str) -> None:
+    renderer = Renderer(tokenizer_of("gemma4", "bytes"), {"enable_thinking": True})
+    assert renderer.decode(renderer.tokenizer(said, add_special_tokens=False)["input_ids"]) == text
+    assert Renderer(tokenizer_of("gemma4", "bytes")).opened == ""  # the prompt closes what it opens
+
+
+SWITCH = "{% set ns = namespace(off='/no_think' in messages | map(attribute='content') | join) %}"
+
+
+def test_a_message_that_switches_thinking_off_leaves_the_reply_as_it_is() -> None:
+    tokenizer = tokenizer_of("r1", "bytes of qwen")
+    thinks = "{{ '<｜Assistant｜>' + ('<think></think>' if ns.off else '<think>\n') }}"
+    tokenizer.chat_template = SWITCH + tokenizer.chat_template.replace("{{ '<｜Assistant｜><think>\n' }}", thinks)
+    renderer = Renderer(tokenizer)
+    assert renderer.opened == "<think>\n"
+    for text, opening in (("word", "<think>\n"), ("/no_think", ""), ("<think>\n", "<think>\n")):
+        assert renderer.opening(renderer.render([Message("user", text)])) == opening
+        [done] = Fixed(renderer, "#### 42").generate(
+            [Request(renderer.render([Message("user", text)]), None, Sampling(), 9, (), 0)]
+        )
+        assert done.text == opening + "#### 42"
+
+
+def test_a_sampled_thought_where_the_prompt_opened_none_has_its_characters() -> None:
+    renderer = Renderer(tokenizer_of("qwen3-thinking", "bytes of qwen"))
+    for text in ("<think>\n6 * 7", "6 * 7"):
+        ids = renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert sum(renderer.widths(ids, text)) == len(text)
+        assert sum(renderer.widths(ids, renderer.opened + text)) == len(renderer.opened + text)
 
 
 def test_the_reward_of_a_forged_thought_is_none() -> None:

@@ -41,7 +41,7 @@ def ended_by_template(renderer: Renderer, requests: Sequence[Request]) -> list[R
 
 
 def completion(
-    renderer: Renderer, ends: Sequence[int], tokens: Sequence[int], logprobs: Sequence[float], stop: Sequence[str]
+    renderer: Renderer, ends: Sequence[int], tokens: Sequence[int], logprobs: Sequence[float], request: Request
 ) -> Completion:
     """Cut what was generated where the reply ended.
 
@@ -50,7 +50,7 @@ def completion(
         ends: Token ids that end a turn.
         tokens: As they were generated; what follows the end is dropped.
         logprobs: One per token.
-        stop: Strings that end the reply.
+        request: What was asked for.
 
     Returns:
         The reply. Its text begins with the thought's opening, if the prompt has that.
@@ -58,11 +58,12 @@ def completion(
     ended = next((i for i, token in enumerate(tokens) if token in ends), None)
     length = len(tokens) if ended is None else ended + 1
     text = renderer.decode(tokens[:ended])
-    stops = [at for at in (text.find(string) for string in stop) if at >= 0]
+    stops = [at for at in (text.find(string) for string in request.stop) if at >= 0]
     if stops:
-        text, length = text[: min(stops)], _stopped_at(renderer, tokens, stop)
+        text, length = text[: min(stops)], _stopped_at(renderer, tokens, request.stop)
     finish: Literal["stop", "length"] = "length" if ended is None and not stops else "stop"
-    return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), renderer.opened + text, finish)
+    text = renderer.opening(request.prompt_ids) + text
+    return Completion(tuple(tokens[:length]), tuple(logprobs[:length]), text, finish)
 
 
 def _stopped_at(renderer: Renderer, tokens: Sequence[int], stop: Sequence[str]) -> int:

@@ -158,7 +158,7 @@ class ServerEngine:
         order = self._servers[first:] + self._servers[:first]
         ask = partial(_Server.complete, request=request, version=version, ends=self._ends, seeded=self._seeded)
         tokens, logprobs = self._persist(ask, order)
-        return completion(self.renderer, self._ends, tokens, logprobs, request.stop)
+        return completion(self.renderer, self._ends, tokens, logprobs, request)
 
     def _persist(self, ask: Callable[["_Server"], T], servers: Sequence["_Server"]) -> T:
         """Ask one server after the other, again and again, until one answers."""

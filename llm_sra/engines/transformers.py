@@ -53,7 +53,7 @@ class TransformersEngine:
         self.context_length: int = context_of(bank.base.config)
         self._ends = end_of_turn_ids(bank.base, renderer)
         self._prompts = PromptReader(bank, next(iter(renderer.ends.ids), renderer.tokenizer.eos_token_id))
-        self._stops: dict[tuple[str, ...], StopInReply] = {}
+        self._stops: dict[tuple[str, ...], StopInReply | None] = {}
         self._mixed: MixedAdapters | None = None
 
     def sync(self) -> None:
@@ -194,7 +194,7 @@ class TransformersEngine:
                 said[row] += tokens[number]
                 logprobs[row] += drawn[number]
                 if over[number]:
-                    found[row] = completion(self.renderer, self._ends, said[row], logprobs[row], first.stop)
+                    found[row] = completion(self.renderer, self._ends, said[row], logprobs[row], requests[row])
                     if cache is not None:
                         self._prompts.keep(requests[row], found[row], layout, read.rows[row], cache, places[number])
             on = [number for number, gone in enumerate(over) if not gone]
@@ -220,9 +220,14 @@ class TransformersEngine:
         if not request.stop or request.max_tokens == 1:
             return None
         if request.stop not in self._stops:  # compares each string with every token of the vocabulary
-            self._stops[request.stop] = StopInReply(self.renderer, request.stop)
-        self._stops[request.stop].prompt_width = prompt_width
-        return self._stops[request.stop]
+            try:
+                self._stops[request.stop] = StopInReply(self.renderer, request.stop)
+            except ValueError:  # no token has a part of one: no reply can say them
+                self._stops[request.stop] = None
+        stop = self._stops[request.stop]
+        if stop is not None:
+            stop.prompt_width = prompt_width
+        return stop
 
     def _apart(self, requests: Sequence[Request]) -> set[str | None]:
         """The adapters that cannot share a batch."""

@@ -218,7 +218,7 @@ class VllmEngine:
 
     def _completion(self, request: Request, output: Any) -> Completion:
         logprobs = [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
-        return completion(self.renderer, self._ends, list(output.token_ids), logprobs, request.stop)
+        return completion(self.renderer, self._ends, list(output.token_ids), logprobs, request)
 
 
 def import_vllm() -> Any:

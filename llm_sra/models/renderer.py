@@ -51,7 +51,7 @@ class Renderer:
     Attributes:
         template: The template, as it is asked.
         ends: What ends a reply, besides the tokens that model and tokenizer name themselves.
-        opened: How the prompt begins a thought that the reply goes on with; empty if it does not.
+        opened: How prompts begin a thought that the reply goes on with; empty if they do not. See `opening`.
 
     Raises:
         TemplateError: If the model cannot be asked with this template, whatever the task.
@@ -70,7 +70,8 @@ class Renderer:
         self._encode = lru_cache(maxsize=2048)(self._encode_uncached)
         self._adapt()
         self.ends: TurnEnds = turn_ends(self.template, self.encoder)
-        self.opened = opened_thought(self.template)
+        written, self.opened = opened_thought(self.template)
+        self._written = "".join(written.split())  # decoding may move white space
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase", config: Mapping[str, Any]) -> "Renderer":
@@ -98,16 +99,21 @@ class Renderer:
 
     def _adapt(self) -> None:
         """Find out what the template takes, and change it where there is one usual way."""
-        user, assistant, system = (Message("user", "word"), Message("assistant", "word"), Message("system", "word"))
-        self._layout_uncached((user,))
-        orders: tuple[tuple[str, tuple[Message, ...]], ...] = (
-            (SYSTEM_FIRST, (system, user, assistant, user)),
-            (JOINED, (user, user)),
-            (SYSTEM_LATER, (system, system, user, assistant, system, user)),
-            (USER_FIRST, (assistant, user)),
+        user, assistant, system, later = (
+            Message("user", "word"),
+            Message("assistant", "word"),
+            Message("system", "word"),
+            Message("system", "more"),  # a template may leave out a system text that it has shown before
         )
-        for step, messages in orders:
-            if not self._takes(*messages):
+        self._layout_uncached((user,))
+        orders: tuple[tuple[str, tuple[tuple[Message, ...], ...]], ...] = (
+            (SYSTEM_FIRST, ((system, user, assistant, user),)),
+            (JOINED, ((user, user),)),
+            (SYSTEM_LATER, ((system, later, user, assistant, later, user), (system, user, later, user))),
+            (USER_FIRST, ((assistant, user),)),
+        )
+        for step, conversations in orders:
+            if not all(self._takes(*messages) for messages in conversations):
                 self.template.adapt(step)
         for messages in ((user, assistant, user), (system, user)):
             self._layout_uncached(messages)
@@ -147,6 +153,13 @@ class Renderer:
         """The text of sampled ids: no special tokens, nor the one that ended the reply; thoughts in `<think>` tags."""
         return self._thoughts.decode(ids[:-1] if ids and ids[-1] in self.ends.ids else ids)
 
+    def opening(self, prompt_ids: Sequence[int]) -> str:
+        """How a prompt begins a thought: `opened`, unless a message switched thinking off, as some templates allow."""
+        if not self.opened:
+            return ""
+        tail = self.tokenizer.decode(list(prompt_ids[-len(self._written) :]), skip_special_tokens=False)
+        return self.opened if "".join(tail.split()).endswith(self._written) else ""
+
     def widths(self, ids: Sequence[int], text: str) -> tuple[int, ...]:
         """How many characters of a reply each of its sampled ids added.
 
@@ -158,9 +171,10 @@ class Renderer:
         Returns:
             As many as ids, in sum the length of the text; empty if the text is not what the ids say (it was cleaned).
         """
-        opening = len(self.opened) if ids and text.startswith(self.opened) else 0
+        said = self.decode(ids)
+        opening = len(self.opened) if ids and not said.startswith(text) and text.startswith(self.opened) else 0
         text = text[opening:]
-        if not self.decode(ids).startswith(text):
+        if not said.startswith(text):
             return ()
         reached = [0]
         first = begin = 0  # the id that is decoded from, and the character that its text begins at

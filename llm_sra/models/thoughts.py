@@ -14,26 +14,37 @@ from llm_sra.task import CLOSE_THOUGHT, OPEN_THOUGHT, Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Where a thought begins and where it ends: Magistral, Command, Seed-OSS, GPT-OSS. Of two that begin alike the longer
-# one stands first.
+# Where a thought begins and where it ends: Magistral, Command, Seed-OSS, Gemma 4, GPT-OSS. Of two that begin alike the
+# longer one stands first.
 TAGS = (
     ("[THINK]", "[/THINK]"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<seed:think>", "</seed:think>"),
+    ("<|channel>", "<channel|>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("<|channel|>commentary<|message|>", "<|channel|>final<|message|>"),
 )
 _SLOT = "\ue000"  # private-use: no template writes it
 
 
-def opened_thought(template: ChatTemplate) -> str:
-    """The beginning of a thought that stands in the prompt, as R1's and Qwen3-Thinking's templates write it."""
+def opened_thought(template: ChatTemplate) -> tuple[str, str]:
+    """The beginning of a thought that stands in the prompt, as R1's and Qwen3-Thinking's templates write it.
+
+    Returns:
+        As the template writes it, and with `<think>` for its tag; both empty if there is none.
+    """
     prompt = template.text([Message("user", _SLOT)]).rpartition(_SLOT)[2]
     for begin, end in ((OPEN_THOUGHT, CLOSE_THOUGHT), *TAGS):
         _, opening, rest = prompt.rpartition(begin)
         if opening and end not in rest:
-            return OPEN_THOUGHT + rest
-    return ""
+            return opening + rest, OPEN_THOUGHT + rest
+    return "", ""
+
+
+def inside_reply(template: ChatTemplate, encoder: Encoder) -> frozenset[int]:
+    """Control tokens of the tags that a template knows: a reply goes on after them."""
+    tags = (tag for begin, end in TAGS if begin in template.source for tag in (begin, end))
+    return frozenset(index for tag in tags for index in encoder.control_in(encoder.ids(tag)))
 
 
 class ThoughtTags:
@@ -49,7 +60,7 @@ class ThoughtTags:
         for begin, end in TAGS:
             for tag, said in ((begin, OPEN_THOUGHT), (end, CLOSE_THOUGHT)):
                 ids = encoder.ids(tag)
-                if ids[0] in encoder.control_ids and ids[-1] in encoder.control_ids:
+                if ids and ids[0] in encoder.control_ids and ids[-1] in encoder.control_ids:
                     self._tags.append((ids, said))
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from llm_sra.models.chat_template import ChatTemplate, TemplateError
 from llm_sra.models.encoding import Encoder
+from llm_sra.models.thoughts import inside_reply
 from llm_sra.task import Message
 
 _SLOT = "\ue000"  # private-use: no template writes it
@@ -26,7 +27,7 @@ def turn_ends(template: ChatTemplate, encoder: Encoder) -> TurnEnds:
     """What follows an assistant's text, at a conversation's end and before the next user message.
 
     A template that ends a whole reply with another token than a message within a conversation (GPT-OSS) lets one reply
-    hold several messages: there only the first of the two ends it.
+    hold several messages: there only the first of the two ends it. Nor does a token of a thought's tags end one.
     """
     said = [Message("user", "word"), Message("assistant", _SLOT)]
     between = _between(template, [*said, Message("user", _SLOT)])
@@ -38,7 +39,8 @@ def turn_ends(template: ChatTemplate, encoder: Encoder) -> TurnEnds:
     if first and next_ones and first[0] != next_ones[0]:
         return TurnEnds(first[:1])
     if next_ones:
-        return TurnEnds(tuple(dict.fromkeys([*first[:1], *next_ones[:2]])))
+        inside = inside_reply(template, encoder)
+        return TurnEnds(tuple(i for i in dict.fromkeys([*first[:1], *next_ones[:2]]) if i not in inside))
     lines = between.splitlines(keepends=True)
     word = next((i for i, line in enumerate(lines) if line.strip()), None)
     strings = () if word is None else ("".join(lines[: word + 1]).rstrip(),)

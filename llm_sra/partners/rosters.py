@@ -268,8 +268,15 @@ def _entry(item: Any, path: Path) -> Entry:
     if not isinstance(item, dict) or not set(always) <= set(item):
         raise RosterError(f"{path}: each partner needs name, kind and policy, got {shown(item)}")
     for key in always:
-        if isinstance(item[key], list | dict | set) or len(str(item[key])) > LONGEST:
-            raise RosterError(f"{path}: `{key}` must be text of at most {LONGEST} characters, got {shown(item[key])}")
+        if isinstance(item[key], bool | list | dict | set | None) or len(str(item[key])) > LONGEST:
+            raise RosterError(
+                f"{path}: `{key}` must be text of at most {LONGEST} characters, got {shown(item[key])}"
+                + (
+                    " (YAML makes that of yes, no, on and off: write it in quotes)"
+                    if item[key] in (True, False)
+                    else ""
+                )
+            )
     kind, where = str(item["kind"]), f"{path}, partner {item['name']!r}"
     if kind not in KINDS:
         raise RosterError(f"{where}: {unknown('kind', kind, KINDS)}")

@@ -12,15 +12,19 @@ from llm_sra.task import CLOSE_THOUGHT, OPEN_THOUGHT
 
 logger = logging.getLogger(__name__)
 
-# How servers spell a thought that they leave in the reply: Magistral, Seed-OSS, Command, Kimi, models without a parser.
+# How servers spell a thought that they leave in the reply: Magistral, Seed-OSS, Command, Kimi, Gemma 4, GPT-OSS, models
+# without a parser.
 _SPELT = re.compile(
-    r"\[/?THINK\]|</?seed:think>|<\|(?:START|END)_THINKING\|>|\u25c1/?think\u25b7|</?(?:thinking|thought|reasoning)>",
+    r"\[THINK\]|<seed:think>|<\|START_THINKING\|>|\u25c1think\u25b7|<\|channel>|"
+    r"<\|channel\|>(?:analysis|commentary)<\|message\|>|<(?:thinking|thought|reasoning)>"
+    r"|(?P<end>\[/THINK\]|</seed:think>|<\|END_THINKING\|>|\u25c1/think\u25b7|<channel\|>|"
+    r"(?:<\|end\|><\|start\|>assistant)?<\|channel\|>final<\|message\|>|</(?:thinking|thought|reasoning)>)",
 )
 
 
 def respelt(text: str) -> str:
     """A reply with its thoughts between `<think>` and `</think>`, as tasks know them."""
-    return _SPELT.sub(lambda tag: CLOSE_THOUGHT if "/" in tag[0] or "END" in tag[0] else OPEN_THOUGHT, text)
+    return _SPELT.sub(lambda tag: CLOSE_THOUGHT if tag["end"] else OPEN_THOUGHT, text)
 
 
 class CutThoughts:

@@ -4,6 +4,7 @@ A rule checks and explains; it never changes a value. Rules of single risk measu
 registries. Fields that hold one of several names are checked in `literals`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,8 @@ SINGLE = (
     _at_least("tau_schedule_steps", 1, optional=True),
     _at_least("partners_per_step", 1, optional=True),
     _at_least("adversary_reset_steps", 1, optional=True),
+    _within("learning_rate", lambda value: 0 <= value < math.inf, "be finite, 0 or more"),
+    _within("seed", lambda value: 0 <= value < 2**32, "be a whole number from 0 to 4294967295"),  # numpy takes no other
     _within("gamma", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     _within("gae_lambda", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     _within("risk_smoothing", lambda value: 0 <= value < 1, "lie in [0, 1)"),

@@ -3,7 +3,7 @@
 The names are the fields' `Literal` types, or those of a registry where new entries may come.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
@@ -68,16 +68,35 @@ def as_number(field: str, value: object, kind: type[int | float]) -> int | float
         kind: `int`, or `float`, which takes whole numbers, too.
 
     Raises:
-        ValueError: If it is none, or not whole where it must be.
+        ValueError: If it is none (NaN is none), or not whole where it must be.
     """
     numbers = (str, Integral) if kind is int else (str, Real)
     try:
         if isinstance(value, numbers) and not isinstance(value, bool):
-            return kind(value)  # type: ignore[arg-type]  # text that is no number, and numbers too large, are below
+            number = kind(value)  # type: ignore[arg-type]  # text that is no number, and numbers too large, are below
+            if number == number:  # not NaN
+                return number
     except (ValueError, OverflowError):
         pass
     expected = "a whole number" if kind is int else "a number"
     raise ValueError(f"{field} must be {expected}, got {shown(value)}")
+
+
+def check_texts(cls: type, values: Mapping[str, object]) -> None:
+    """Check that fields of text were not given another plain value: YAML makes a number of `2024`.
+
+    Args:
+        cls: A dataclass.
+        values: By name, as a file has them; dates and switches count as text.
+
+    Raises:
+        ValueError: If one was; names the field and what came.
+    """
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        kinds = {*(get_args(hints.get(name)) or (hints.get(name),))} - {type(None)}
+        if kinds == {str} and isinstance(value, int | float | list | dict) and not isinstance(value, bool):
+            raise ValueError(f"{name} must be text, got {shown(value)}: write it in quotes")
 
 
 @cache

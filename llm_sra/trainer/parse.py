@@ -11,7 +11,7 @@ from trl import TrlParser
 from llm_sra.errors import NoFileError, did_you_mean
 from llm_sra.registry import find_recipe, model_name, task_name, task_options
 from llm_sra.trainer.config import ModelArguments, SRPOConfig, check_together
-from llm_sra.trainer.literals import as_number, check_choice
+from llm_sra.trainer.literals import as_number, check_choice, check_texts
 from llm_sra.untrusted import UntrustedError, read_yaml
 
 # What a recipe says of its own task, which means nothing for another one.
@@ -74,6 +74,8 @@ def parse(
         values[key] = str(value) if isinstance(value, Path) else value
     parser.set_defaults_with_config(**values)
     try:
+        for cls in (ModelArguments, SRPOConfig):
+            check_texts(cls, values)
         model, config, rest = parser.parse_args_into_dataclasses(
             list(flags), return_remaining_strings=True, look_for_args_file=False
         )

@@ -5,7 +5,6 @@
 
 import random
 import re
-import string
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import ClassVar
@@ -15,6 +14,7 @@ import numpy as np
 from llm_sra.games.game import MatrixGame
 from llm_sra.games.known import KNOWN, SUCCESS, WORK
 from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Task
+from tasks.bare import bare
 from tasks.effort.options import default_words, known_game, own_game, plain, words
 from tasks.effort.partners import ASK, PARTNERS
 from tasks.options import check_asked, check_switches
@@ -23,7 +23,6 @@ SPLITS = ("train", "dev", "test")
 BENEFIT, COST = 1.0, 0.3  # of the known effort game
 WORKED, EARNED = "somebody works", "share of the best joint payoff"  # headlines
 EQUAL = 1e-9  # sums of payoffs, as a share of their range, may differ by rounding
-AROUND = string.whitespace + string.punctuation  # what may stand around the word of a reply
 _WORD = re.compile(r"[^\W_]+")
 INTRODUCTION = "You and your partner each choose a word at once. Yours, theirs: points for you, for them."
 
@@ -148,8 +147,8 @@ class Effort(Task[Said]):
 
     def _action(self, me: int, said: Said) -> int | None:
         """Index of the action that a seat named; None if it named none."""
-        names = [name.casefold() for name in self.game.actions[me]]
-        word = said[me].strip(AROUND).casefold()
+        names = [bare(name).casefold() for name in self.game.actions[me]]
+        word = bare(said[me]).casefold()
         if word in names or self.strict:
             return names.index(word) if word in names else None
         named = {names.index(each) for each in _WORD.findall(word) if each in names}

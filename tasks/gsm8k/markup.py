@@ -14,6 +14,8 @@ _CHARACTERS = str.maketrans(
     | dict.fromkeys(map(ord, _MINUS), "-")
     | dict.fromkeys(map(ord, _BLANKS), " ")
     | dict.fromkeys(map(ord, _NOTHING))
+    | {0xFFE0: "\u00a2", 0xFFE1: "\u00a3", 0xFFE5: "\u00a5", 0xFFE6: "\u20a9"}  # currencies of full width
+    | {0x066B: ".", 0x066C: ","}  # Arabic separators
     | {ord(sign): "'" for sign in "\u2018\u2019\u02bc\u00b4"}
     | {ord(sign): '"' for sign in "\u201c\u201d\u201e\u00ab\u00bb"}
     | {ord(sign): "*" for sign in "\u00d7\u00b7\u22c5\u2217\u2715"}

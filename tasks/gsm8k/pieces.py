@@ -86,6 +86,7 @@ _DATE = re.compile(r"[0-9][ \t]*-[ \t]*[0-9]+[ \t]*-[ \t]*[0-9]|[0-9][ \t]*/[ \t
 _BRACES = re.compile(r"\\f?boxed|\\fbox|[{}]")
 _DIGIT = re.compile(r"[0-9]")
 _LEADING_DOTS = re.compile(r"\A[.…]+[ \t]+")
+_IN_LATEX = re.compile(r"(?:,?\\[,;:! ]|\{[,.]\}(?:\\!)?|~)[0-9]")  # the rest of 1{,}800 and 1\,800, after its 1
 _TOKEN = re.compile(r"[0-9.,]*[0-9]|[-+*/()]|[ \t]+")
 
 
@@ -101,7 +102,9 @@ def plain_statement(piece: str) -> Stated | None:
     number = numeral(piece, start, money=bool(before[0].strip(" \t+-")))
     if number is None:
         return UNCLEAR if _MALFORMED.match(piece) and not too_long(piece, start) else None
-    if number.value is None or _continues(piece, number.end) or _corrected(piece, number.end):
+    if number.value is None or _IN_LATEX.match(piece, number.end):
+        return UNCLEAR
+    if _continues(piece, number.end) or _corrected(piece, number.end):
         return UNCLEAR
     return Stated(-number.value if "-" in before[0] else number.value)
 

@@ -6,15 +6,15 @@ same cards get the same text, and one policy can have every seat. The text depen
 
 import re
 
+from tasks.bare import bare
 from tasks.hanabi.cards import COLOURS, Card, Known, Setup
 from tasks.hanabi.rules import Event, Move, State, legal_moves
 
 ANY = "any"
 
 _MOVE = re.compile(rf"(play|discard) ([0-9]{{1,2}})|hint ([0-9]{{1,2}}) (?:({'|'.join(COLOURS)})|rank ([0-9]{{1,2}}))")
-_LEAD = re.compile(r"(?:[0-9]{1,2}[.)] |(?:my )?(?:move|answer)s?: |(?:i|we)(?: will|'ll)? |let me |let's )+")
+_LEAD = re.compile(r"(?:[0-9]{1,2}[.)] |(?:my )?(?:move|answer)s?: |(?:i|we)(?: will|['’]ll)? |let me |let['’]s )+")
 _FILLER = re.compile(r"\b(?:player|card|number|colour|color|the|with|about) ")
-_DECORATION = " .,;:!*_`'\"->"  # characters that models often put around an answer
 
 
 def move_text(move: Move) -> str:
@@ -48,7 +48,7 @@ def read_move(reply: str, strict: bool = True) -> Move | None:
 
 def _plain(line: str, strict: bool) -> str:
     """A line in small letters, without the signs around it; and without the words that may stand in and before it."""
-    text = " ".join(line.split()).strip(_DECORATION).casefold()
+    text = " ".join(bare(line).casefold().split())
     if strict:
         return text
     text = text.replace("*", "").replace("`", "")

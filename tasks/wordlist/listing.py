@@ -4,15 +4,17 @@ This module does not know seats, rewards or policies.
 """
 
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from tasks.wordlist.words import AROUND, Category, categories, category, fold
+from tasks.wordlist.words import Category, categories, category, fold
 
 PASS = "pass"
 MAX_ENTRY_CHARS = 40
+AROUND = string.whitespace + string.punctuation + "“”‘’«»…–—•"  # what does not stand around an entry
 _NAME, _ALREADY, _EMPTY = "Name ", "On the list already: ", "The list is empty."
 _SHOWN = re.compile(rf"(?:{_NAME}([a-z ]+)\. )?(?:{_EMPTY}|{_ALREADY}(.*)\.)")
 _ASKED = {category(name).one: name for name in categories()}

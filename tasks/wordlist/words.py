@@ -5,14 +5,15 @@ know lists, seats or rewards.
 """
 
 import re
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tasks.bare import bare
+
 FOLDER = Path(__file__).parent / "words"
-AROUND = string.whitespace + string.punctuation + "“”‘’«»…–—•"  # what may stand around a word
+_HYPHENS = re.compile("[-\u2010\u2011]")
 _ARTICLE = re.compile(r"(?:an?|the) (?=.)")
 _ENDINGS = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))
 ONE: Mapping[str, str] = {  # how rules and questions call one word of a category
@@ -61,7 +62,7 @@ class Category:
 
 def fold(text: str) -> str:
     """A text as it is compared: small letters, single spaces for white space and hyphens, nothing around it."""
-    spaced = " ".join(text.casefold().replace("-", " ").strip(AROUND).split())
+    spaced = " ".join(_HYPHENS.sub(" ", bare(text).casefold()).split())
     return _ARTICLE.sub("", spaced, count=1) if _ARTICLE.match(spaced) else spaced
 
 

@@ -5,6 +5,7 @@ This module knows neither seats nor rewards nor policies.
 
 import random
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,8 +21,9 @@ Slip = Literal["sum", "addend", "swap", "skip"]
 SLIPS: tuple[Slip, ...] = ("sum", "addend", "swap", "skip")
 
 EXPLAINED = 5  # messages before the sheet's own, where the rules are told: see `briefing`
-_SIGNS = re.compile(r"[\s*_`$\"'\\()\[\]]+")  # what may stand anywhere in a line
-_ENDS = ".,;:!"  # what may stand at its end
+_BEGIN = re.compile(r"\A\s*(?:[-+•>]|#{1,6})\s+")  # a line of a list, a quote or a heading in Markdown
+_SIGNS = re.compile(r"[\s\u200b-\u200d\u2060\ufeff*_`$~\"'“”„‘’‚«»‹›\\()\[\]{}]+")  # what may stand anywhere in it
+_ENDS = ".,;:!。"  # what may stand at its end
 _SAID = re.compile(rf"[0-9]+\+[0-9]+=[0-9]+|{CROSS_OUT}|(?:i)?(pass)")
 _LINE = re.compile(r"[0-9]+\+[0-9]+=([0-9]+)")
 _PROBLEM = re.compile(r"[0-9]+(\+[0-9]+)+")
@@ -133,11 +135,13 @@ def read_line(reply: str) -> str:
     """What a reply writes on the sheet, if it is read leniently.
 
     Its first line that is not blank counts. White space, markup, quotes and brackets in it do not matter, nor do
-    capitals or a `.`, `,`, `;`, `:` or `!` at its end, nor `I` before `pass`: if what is left is `a+b=c`, `0` or
-    `pass`, that is written (`3 + 2 = 5`, `**3+2=5**`, `5+4=9.`, `Pass`). Everything else is written as it stands.
+    capitals or a `.`, `,`, `;`, `:` or `!` at its end, nor `I` before `pass`; full-width characters are read as usual
+    ones. If what is left is `a+b=c`, `0` or `pass`, that is written (`3 + 2 = 5`, `**3+2=5**`, `- 5+4=9.`, `“Pass”`).
+    Everything else is written as it stands.
     """
     line = next((line for line in reply.splitlines() if line.strip()), "")
-    match = _SAID.fullmatch(_SIGNS.sub("", line).rstrip(_ENDS).casefold())
+    plain = _SIGNS.sub("", _BEGIN.sub("", unicodedata.normalize("NFKC", line), count=1))
+    match = _SAID.fullmatch(plain.rstrip(_ENDS).casefold())
     return line if match is None else match[1] or match[0]
 
 
