@@ -70,9 +70,9 @@ def test_each_partner_gets_a_best_response_and_evaluations_divide_by_it(
     assert made == read_best_responses(out / "best_responses.json")
     assert list(made.partners) == ["works", "rests"] and made.unused == {"own": LIVE}
     assert (made.task, made.split, made.seed, made.problems) == ("effort", "test", 0, 1)
-    # Two problems of four episodes; the learning rate and model are the recipe's.
+    # Two problems of four episodes; the other fields are the recipe's.
     assert dict(made.partners["works"].budget) == {
-        "steps": 1, "episodes": 8, "seed": 1, "model": "effort/player", "learning_rate": 0.0004,
+        "steps": 1, "episodes": 8, "seed": 1, "model": "effort/player", "learning_rate": 0.0004, "entropy_coef": 0.2,
     }  # fmt: skip
     # The effort game: the team earns 1 if somebody works, working costs 0.3. Who meets one that works earns 1 by
     # resting and 0.7 by working.

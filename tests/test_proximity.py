@@ -275,7 +275,9 @@ def test_the_file_beside_the_roster_is_found_and_a_named_one_comes_first(tmp_pat
         find_best_responses(None, tmp_path / "other.json")
 
 
-def test_a_partner_that_changed_has_none_and_neither_has_a_live_one(tmp_path: Path) -> None:
+def test_a_partner_that_changed_has_none_and_neither_has_a_live_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     script = tmp_path / "own.py"
     script.write_text("class Own:\n    def reply(self, messages, rng):\n        return 'a'\n")
     path = roster(
@@ -291,9 +293,11 @@ def test_a_partner_that_changed_has_none_and_neither_has_a_live_one(tmp_path: Pa
     kept = usable(found, task, "worksheet", None, entries)
     assert set(kept.partners) == {"own"}
     assert kept.unused == {"live": LIVE, "new": "none was trained"}
+    assert not caplog.messages
     script.write_text("class Own:\n    def reply(self, messages, rng):\n        return 'b'\n")
     changed = usable(found, task, "worksheet", None, entries)
     assert not changed.partners and "changed since it was trained" in changed.unused["own"]
+    assert caplog.messages == [f"best responses to own are not used: {changed.unused['own']}"]
 
 
 def test_those_of_another_task_or_of_other_options_are_not_used(tmp_path: Path) -> None:

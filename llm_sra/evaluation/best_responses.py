@@ -82,7 +82,7 @@ class BestResponse:
 
     Attributes:
         entry: Hash of the partner's entry and files, and of the task, when they were trained; see `entry_digest`.
-        budget: What made them: `steps`, `episodes`, `seed`, `model`, `learning_rate`.
+        budget: What made them: `steps`, `episodes`, `seed`, `model`, `learning_rate`, `entropy_coef`.
         earned: What they earn.
     """
 
@@ -213,6 +213,8 @@ def usable(
 ) -> BestResponses:
     """Those of the best responses that belong to this evaluation's partners, with the reason for each that does not.
 
+    A warning says which are there but do not hold any more.
+
     Args:
         found: What a file holds.
         task: The task that is evaluated.
@@ -227,8 +229,16 @@ def usable(
             unused[entry.name] = reason
     if other:
         logger.warning("the best responses beside the roster are not used: %s", other)
+    else:
+        _warn_of_stale({name: reason for name, reason in unused.items() if name in found.partners})
     names = [entry.name for entry in entries if entry.name not in unused]
     return replace(found, partners={one: found.partners[one] for one in names}, unused=unused)
+
+
+def _warn_of_stale(unused: Mapping[str, str]) -> None:
+    for reason in dict.fromkeys(unused.values()):
+        names = [name for name, why in unused.items() if why == reason]
+        logger.warning("best responses to %s are not used: %s", one_line(", ".join(names)), reason)
 
 
 def _other_task(found: BestResponses, name: str, task_args: Mapping[str, Any] | None) -> str:

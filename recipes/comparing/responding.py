@@ -285,7 +285,8 @@ def _budget(asked: Fields) -> dict[str, Any]:
     """What a training's configuration says of its budget."""
     models = [PurePath(model) for model in models_named(asked)]
     short = [PurePath(*model.parts[-2:] if model.is_absolute() else model.parts).as_posix() for model in models]
-    return {"seed": asked["seed"], "model": " and ".join(short), "learning_rate": asked["learning_rate"]}
+    fields = {key: asked[key] for key in ("learning_rate", "entropy_coef")}
+    return {"seed": asked["seed"], "model": " and ".join(short), **fields}
 
 
 def _with(known: BestResponses, work: Work, wanted: Wanted, console: Console) -> BestResponses:
