@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "llm_sra.errors": (),
     "llm_sra.files": (),
     "llm_sra.untrusted": (),
-    "llm_sra.registry": ("task", "errors"),
+    "llm_sra.registry": ("task", "errors", "untrusted"),
     "llm_sra.runs": ("task", "files", "untrusted", "registry"),
     "llm_sra.models": ("task", "files", "registry", "untrusted"),
     "llm_sra.engines": ("task", "errors", "models"),

@@ -118,12 +118,12 @@ def test_a_channel_of_thoughts_is_told_as_the_others(said: str, text: str) -> No
     assert Renderer(tokenizer_of("gemma4", "bytes")).opened == ""  # the prompt closes what it opens
 
 
-SWITCH = "{% set ns = namespace(off='/no_think' in messages | map(attribute='content') | join) %}"
+SWITCH = "{% set mode = namespace(off='/no_think' in messages | map(attribute='content') | join) %}"
 
 
 def test_a_message_that_switches_thinking_off_leaves_the_reply_as_it_is() -> None:
     tokenizer = tokenizer_of("r1", "bytes of qwen")
-    thinks = "{{ '<｜Assistant｜>' + ('<think></think>' if ns.off else '<think>\n') }}"
+    thinks = "{{ '<｜Assistant｜>' + ('<think></think>' if mode.off else '<think>\n') }}"
     tokenizer.chat_template = SWITCH + tokenizer.chat_template.replace("{{ '<｜Assistant｜><think>\n' }}", thinks)
     renderer = Renderer(tokenizer)
     assert renderer.opened == "<think>\n"
