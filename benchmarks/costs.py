@@ -3,7 +3,7 @@
 python -m benchmarks.costs RUN ... [--write]      from finished runs, or runs of three steps or more
 python -m benchmarks.costs --measure [--write]    makes some steps of each recipe for CPUs, alone on the machine
 
-A row is `measured` if the run made all steps of its recipe, else `reckoned` from as many as it made.
+A row is `measured` if the run made all steps of its recipe, else `estimated` from as many as it made.
 """
 
 import argparse
@@ -28,7 +28,7 @@ STEPS = 6  # of a recipe that is measured here
 
 def row(recipe: str, speed: Speed) -> str:
     """A recipe's row."""
-    how = f"{'measured' if speed.finished else f'reckoned from {speed.measured} steps'} on {speed.machine}"
+    how = f"{'measured' if speed.finished else f'estimated from {speed.measured} steps'} on {speed.machine}"
     how += f", {speed.processes} processes" * (speed.processes > 1)
     tokens = "" if speed.tokens_per_second is None else f"{speed.tokens_per_second:,.0f}"
     gpu = "" if speed.gpu_memory_gb is None else f"{speed.gpu_memory_gb:.1f}"
@@ -56,7 +56,7 @@ def of_runs(runs: Iterable[Path]) -> dict[str, Speed]:
         if not recipes:
             raise ValueError(f"{run} is of no shipped recipe: its path must end in one's name, as worksheet/srpo")
         recipe = max(recipes, key=len)
-        known[recipe] = reckoned(recipe, run)
+        known[recipe] = estimated(recipe, run)
     return known
 
 
@@ -71,7 +71,7 @@ def measure(out: Path) -> dict[str, Speed]:
     for cell in cells:
         (out / cell.name).parent.mkdir(parents=True, exist_ok=True)
     Trainings(cells, out, check_cells(cells, out)).run()
-    return {cell.name: reckoned(cell.recipe, out / cell.name) for cell in cells}
+    return {cell.name: estimated(cell.recipe, out / cell.name) for cell in cells}
 
 
 def _needs_another(values: Mapping[str, Any]) -> bool:
@@ -80,7 +80,7 @@ def _needs_another(values: Mapping[str, Any]) -> bool:
     return bool(values.get("initial_adapter") or (roster and any(one.kind == "adapter" for one in read_roster(roster))))
 
 
-def reckoned(recipe: str, run: Path) -> Speed:
+def estimated(recipe: str, run: Path) -> Speed:
     """What all steps of a recipe take, or would take by a run of fewer.
 
     Raises:

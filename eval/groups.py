@@ -8,11 +8,11 @@ from typing import Any
 from llm_sra.runs import Run
 
 SEED, MODEL = "seed", "model_name_or_path"
-# A run's place, name and permissions: never what was compared. `seat_models` is a part of the model.
-ELSEWHERE = frozenset(
+# A run's place, name and permissions: never what was compared.
+PLACE = frozenset(
     ("output_dir", "run_name", "logging_dir", "overwrite_output_dir", "resume_from_checkpoint", "hub_token",
-     "hub_model_id", "vllm_server_base_url", "vllm_server_port", "vllm_group_port", "report_to", "trust_scripts",
-     "seat_models")
+     "hub_model_id", "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port",
+     "engine_adapter_dir", "report_to", "disable_tqdm", "trust_scripts")
 )  # fmt: skip
 ABSENT = "-"
 
@@ -36,7 +36,7 @@ class Group:
 
 def differing(runs: Sequence[Run]) -> tuple[str, ...]:
     """Keys of the configuration whose values differ between runs, without those of a run's place."""
-    keys = sorted({key for run in runs for key in run.config} - ELSEWHERE)
+    keys = sorted({key for run in runs for key in run.config} - PLACE - {"seat_models"})  # that is a part of the model
     return tuple(key for key in keys if len({_seen(run, key) for run in runs}) > 1)
 
 

@@ -52,14 +52,13 @@ class Curve:
     dev_effort: tuple[float, ...]
 
 
-def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path, decoding: str | None = None) -> Path:
+def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path) -> Path:
     """Draw a few runs into a file; see `draw_runs`.
 
     Args:
         runs: At most `len(COLOURS)`, all in `results`.
         results: Results of an evaluation.
         out_png: The picture's file; replaced once the new one is whole.
-        decoding: Which; if None, `sampled` (as in training) where it was played.
 
     Returns:
         `out_png`.
@@ -67,7 +66,7 @@ def quickstart_figure(runs: Sequence[Run], results: Results, out_png: str | Path
     Raises:
         ResultsError: If there are too many runs, or a run is not in the results.
     """
-    return write_png(draw_runs(runs, results, decoding), Path(out_png))
+    return write_png(draw_runs(runs, results), Path(out_png))
 
 
 def draw_runs(
@@ -108,16 +107,13 @@ def draw_runs(
     return figure
 
 
-def study_figure(
-    results: Results, arms: Mapping[str, Mapping[int, str]], out_png: str | Path, decoding: str | None = None
-) -> Path:
+def study_figure(results: Results, arms: Mapping[str, Mapping[int, str]], out_png: str | Path) -> Path:
     """Draw arms of several seeds into a file; see `draw_arms`.
 
     Args:
         results: Results of all runs, joined by `merge` if there are several evaluations.
         arms: By an arm's label, the name of the run of each seed; at most `len(COLOURS)` arms.
         out_png: The picture's file; replaced once the new one is whole.
-        decoding: Which; if None, `sampled` (as in training) where it was played.
 
     Returns:
         `out_png`.
@@ -125,7 +121,7 @@ def study_figure(
     Raises:
         ResultsError: If there are too many arms, an arm without a run, or a run is not in the results.
     """
-    return write_png(draw_arms(results, arms, decoding), Path(out_png))
+    return write_png(draw_arms(results, arms), Path(out_png))
 
 
 def draw_arms(

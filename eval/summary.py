@@ -4,7 +4,6 @@
 `eval.report`.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,15 +21,14 @@ from llm_sra.evaluation.results import read_results
 from llm_sra.files import write_whole, writing
 from llm_sra.runs import Run
 
-PLAIN_WIDTH = 100  # where the output is not a terminal
 
-
-def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
+def write_summary(runs: Sequence[Run], folder: str | Path, console: Console | None = None) -> Path | None:
     """Print an evaluation's tables, and write them to `table.md`, its records to `results.csv` and a picture.
 
     Args:
         runs: The runs that were evaluated, whose training curves are drawn.
         folder: Where `llm_sra.evaluate` wrote `results.json` and `episodes.jsonl`.
+        console: Where the tables are printed; None: standard output.
 
     Returns:
         The picture; None if there are too many runs for one.
@@ -39,7 +37,7 @@ def write_summary(runs: Sequence[Run], folder: str | Path) -> Path | None:
     results = read_results(folder)
     more = cross_play_grids(results, groups(runs)) if results.cross_play else []
     more += kinds_grids(results) + proximity_grids(results) + contribution_grids(results)
-    print_tables(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), more=more)
+    print_tables(results, console, more=more)
     write_rows(results, folder)
     with writing("the tables", folder / "table.md"):
         write_whole(folder / "table.md", markdown(results, more=more))

@@ -20,13 +20,13 @@ def run_of(tmp_path: Path, recipe: str, speed: Speed) -> Path:
     return run
 
 
-def test_a_whole_run_is_measured_and_a_short_one_is_reckoned(tmp_path: Path) -> None:
+def test_a_whole_run_is_measured_and_a_short_one_is_estimated(tmp_path: Path) -> None:
     short = Speed(8, 8, 3.0, 0.01, None, 1.0, 41.26, 2, "a GPU", True)
     runs = [run_of(tmp_path, "worksheet/srpo", SPEED), run_of(tmp_path, "worksheet/ippo", short)]
     text = costs.table(costs.of_runs(runs))
     assert "| `worksheet/srpo` | 6.12 | 0.14 | 533 | 1.2 |  | measured on a processor, 2 cores |" in text
     # 8 steps took 0.01 h, so 80 take 0.1 h.
-    assert "| `worksheet/ippo` | 3 | 0.1 |  | 1.0 | 41.3 | reckoned from 8 steps on a GPU, 2 processes |" in text
+    assert "| `worksheet/ippo` | 3 | 0.1 |  | 1.0 | 41.3 | estimated from 8 steps on a GPU, 2 processes |" in text
     assert text.endswith(f"Not measured: {len(shipped_recipes()) - 2} recipes.\n")
 
 

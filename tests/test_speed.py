@@ -39,18 +39,18 @@ def test_seconds_hours_and_tokens_by_hand(
         assert (read_speed(tmp_path) is None) == (step <= 3)
         clock.on_log(args, state, None, logs)
         if step == 3:
-            reckoned = read_speed(tmp_path)
-    assert reckoned is not None and (reckoned.measured, reckoned.finished) == (3, False)
-    assert reckoned.seconds_per_step == 3.5  # the median of 3 and 4
-    assert reckoned.hours == pytest.approx(4 * (19 - 10) / 2 / 3600, abs=1e-5)
-    assert reckoned.tokens_per_second == 20.0  # 70 in 3.5 s
+            estimated = read_speed(tmp_path)
+    assert estimated is not None and (estimated.measured, estimated.finished) == (3, False)
+    assert estimated.seconds_per_step == 3.5  # the median of 3 and 4
+    assert estimated.hours == pytest.approx(4 * (19 - 10) / 2 / 3600, abs=1e-5)
+    assert estimated.tokens_per_second == 20.0  # 70 in 3.5 s
     clock.on_train_end(args, state, None)
     measured = read_speed(tmp_path)
     assert measured is not None and (measured.measured, measured.finished, measured.processes) == (4, True, 2)
     assert measured.seconds_per_step == 3.0
     assert measured.hours == pytest.approx(4 * (23 - 10) / 3 / 3600, abs=1e-5)
-    assert capsys.readouterr().out == f"speed: {reckoned.sentence}\n"
-    assert reckoned.sentence.startswith("3.5 s a step, about 0.3 min for 4 steps, 20 tokens/s, ")
+    assert capsys.readouterr().out == f"speed: {estimated.sentence}\n"
+    assert estimated.sentence.startswith("3.5 s a step, about 0.3 min for 4 steps, 20 tokens/s, ")
 
 
 def test_long_trainings_are_told_in_hours_and_a_gpu_with_its_memory() -> None:

@@ -81,7 +81,7 @@ def configurations(folder: Path) -> list[Configuration]:
     ]
 
 
-def kill_trainings(folder: Path, model: Path, seed: int, limit: Limit, only: Sequence[str] = ()) -> Iterator[Tally]:
+def kill_trainings(folder: Path, model: Path, seed: int, limit: Limit) -> Iterator[Tally]:
     """Kill trainings of each configuration.
 
     Args:
@@ -89,13 +89,12 @@ def kill_trainings(folder: Path, model: Path, seed: int, limit: Limit, only: Seq
         model: The base model's folder.
         seed: Of the moments and signals.
         limit: Kills, over all configurations.
-        only: Names of configurations; empty: all.
 
     Yields:
         A count for each configuration.
     """
     folder.mkdir(parents=True)
-    chosen = [each for each in configurations(folder) if not only or each.name in only]
+    chosen = configurations(folder)
     for configuration in chosen:
         rng = random.Random(f"{seed} {configuration.name}")
         yield _Kills(folder / configuration.name.replace(" ", "-"), configuration, model, rng).all(

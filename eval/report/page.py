@@ -9,13 +9,12 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.report.episodes import EpisodeSample
 from eval.report.figures import Picture
 from eval.report.sections import Section
-from llm_sra.untrusted import printable
+from eval.templates import templates
 
 HERE = Path(__file__).parent
 
@@ -29,14 +28,7 @@ def page(title: str, sections: Sequence[Section], store: EpisodeSample) -> str:
         store: Episodes for the page's episode browser.
     """
     script = (HERE / "browser.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
+    environment = templates(HERE)
     environment.filters["data"] = _data
     return environment.get_template("page.html.jinja").render(
         title=title,
@@ -57,11 +49,6 @@ def policy(script: str) -> str:
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def _shown(value: object) -> object:
-    """Text of others without characters that reverse or hide it; our own markup unchanged."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _data(picture: Picture) -> str:

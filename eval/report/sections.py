@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from eval.contributions import contribution_grids
 from eval.cross_play import seeds_grid
 from eval.grid import Grid
-from eval.groups import ELSEWHERE, Group, differing, shown_value
+from eval.groups import PLACE, Group, differing, shown_value
 from eval.kinds import kinds_grid
 from eval.proximity import MEAN, Column, known, mean_nearness, proximity_grid
 from eval.report import figures
@@ -214,7 +214,7 @@ def _config(gathered: Gathered, keys: Sequence[str]) -> Grid:
     runs = gathered.runs
     names = _short(gathered)
     table = [[shown_value(run, key) for key in keys] for run in runs]
-    note = f"Left out, because they only say where a run is stored: {', '.join(sorted(ELSEWHERE))}."
+    note = f"Left out, because they only say where a run is stored: {', '.join(sorted(PLACE))}."
     if len(keys) <= len(runs):
         header, rows = ("run", *keys), tuple((names[r.name], *row) for r, row in zip(runs, table, strict=True))
     else:

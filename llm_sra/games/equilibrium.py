@@ -20,6 +20,7 @@ from llm_sra.games.game import Array, MatrixGame, Pair, RiskProfile
 from llm_sra.games.larger import many_starts, response_slopes
 from llm_sra.games.nash import extreme_nash
 from llm_sra.games.objective import adversary, value
+from llm_sra.games.sides import log_policy
 from llm_sra.games.two_by_two import all_roots
 from llm_sra.games.untethered import worst_case
 
@@ -86,7 +87,7 @@ def equilibria(game: MatrixGame, profile: RiskProfile, starts: int = 64, seed: i
         return [replace(found, adversaries=(one[1], two[1]))]
     if game.shape == (2, 2):
         roots = all_roots(game, profile)
-        pairs = [(_two(root.log_odds[0]), _two(root.log_odds[1])) for root in roots]
+        pairs = [(log_policy(root.log_odds[0]), log_policy(root.log_odds[1])) for root in roots]
         growths: list[float | None] = [root.growth for root in roots]
     elif profile.tau == profile.eps == (0, 0):
         with np.errstate(divide="ignore"):
@@ -109,10 +110,6 @@ def symmetric(found: Iterable[Equilibrium], tolerance: float = 1e-6) -> list[Equ
         each for each in found
         if len(each.policies[0]) == len(each.policies[1]) and np.abs(np.subtract(*each.policies)).max() <= tolerance
     ]  # fmt: skip
-
-
-def _two(log_odds: float) -> Array:
-    return np.array([-np.logaddexp(0, log_odds), -np.logaddexp(0, -log_odds)])
 
 
 def _strict(game: MatrixGame, pair: tuple[Array, Array]) -> bool:

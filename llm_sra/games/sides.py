@@ -95,7 +95,7 @@ def probability(log_odds: Array) -> Array:
 def residual_of(sides: tuple[Side, Side], point: Array) -> tuple[Array, Array]:
     """The difference of each player's gain from that of its coordinate, (2,), and its derivatives, (2, 2)."""
     residual, jacobian = np.zeros(2), np.zeros((2, 2))
-    logs = [_logs(float(side.log_odds(s))) for side, s in zip(sides, point, strict=True)]
+    logs = [log_policy(float(side.log_odds(s))) for side, s in zip(sides, point, strict=True)]
     for mine, other in ((0, 1), (1, 0)):
         side = sides[mine]
         imagined = adversary(side.payoffs, logs[mine], logs[other], side.tau, side.direction)
@@ -131,5 +131,6 @@ def growth_at(sides: tuple[Side, Side], point: Array) -> float | None:
     return -1.0 + float(np.sqrt(turned / own)) if own > 0 else np.inf
 
 
-def _logs(log_odds: float) -> Array:
+def log_policy(log_odds: float) -> Array:
+    """Log-probabilities of two actions, from the log-odds of the second."""
     return np.array([-np.logaddexp(0, log_odds), -np.logaddexp(0, -log_odds)])

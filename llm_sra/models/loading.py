@@ -97,9 +97,7 @@ def _keep_differentiable(model: torch.nn.Module) -> None:
             setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # an attribute of theirs alone
 
 
-def load_tokenizer(
-    name: str, *, revision: str | None = None, trust_remote_code: bool = False
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A model's tokenizer alone.
 
     Raises:
@@ -107,7 +105,7 @@ def load_tokenizer(
     """
     name = _located(name)
     try:
-        return _tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+        return _tokenizer(name, trust_remote_code=False)
     except Exception as error:  # each library has its own for a damaged file
         reason = why_unreadable(Path(name), error)
         raise ModelError(f"cannot load the tokenizer of {name!r}{model_hint(name)}: {reason}") from error

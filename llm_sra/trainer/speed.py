@@ -1,6 +1,6 @@
 """What a training takes: seconds a step, hours for the recipe, tokens a second, memory.
 
-Said once three steps are made, and kept in the run folder as `speed.json`: then reckoned from those steps, at the end
+Said once three steps are made, and kept in the run folder as `speed.json`: then estimated from those steps, at the end
 of the training measured.
 """
 

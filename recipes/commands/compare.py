@@ -115,10 +115,9 @@ def _played(args: argparse.Namespace, cells: Sequence[Cell]) -> "Played | None":
     from transformers.hf_argparser import string_to_bool
 
     from llm_sra.registry import models_named
-    from llm_sra.trainer.parse import read_recipe
     from recipes.comparing.evaluating import TRUST, Played
 
-    all_values = [{**read_recipe(cell.recipe), **cell.flags} for cell in cells]
+    all_values = [cell.written() for cell in cells]
     values = all_values[0]
     engine = args.eval_engine or str(values.get("engine", "transformers"))
     further = [f"--{name}" for name in TRUST if any(string_to_bool(one.get(name, False)) for one in all_values)]

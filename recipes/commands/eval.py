@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = flags.parse_args(argv)
     check_single(flags, args)
     from eval.inspect_log import require_inspect, write_inspect_logs
+    from eval.rows import CSV, PARQUET
     from eval.summary import write_summary
     from llm_sra import evaluate
     from llm_sra.engines import EngineOptions
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from llm_sra.registry import task_options
     from llm_sra.runs import open_runs
     from llm_sra.untrusted import one_line
+    from recipes.terminal import console
 
     if args.problems < 1:
         raise ValueError(f"--problems must be 1 or more, got {args.problems}")
@@ -79,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if int(os.environ.get("RANK", "0")):
         return  # the first process of several shows and writes
-    figure = write_summary(runs, args.out)
+    figure = write_summary(runs, args.out, console())
     logs = write_inspect_logs(read_results(args.out), str(runs[0].config["task"]), args.out) if args.inspect_log else []
-    written = [args.out / name for name in ("results.json", "results.csv", "episodes.jsonl", "table.md")]
+    written = [args.out / name for name in ("results.json", CSV, PARQUET, "episodes.jsonl", "table.md")]
     print("Written:", *map(one_line, [*written, *([figure] if figure else []), *logs, *alone]), sep="\n  ")
 
 

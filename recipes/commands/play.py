@@ -75,13 +75,12 @@ def introduction(task: Task) -> str:
     return f"{about}\n{told}{QUIT} leaves."
 
 
-def agreed(console: Console, path: Path, ask: Callable[[str], str] = input) -> str | None:
+def agreed(console: Console, path: Path) -> str | None:
     """Ask once whether what a person says may be kept.
 
     Args:
         console: Where it is said what is kept.
         path: Where it would be kept.
-        ask: Shows a prompt, and returns what is typed.
 
     Returns:
         The name that the person chose; None without consent.
@@ -91,13 +90,13 @@ def agreed(console: Console, path: Path, ask: Callable[[str], str] = input) -> s
     """
     console.print(Text(f"May {one_line(path)} keep this? It holds {WHAT_IS_KEPT}."), soft_wrap=True)
     try:
-        while (answer := ask("yes or no> ").strip().lower()) not in ("yes", "y"):
+        while (answer := input("yes or no> ").strip().lower()) not in ("yes", "y"):
             if answer in ("no", "n"):
                 console.print("Nothing is kept.")
                 return None
         while True:
             try:
-                return chosen_name(ask("a name of your choosing> "))
+                return chosen_name(input("a name of your choosing> "))
             except ValueError as error:
                 console.print(Text(str(error)))
     except EOFError as error:

@@ -12,17 +12,17 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import Any
 
+from eval.groups import PLACE
 from llm_sra.runs import Run, RunError, read_metrics
 from llm_sra.runs.locks import FolderLock, LockedError
 
 SET_HERE = ("arm", "seed")  # flags that --arms and --seeds stand for
 OF_THE_RUN = ("config", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "run_name", "disable_tqdm")
 # Where and how a training ran: it learned the same.
-ELSEWHERE = frozenset(
-    (*OF_THE_RUN, "logging_dir", "report_to", "use_cpu", "bf16", "fp16", "hub_token", "hub_model_id",
-     "vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_group_port", "engine_adapter_dir",
-     "vllm_gpu_memory_utilization", "rollout_batch_size", "trust_scripts", "ddp_find_unused_parameters")
-)  # fmt: skip
+ELSEWHERE = PLACE | {
+    *OF_THE_RUN, "use_cpu", "bf16", "fp16", "vllm_gpu_memory_utilization", "rollout_batch_size",
+    "ddp_find_unused_parameters",
+}  # fmt: skip
 
 
 class ComparisonError(ValueError):
@@ -50,6 +50,12 @@ class Cell:
         how = {"resume_from_checkpoint": "true", "disable_tqdm": "true"}
         values = {"output_dir": out / self.name, **how, **self.flags}
         return ["train", "--config", self.recipe, *as_flags(values)]
+
+    def written(self) -> dict[str, Any]:
+        """The fields that its recipe and flags set, as they are written."""
+        from llm_sra.trainer.parse import read_recipe
+
+        return {**read_recipe(self.recipe), **self.flags}
 
 
 def as_flags(values: Mapping[str, Any]) -> list[str]:
@@ -190,7 +196,7 @@ def read_cells(cells: Sequence[Cell]) -> dict[str, Fields]:
         ConfigError: If a recipe or a flag cannot be used.
     """
     from llm_sra.trainer.objective import ObjectiveArguments
-    from llm_sra.trainer.parse import parse, read_recipe
+    from llm_sra.trainer.parse import parse
     from recipes.commands.train_help import COMMON
 
     common = {*chain(*COMMON.values()), *(one.name for one in fields(ObjectiveArguments))}
@@ -199,7 +205,7 @@ def read_cells(cells: Sequence[Cell]) -> dict[str, Fields]:
         # On a CPU: this process only reads, and a GPU is the trainings'.
         model, args = parse(cell.recipe, [*as_flags(cell.flags), "--use_cpu", "true", "--bf16", "false"])
         values = {**vars(model), **args.to_dict()}
-        named = {*read_recipe(cell.recipe), *cell.flags, *vars(model), *common}  # of all others, some differ by machine
+        named = {*cell.written(), *vars(model), *common}  # of all others, some differ by machine
         read[cell.name] = json.loads(json.dumps({key: values[key] for key in named & values.keys()}, default=str))
     return read
 

@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from eval.templates import templates
 from llm_sra.errors import UserError
 from llm_sra.task import Message
-from llm_sra.untrusted import printable
 from recipes.table.game import Game
 
 LOOPBACK = "127.0.0.1"
@@ -79,15 +77,7 @@ class TableServer(ThreadingHTTPServer):
         except OSError as error:
             raise UserError(f"cannot listen at {LOOPBACK}:{port}: {error.strerror}; name another --port") from error
         self.names = {f"{host}:{self.server_port}" for host in (LOOPBACK, "localhost")}
-        environment = Environment(
-            loader=PackageLoader("recipes.table", ""),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            finalize=_shown,
-        )
-        self._template = environment.get_template("page.html.jinja")
+        self._template = templates(Path(__file__).parent).get_template("page.html.jinja")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a browser that goes away in the middle of something."""
@@ -119,11 +109,6 @@ class TableServer(ThreadingHTTPServer):
             scene=scene, told=self.told, rules=self.told.rules.get(seat, ()), nonce=nonce, seats=seats,
             problems=len(self.game.problems), totals=totals, longest=self.game.task.max_reply_chars,
         )  # fmt: skip
-
-
-def _shown(value: object) -> object:
-    """Text of others without characters that reverse or hide it; markup of the page itself unchanged."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 class _Handler(BaseHTTPRequestHandler):
