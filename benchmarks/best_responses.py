@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from eval.table import NOTHING
 from llm_sra.evaluation.best_responses import ENDING, BestResponses, read_best_responses
 from llm_sra.files import write_whole
@@ -92,16 +90,6 @@ def can_be_earned(task: str, partner: str, seat: str) -> tuple[float, float] | N
     return (of_worksheet("lazy", seat), of_worksheet("diligent", seat)) if task == "worksheet" else None
 
 
-def with_bonus(partner: str, seat: str, bonus: float) -> float:
-    """The return with a partner of the effort game of who maximises return plus `bonus` times entropy, sampled."""
-    game, action = effort(), ACTIONS[partner]
-    payoffs = game.first[:, action] if seat == "first" else game.second[action, :]
-    if not bonus:
-        return float(payoffs.max())
-    weights = np.exp((payoffs - payoffs.max()) / bonus)
-    return float(payoffs @ weights / weights.sum())
-
-
 def shipped() -> dict[str, BestResponses]:
     """By the name of a roster that ships, its best responses, if they ship, too."""
     files = {name: path.with_suffix(ENDING) for name, path in shipped_rosters().items()}
@@ -156,12 +144,6 @@ def budgets(roster: str, best: BestResponses) -> str:
         ", ".join(f"{key} {value}" for key, value in one.budget.items()) for one in best.partners.values()
     )
     told = f"- `{roster}`: {'; '.join(made)}; played on {best.problems} problems of the {best.split} split."
-    if best.task == "effort":
-        theory = [
-            f"{with_bonus(name, 'first', float(one.budget['entropy_coef'])):.3f} with {name}"
-            for name, one in best.partners.items()
-        ]
-        told += f" Who maximises return and this bonus earns {', '.join(theory)}, sampled."
     return f"{textwrap.fill(told, COLUMNS, subsequent_indent='  ', break_on_hyphens=False)}\n"
 
 

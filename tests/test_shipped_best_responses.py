@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks import best_responses as page
-from benchmarks.best_responses import can_be_earned, of_effort, of_worksheet, shipped, with_bonus
+from benchmarks.best_responses import can_be_earned, of_effort, of_worksheet, shipped
 from eval.proximity import Known
 from llm_sra.evaluation.best_responses import find_best_responses, usable
 from llm_sra.partners.rosters import read_roster
@@ -94,15 +94,13 @@ def test_none_earns_more_than_theory_allows(name: str) -> None:
             assert one.own_return <= bounds[1] + (0.05 if partner == "sloppy" else 1e-9)
 
 
+def test_the_effort_games_best_responses_are_the_best_possible() -> None:
+    for partner, made in shipped()["effort_test"].partners.items():
+        assert {round(one.own_return, 9) for one in made.earned} == {of_effort(partner, "first")}
+
+
 def test_the_effort_games_best_returns_are_rest_beside_a_worker_and_work_beside_one_who_rests() -> None:
     assert [of_effort(partner, seat) for partner in page.ACTIONS for seat in ("first", "second")] == [0.7, 0.7, 1, 1]
-
-
-def test_a_bonus_keeps_sampled_play_from_the_best_reply() -> None:
-    # Beside one who rests working is worth 0.7, and 3.5 units of the bonus: it works with 1 / (1 + exp(-3.5)) = 0.9707.
-    # Beside a worker resting is worth 0.3 more: 1.5 units, 0.8176, so 0.8176 + 0.1824 0.7.
-    assert [with_bonus(partner, "first", 0.2) for partner in page.ACTIONS] == pytest.approx([0.6795, 0.9453], abs=1e-4)
-    assert [with_bonus(partner, "second", 0.0) for partner in page.ACTIONS] == [0.7, 1]
 
 
 def test_the_page_has_the_table_as_it_is() -> None:
