@@ -298,7 +298,7 @@ def test_the_speaker_names_a_landmark_and_the_listener_is_paid_for_coming_nearer
             right, up = seen["listener_0"][6:8]
             way = ("up" if up > 0 else "down") if abs(up) > abs(right) else "right" if right > 0 else "left"
             assert task.view(state, "listener_0")[0].content.startswith(f"landmark: {way}\n")
-    assert [each["speaker_0"].team for each in paid] == pytest.approx([a - b for a, b in pairwise(far)])
+    assert [each["speaker_0"].team for each in paid] == pytest.approx([a - b for a, b in pairwise(far)], abs=1e-6)
     assert task.actors(state) == () and task.outcome(state).solved is (far[0] - far[-1] > 0.2)
     assert check_task(task).findings == ()
 
