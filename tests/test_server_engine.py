@@ -243,6 +243,8 @@ def test_each_process_has_its_share_of_the_servers():
     assert share_of(("a", "b", "c"), rank=1, processes=2) == ("b",)
     assert share_of(("a", "b", "c"), rank=0, processes=2) == ("a", "c")
     assert share_of(("a",), rank=1, processes=2) == ("a",)
+    assert share_of(("a", "b"), rank=3, processes=4) == ("b",)
+    assert share_of((), rank=1, processes=2) == ()
 
 
 def test_several_servers_are_separated_by_commas():

@@ -149,4 +149,4 @@ def sends_seeds(kind: str, wanted: bool | None) -> bool:
 
 def share_of(servers: tuple[str, ...], rank: int, processes: int) -> tuple[str, ...]:
     """The servers of one training process: its share of them, or one that it shares with other processes."""
-    return servers[rank::processes] or (servers[rank % len(servers)],)
+    return servers[rank::processes] or servers[rank % max(len(servers), 1) :][:1]

@@ -88,7 +88,10 @@ class ServerEngine:
         self._versions = Versions(bank, adapter_dir)
         self._servers = [_Server(url, timeout) for url in urls]
         if not self._servers:
-            raise EngineError("no server to generate with: set vllm_server_base_url, such as http://127.0.0.1:8000")
+            raise EngineError(
+                "no server to generate with: set vllm_server_base_url, such as http://127.0.0.1:8000; where seats have "
+                "different models each model needs one, SEAT=URL,SEAT=URL"
+            )
         self._pool = ThreadPoolExecutor(concurrency * len(self._servers), thread_name_prefix="llm-sra-server")
         self._turn = itertools.count()
         self._answered = time.monotonic()
