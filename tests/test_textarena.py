@@ -269,6 +269,17 @@ def test_with_letters_a_model_chooses_among_them() -> None:
     assert kuhn.choices == ("A", "B", "C", "D") and state.illegal == (1, 0)
 
 
+def test_with_a_goal_an_episode_is_solved_if_all_are_paid_more() -> None:
+    said = ["A", "A", "[Cooperate]", "[Defect]"]  # pays 0 and 5: the first lost
+    options: dict[str, Any] = {"game_args": {"num_rounds": 1, "communication_turns": 0}}
+    for goal, solved in ((None, False), (0, False), (-1, True)):
+        task = TextArena(**options, goal=goal)
+        assert task.outcome(played(task, said)[0]).solved is solved
+    assert not TextArena(goal=-1).outcome(played(TextArena(), [])[0]).solved  # it is not over
+    with pytest.raises(TypeError, match="textarena option `goal` must be a number, or none, got 'much'"):
+        TextArena(goal="much")  # type: ignore[arg-type]
+
+
 def test_an_episode_is_cut_and_pays_the_score_so_far() -> None:
     task = TextArena(game="IteratedMatchingPennies-v0", max_replies=2)
     state, got = played(task, ["[h]", "[h]", "[h]", "[t]"])

@@ -52,6 +52,8 @@ class TextArena(Task[Table]):
         max_replies: Replies of a seat after which an episode is cut. It pays the scores so far, and no result.
         letters: Whether moves are shown with letters, and a model chooses among these alone: for games that have the
             same moves in every state. Its letter without a move is what it says.
+        goal: The team solved it if every seat was paid more than this; None: if no seat lost by TextArena's result,
+            which says little of a game in which one seat may get more than the other and both do well.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -71,13 +73,16 @@ class TextArena(Task[Table]):
         pay: str | None = None,
         max_replies: int = 100,
         letters: bool = False,
+        goal: float | None = None,
     ) -> None:
         if not isinstance(game, str) or not isinstance(game_args or {}, Mapping):
             raise TypeError(f"textarena takes `game`, a name, and `game_args`, a mapping; got {game!r}, {game_args!r}")
         if isinstance(max_replies, bool) or not isinstance(max_replies, int) or max_replies < 1:
             raise ValueError(f"textarena option `max_replies` must be a whole number, 1 or more, got {max_replies!r}")
+        if isinstance(goal, bool) or not isinstance(goal, int | float | None):
+            raise TypeError(f"textarena option `goal` must be a number, or none, got {goal!r}")
         require_switches("textarena", letters=letters)
-        self._name, self._options, self.max_turns = game, dict(game_args or {}), max_replies
+        self._name, self._options, self.max_turns, self.goal = game, dict(game_args or {}), max_replies, goal
         self.game = " ".join([game, *(f"{name}={value!r}" for name, value in sorted(self._options.items()))])
         family = game.partition("-v")[0]
         self._moves: Callable[[Any], Sequence[str]] = MOVES.get(family, lambda env: ())
@@ -134,7 +139,9 @@ class TextArena(Task[Table]):
         return table, {seat: Reward(own=got) for seat, got in zip(self.seats, returns, strict=True)} if at.over else {}
 
     def outcome(self, state: Table) -> Outcome:
-        """Solved if no seat lost by TextArena's result, and the game came to its end. Effort is the number of replies.
+        """Solved if the game came to its end, and all seats were paid more than the goal; without one, if none lost.
+
+        A seat's effort is the number of its replies.
 
         `payoff/SEAT` is what was paid, `result/SEAT` TextArena's 1, 0 or -1, whatever is paid.
         """
@@ -146,7 +153,8 @@ class TextArena(Task[Table]):
         if self._high is not None:
             metrics |= {HEADLINE: ended(state, self.seats, self._low, self._high).metrics[HEADLINE]}
         effort = dict(zip(self.seats, map(float, state.made), strict=True))
-        return Outcome(game.done and min(results) >= 0, effort, metrics)
+        well = min(results) >= 0 if self.goal is None else min(state.returns) > self.goal
+        return Outcome(game.done and well, effort, metrics)
 
     def _meant(self, reply: str, moves: Sequence[str]) -> str:
         """What a reply tells the game: the move of a letter, or the reply itself."""
