@@ -3,6 +3,7 @@
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,32 @@ def test_an_environment_of_mpe2_by_its_name_pays_what_mpe2_does(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "mpe2.all_modules", None)
     with pytest.raises(ValueError, match="pip install 'mpe2==1"):
         PettingZoo(**named)
+
+
+def test_the_speaker_names_a_landmark_and_the_listener_is_paid_for_coming_nearer() -> None:
+    mpe2 = pytest.importorskip("mpe2.simple_speaker_listener_v4")
+    task = load_task("tasks.pettingzoo.speaker_listener:SpeakerListener", {"turns": 3, "hold": 2, "goal": 0.2})
+    assert task.choices == {"speaker_0": ("A", "B", "C"), "listener_0": ("A", "B", "C", "D", "E")}
+    state, paid = played(task, [])
+    env = mpe2.parallel_env(max_cycles=6)
+    seen, _ = env.reset(seed=random.Random(f"{task.game} {state.problem}").randrange(2**31))
+    goal = int(seen["speaker_0"].argmax())
+    far = [float(sum(seen["listener_0"][2 + 2 * goal : 4 + 2 * goal] ** 2) ** 0.5)]
+    assert task.view(state, "speaker_0")[0].content.startswith(f"goal: {('red', 'green', 'blue')[goal]}\nYour moves:\n")
+    assert task.view(state, "listener_0")[0].content.startswith("landmark: unknown\nYour moves:\nA: stay\nB: left\n")
+    for _ in range(3):  # "up" is held for two steps each
+        state, rewards = task.step(state, {"speaker_0": "C", "listener_0": "E"}, random.Random(0))
+        paid.append(rewards)
+        for _ in range(2):
+            seen = env.step({"speaker_0": 2, "listener_0": 4})[0]
+        far.append(float(sum(seen["listener_0"][2 + 2 * goal : 4 + 2 * goal] ** 2) ** 0.5))
+        if task.actors(state):
+            right, up = seen["listener_0"][6:8]
+            way = ("up" if up > 0 else "down") if abs(up) > abs(right) else "right" if right > 0 else "left"
+            assert task.view(state, "listener_0")[0].content.startswith(f"landmark: {way}\n")
+    assert [each["speaker_0"].team for each in paid] == pytest.approx([a - b for a, b in pairwise(far)], abs=1e-6)
+    assert task.actors(state) == () and task.outcome(state).solved is (far[0] - far[-1] > 0.2)
+    assert check_task(task).findings == ()
 
 
 @pytest.mark.parametrize("name", ["classic/tictactoe-v3", "classic/connect_four-v3"])
