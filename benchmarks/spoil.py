@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -31,9 +31,10 @@ from llm_sra.runs import Run
 from recipes.terminal import run_command
 from tasks.effort import Effort
 
+T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
-PAGE, PICTURE = ROOT / "docs" / "tasks" / "effort.md", ROOT / "docs" / "tasks" / "spoil.png"
-BEGIN, END = "<!-- spoil: python -m benchmarks.spoil -->\n", "<!-- end of spoil -->\n"
+TASKS = ROOT / "docs" / "tasks"
+END = "<!-- end of spoil -->\n"
 GAME, EPS = spoil(), 0.2
 WORK = 2
 GIVEN = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 1]], dtype=float)  # where both get the benefit
@@ -145,7 +146,7 @@ def draw(found: Sequence[Trained], path: Path) -> Path:
     axes = figure.subplots()
     taus = np.geomspace(0.3, 100, 40).tolist()
     between, ends = ([exact(tau)[0].policies for tau in some] for some in (taus, (0.0, math.inf)))
-    at = [place(each.tau) for each in found]
+    at = [place_of(each.tau) for each in found]
     handles = [Line2D([], [], color=GREY, marker="o", linestyle="", markerfacecolor="none", label="trained")]
     for colour, (label, share) in zip(COLOURS, CURVES.items(), strict=False):
         line: Literal["--", "-"] = "--" if label.endswith("seat") else "-"
@@ -158,7 +159,7 @@ def draw(found: Sequence[Trained], path: Path) -> Path:
     return write_png(figure, path)
 
 
-def place(tau: float) -> float:
+def place_of(tau: float) -> float:
     """Where it is drawn."""
     return IPPO_AT if tau == 0 else FREE_AT if math.isinf(tau) else tau
 
@@ -175,26 +176,54 @@ def dress(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table; draw, or write both into the documentation."""
-    parser = argparse.ArgumentParser("spoil", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+@dataclass(frozen=True)
+class Place:
+    """Where a table and its picture stand in the documentation: the page, the picture, and the line before the table."""
+
+    page: Path
+    picture: Path
+    begin: str
+
+
+def tell(
+    argv: Sequence[str] | None,
+    about: str | None,
+    place: Place,
+    read: Callable[[Path], list[T]],
+    table: Callable[[Sequence[T]], str],
+    draw: Callable[[Sequence[T], Path], Path],
+) -> None:
+    """Read what came out, print the table; draw, or write both into the documentation.
+
+    Args:
+        argv: Arguments of the command line; those of this process if None.
+        about: What the command is for.
+        place: In the documentation.
+        read: The runs in a folder.
+        table: Of what was read.
+        draw: The same as a PNG.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path, help="the folder of the runs")
     parser.add_argument("--picture", type=Path, help="PNG to draw")
-    parser.add_argument("--write", action="store_true", help=f"replace the table and the picture of {PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"replace the table and the picture of {place.page.name}")
     args = parser.parse_args(argv)
     found = read(args.folder)
     text = table(found)
     print(text)
     if args.picture or args.write:
-        draw(found, args.picture or PICTURE)
+        draw(found, args.picture or place.picture)
     if args.write:
-        put_between(PAGE, BEGIN, END, text)
+        before, _, rest = place.page.read_text(encoding="utf-8").partition(place.begin)
+        write_whole(place.page, f"{before}{place.begin}\n{text}\n\n{END}{rest.partition(END)[2]}")
 
 
-def put_between(page: Path, begin: str, end: str, text: str) -> None:
-    """Replace what stands between two lines of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    write_whole(page, f"{before}{begin}\n{text}\n\n{end}{rest.partition(end)[2]}")
+PLACE = Place(TASKS / "effort.md", TASKS / "spoil.png", "<!-- spoil: python -m benchmarks.spoil -->\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    tell(argv, __doc__, PLACE, read, table, draw)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Prints a table of what the agents of a comparison solved with each other and wit
 `--write` both go into the documentation.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from statistics import fmean
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.spoil import ROOT, arm_of, dress, place, put_between, tau_of
+from benchmarks.spoil import TASKS, Place, arm_of, dress, place_of, tau_of, tell
 from eval.plots import COLOURS, DPI, write_png
 from eval.stats.intervals import Estimate, mean_interval
 from llm_sra.evaluation.results import Results, read_results
@@ -26,8 +25,7 @@ from llm_sra.runs import Run
 from recipes.comparing.evaluating import EVAL
 from recipes.terminal import run_command
 
-PAGE, PICTURE = ROOT / "docs" / "tasks" / "worksheet.md", ROOT / "docs" / "tasks" / "spoil-text.png"
-BEGIN, END = "<!-- spoil: python -m benchmarks.spoil_text -->\n", "<!-- end of spoil -->\n"
+PLACE = Place(TASKS / "worksheet.md", TASKS / "spoil-text.png", "<!-- spoil: python -m benchmarks.spoil_text -->\n")
 DECODING = "sampled"  # as they were trained
 LAZIER = "the lazier seat"
 
@@ -134,28 +132,17 @@ def draw(found: Sequence[Played], path: Path) -> Path:
     for colour, label in zip(COLOURS, found[0].curves(), strict=False):
         means = [fmean(each.curves()[label] for each in found if each.tau == tau) for tau in taus]
         style = "--" if label.endswith(LAZIER) else "-"
-        axes.plot([place(tau) for tau in taus], means, style, color=colour, linewidth=2.2, label=label)
+        axes.plot([place_of(tau) for tau in taus], means, style, color=colour, linewidth=2.2, label=label)
         dots = [each.curves()[label] for each in found]
-        axes.plot([place(each.tau) for each in found], dots, "o", color=colour, mfc="none", clip_on=False)
+        axes.plot([place_of(each.tau) for each in found], dots, "o", color=colour, mfc="none", clip_on=False)
     dress(axes)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return write_png(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the table; draw, or write both into the documentation."""
-    parser = argparse.ArgumentParser("spoil_text", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the folder of the comparison")
-    parser.add_argument("--picture", type=Path, help="PNG to draw")
-    parser.add_argument("--write", action="store_true", help=f"replace the table and the picture of {PAGE.name}")
-    args = parser.parse_args(argv)
-    found = read(args.folder)
-    text = table(found)
-    print(text)
-    if args.picture or args.write:
-        draw(found, args.picture or PICTURE)
-    if args.write:
-        put_between(PAGE, BEGIN, END, text)
+    """The command."""
+    tell(argv, __doc__, PLACE, read, table, draw)
 
 
 if __name__ == "__main__":
