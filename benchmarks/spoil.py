@@ -178,7 +178,7 @@ def dress(axes: Axes) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a table and its picture stand in the documentation: the page, the picture, and the line before the table."""
+    """Where a table and its picture stand in the documentation; `begin` is the line before the table."""
 
     page: Path
     picture: Path
