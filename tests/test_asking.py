@@ -11,7 +11,7 @@ import pytest
 from partners_support import Fixed
 from real_templates import TEMPLATES, tokenizer_of
 from support import make_run, qwen2, qwen2_folder, qwen2_tokenizer, save_model
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -387,6 +387,7 @@ def test_a_stop_string_that_no_token_spells_ends_no_reply() -> None:
 def test_a_tokenizer_that_says_nothing_for_unknown_text_is_asked() -> None:
     tokenizer = Tokenizer(BPE({letter: number for number, letter in enumerate("word")}, []))
     tokenizer.add_special_tokens(["<e>"])
+    tokenizer.decoder = decoders.Fuse()
     made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>", chat_template=TEMPLATES["base"])
     renderer = Renderer(made)
     assert renderer.encode_text("[THINK]") == () and renderer.decode(renderer.encode_text("word")) == "word"

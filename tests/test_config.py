@@ -114,7 +114,7 @@ def test_paths_with_a_dot_are_relative_to_the_recipe_and_others_stay(tmp_path: P
         ("output_dir: 2024", "output_dir must be text, got 2024: write it in quotes"),
         ("dev_roster: [a, b]", r"dev_roster must be text, got \['a', 'b'\]: write it in quotes"),
         ("learning_rate: .nan", "learning_rate must be a number, got nan"),
-        ("max_grad_norm: nan", "max_grad_norm must be a number, got nan"),
+        ("max_grad_norm: nan", "max_grad_norm must be a number, got 'nan'"),
         ("learning_rate: .inf", "learning_rate must be finite, 0 or more, got inf"),
         ("seed: 100000000000000000000", "seed must be a whole number from 0 to 4294967295, got 1000"),
     ],

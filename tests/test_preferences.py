@@ -85,7 +85,8 @@ def test_an_unknown_metric_is_an_error_that_names_those_there_are(tmp_path: Path
     [
         ("[1]", "preferences must be a JSON object"),
         ({"effort": "much"}, r"preferences\['effort'\] must be a number, got 'much'"),
-        ({"effort": float("nan")}, r"preferences\['effort'\] must be finite, got nan"),
+        ({"effort": float("nan")}, r"preferences\['effort'\] must be a number, got nan"),
+        ({"effort": float("inf")}, r"preferences\['effort'\] must be finite, got inf"),
         ('{"effort": true}', r"preferences\['effort'\] must be a number"),
     ],
 )

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from llm_sra.errors import did_you_mean
 from llm_sra.objectives.baselines import BASELINES
@@ -94,8 +95,9 @@ def check_texts(cls: type, values: Mapping[str, object]) -> None:
     """
     hints = get_type_hints(cls)
     for name, value in values.items():
-        kinds = {*(get_args(hints.get(name)) or (hints.get(name),))} - {type(None)}
-        if kinds == {str} and isinstance(value, int | float | list | dict) and not isinstance(value, bool):
+        hint = hints.get(name)
+        kinds = set(get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else [hint])
+        if kinds - {type(None)} == {str} and isinstance(value, int | float | list | dict) and not isinstance(value, bool):
             raise ValueError(f"{name} must be text, got {shown(value)}: write it in quotes")
 
 
