@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from support import qwen2_folder
 from training_support import Letters, accumulate, advantage_of, make_trainer, roll
 
@@ -19,9 +20,15 @@ TAU, EPSILON, ADVERSARY_EPSILON, TEMPERATURE = 3.0, 0.3, 0.2, 0.8
 LIMIT = 6  # tokens of a reply
 
 
-@cache
 def trainer_of(loss_type: str = "dapo", **options: Any) -> SRPOTrainer:
     """A trainer between two steps; its rows differ in length, and some episodes are more than one row."""
+    trainer = _kept(loss_type, **options)
+    Accelerator(cpu=True)  # fills the state that all trainers share, and that each new configuration empties
+    return trainer
+
+
+@cache
+def _kept(loss_type: str, **options: Any) -> SRPOTrainer:
     return make_trainer(
         qwen2_folder().parent / "run",
         Letters(stop=("a", "e", "i", "o", "1", "2", "3", "4")),

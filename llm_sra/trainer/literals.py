@@ -97,7 +97,11 @@ def check_texts(cls: type, values: Mapping[str, object]) -> None:
     for name, value in values.items():
         hint = hints.get(name)
         kinds = set(get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else [hint])
-        if kinds - {type(None)} == {str} and isinstance(value, int | float | list | dict) and not isinstance(value, bool):
+        if (
+            kinds - {type(None)} == {str}
+            and isinstance(value, int | float | list | dict)
+            and not isinstance(value, bool)
+        ):
             raise ValueError(f"{name} must be text, got {shown(value)}: write it in quotes")
 
 
