@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from benchmarks.pages import put_between
 from eval.table import NOTHING
 from llm_sra.evaluation.best_responses import ENDING, BestResponses, read_best_responses
-from llm_sra.files import write_whole
 from llm_sra.games.known import REST, WORK, effort
 from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import shipped_rosters, task_class
@@ -155,8 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = table()
     print(text)
     if args.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        write_whole(PAGE, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        put_between(PAGE, BEGIN, END, text)
 
 
 if __name__ == "__main__":

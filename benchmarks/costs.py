@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_sra.files import write_whole
+from benchmarks.pages import put_between
 from llm_sra.partners.rosters import read_roster
 from llm_sra.registry import shipped_recipes
 from llm_sra.trainer.parse import ConfigError, parse, read_recipe
@@ -111,8 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = table(known)
     print(text, end="")
     if args.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        write_whole(PAGE, f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        put_between(PAGE, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmarks.pages import put_between
 from eval.oracle import NEAR, trained_policies
 from eval.plots import COLOURS, DPI, GREY, write_png
-from llm_sra.files import write_whole
 from llm_sra.games import Equilibrium, RiskProfile, equilibria
 from llm_sra.games.game import Array
 from llm_sra.games.known import spoil
@@ -214,8 +214,7 @@ def tell(
     if args.picture or args.write:
         draw(found, args.picture or place.picture)
     if args.write:
-        before, _, rest = place.page.read_text(encoding="utf-8").partition(place.begin)
-        write_whole(place.page, f"{before}{place.begin}\n{text}\n\n{END}{rest.partition(END)[2]}")
+        put_between(place.page, place.begin, END, f"{text}\n")
 
 
 PLACE = Place(TASKS / "effort.md", TASKS / "spoil.png", "<!-- spoil: python -m benchmarks.spoil -->\n")

@@ -134,13 +134,13 @@ class Worksheet(Task[Sheet]):
         metrics: dict[str, float] = {}
         for index, seat in enumerate(self.seats):
             verdicts = state.verdicts[index :: len(self.seats)]
-            wrong = verdicts.count("wrong")
+            right, wrong = verdicts.count("useful") + verdicts.count("repeated"), verdicts.count("wrong")
             if self.spoil_price is not None:
                 crossed_out = state.lines[index :: len(self.seats)].count(CROSS_OUT)
                 wrong -= crossed_out
                 metrics[f"crossed_out/{seat}"] = float(crossed_out)
-            effort[seat] = float(wrong + sum(verdict in ("useful", "repeated") for verdict in verdicts))
-            metrics[f"right_lines/{seat}"] = effort[seat] - wrong
+            effort[seat] = float(right + wrong)
+            metrics[f"right_lines/{seat}"] = float(right)
             metrics[f"wrong_lines/{seat}"] = float(wrong)
             metrics[f"contribution/{seat}"] = verdicts.count("useful") / len(state.chain)
         return Outcome(self._is_solved(state), effort, metrics)
