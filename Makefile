@@ -2,7 +2,7 @@
 # Set PYTHON to choose the interpreter that .venv is made from.
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
-PYTEST = HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --no-loadscope-reorder --durations=10
+PYTEST = HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 # Only the files that have such tests: collecting all others would import them for nothing.
 PYTEST_VLLM = HF_HUB_OFFLINE=1 .venv-vllm/bin/python -m pytest --durations=10 $(shell grep -lE 'mark\.vllm' tests/test_*.py)
 INSTALLED = .venv/.installed

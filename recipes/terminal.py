@@ -165,8 +165,8 @@ def run_command(command: Callable[..., Any], *args: Any) -> int:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"llm-sra: {type(error).__name__}: {one_line(message)[:LONGEST]}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("llm-sra: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"llm-sra: interrupted{''.join(f'; {how}' for how in stopped.args)}", file=sys.stderr)
         return 130
     return READER_GONE if _reader_gone(failed=False) else 0
 

@@ -23,6 +23,7 @@ from recipes.comparing import training
 from recipes.comparing.cells import Cell, ComparisonError, check_cells, fields_of, make_cells, state_of
 from recipes.comparing.training import TrainingError, Trainings
 from recipes.comparing.whole import Comparison, compare, remove
+from recipes.terminal import run_command
 
 # In the place of llm-sra: writes what a training leaves, notes when it began and ended, and fails for one arm.
 FAKE = """
@@ -112,6 +113,18 @@ def test_a_comparison_reads_the_recipe_of_each_cell_once(
     monkeypatch.setattr("llm_sra.trainer.parse.parse", counted)
     compare(Comparison(make_cells(["worksheet/srpo"], seeds=[1, 2]), tmp_path / "out", None), Console(quiet=True))
     assert asked == ["1", "2"] and state_of(tmp_path / "out" / "srpo-seed2").finished
+
+
+def test_a_comparison_that_is_interrupted_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: Trainings) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainings, "run", interrupted)
+    asked = Comparison(make_cells(["worksheet/srpo"]), tmp_path / "out", None)
+    assert run_command(compare, asked, Console(quiet=True)) == 130
+    assert capsys.readouterr().err == "llm-sra: interrupted; the same command goes on from here\n"
 
 
 # -- what is there ---------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from support import ROOT
 
 from llm_sra.registry import find_model, find_roster
 from llm_sra.trainer.config import SRPOConfig
+from llm_sra.trainer.fields import check_bf16
 from llm_sra.trainer.objective import ObjectiveArguments
 from llm_sra.trainer.parse import ConfigError, parse, read_recipe
 
@@ -133,6 +134,7 @@ def test_a_missing_recipe_says_where_it_was_looked_for(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (["--tua", "3"], "unknown key 'tua' on the command line; did you mean 'tau'"),
+        (["--tua", "3", "--tau", "much"], "did you mean 'tau'"),  # before what the values are
         (["--tua=3"], "unknown key 'tua' on the command line; did you mean 'tau'"),
         (["--learning_rat", "3"], "did you mean 'learning_rate'"),  # no abbreviation is taken
         (["stray"], "cannot tell what 'stray' on the command line belongs to"),
@@ -143,6 +145,14 @@ def test_a_missing_recipe_says_where_it_was_looked_for(tmp_path: Path) -> None:
 def test_a_command_line_that_cannot_be_used_is_explained(flags: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(*flags)
+
+
+def test_bf16_without_a_gpu_says_what_a_cpu_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_sra.trainer.fields.is_torch_bf16_gpu_available", lambda: False)
+    with pytest.raises(ConfigError, match="none was found here: to train on a CPU, add --use_cpu true --bf16 false"):
+        parse(None, ["--model_name_or_path", "some/model"])
+    monkeypatch.setattr("llm_sra.trainer.fields.is_torch_bf16_gpu_available", lambda: True)
+    check_bf16(None, use_cpu=False)
 
 
 def test_an_unknown_argument_of_the_python_interface_is_explained() -> None:

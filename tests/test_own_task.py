@@ -105,6 +105,18 @@ def test_new_writes_a_task_of_the_files_name_that_plays_and_is_in_order(
     assert "tokens of worksheet/pupil" in shown
 
 
+def test_check_says_that_the_limit_of_a_reply_is_too_small_for_what_scripts_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "short.py"
+    text = Path(STARTER).read_text().replace("max_reply_tokens = 8", "max_reply_tokens = 1")
+    path.write_text(text.replace('return "pass"', 'return "1+2=3"'))
+    assert main(["check", f"{path}:Proofread", "--model_name_or_path", "worksheet/pupil"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("doubtful: max_reply_tokens is 1, but a scripted partner says 5 tokens of worksheet/pupil")
+    assert last.endswith("raise the limit")
+
+
 def test_new_overwrites_nothing_and_wants_a_name_that_python_takes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

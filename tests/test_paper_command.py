@@ -23,6 +23,12 @@ REACHED = {
 }
 
 
+def test_without_its_argument_the_command_says_which_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["paper"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("the following arguments are required: gsm8k")
+
+
 def evaluated(out: Path) -> list[Run]:
     """Two models by two arms, whose agents met as `REACHED` says; agents of other arms reached nothing together."""
     runs = {

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from browser import browsing
 from report_support import CHROMIUM, HOSTILE, Tags, evaluated, four_runs, report, run_folder
 
 from eval.report import gather
@@ -106,6 +107,18 @@ def test_a_browser_opens_10000_episodes_in_3_seconds_and_shows_hostile_text_as_t
     assert tags.count("article") == 10 and tags.count("script") == 2
     assert not any("onerror" in attributes or attributes.get("src") == "x" for _, attributes in page.tags)
     assert page.text.count(HOSTILE) >= 10
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_pictures_that_go_on_beyond_a_phone_say_so(large, tmp_path):
+    """A picture of 620 pixels at least on a page of 390."""
+    with browsing(tmp_path / "profile") as browser:
+        phone, desk = browser.open(large.as_uri(), 390, 844), browser.open(large.as_uri())
+        hints = "[...document.querySelectorAll('.whole .more')].map(note => note.hidden)"
+        for page, hidden in ((phone, False), (desk, True)):
+            page.until("document.documentElement.dataset.ready")
+            assert set(page.value(hints)) == {hidden}
+        assert phone.value("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_tokens_go_with_the_replies_of_evaluations_that_have_them(tmp_path):

@@ -146,9 +146,9 @@
     return parts.filter(([, value]) => value).map(([name, value]) => `${name} ${value > 0 ? "+" : ""}${number(value)}`).join(", ");
   }
 
-  // Tables that go on beyond their frame say so, as a phone shows no bar.
+  // Tables and pictures that go on beyond their frame say so, as a phone shows no bar.
   function markWide() {
-    for (const frame of document.querySelectorAll(".scroll")) {
+    for (const frame of document.querySelectorAll(".scroll, .wide")) {
       const hidden = frame.scrollWidth - frame.clientWidth;
       frame.classList.toggle("wider", hidden > 1);
       frame.classList.toggle("end", hidden - frame.scrollLeft <= 1);

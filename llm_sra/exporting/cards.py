@@ -91,7 +91,8 @@ def model_card(exported: Exported) -> ModelCard:
     arm = exported.run.config["arm"]
     parts = [
         f"# {as_markdown(exported.policy)}, trained on {as_markdown(exported.task)} by {as_markdown(arm)}",
-        "An agent for a task that it shares with a partner, fine-tuned by llm-sra (SRPO, arXiv 2602.21515).",
+        "An agent for a task that it shares with a partner, fine-tuned with llm-sra, the library of SRPO (arXiv "
+        "2602.21515).",
         f"## Task\n\n{_task(exported)}",
         _table(_about(exported)),
         exported.example.section() if exported.example else "",

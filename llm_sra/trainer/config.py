@@ -13,7 +13,7 @@ from llm_sra.models.targets import check_head
 from llm_sra.objectives.group import Scale
 from llm_sra.registry import task_options
 from llm_sra.trainer.config_rules import check_rules
-from llm_sra.trainer.fields import changed, needs_gpu, needs_package, refusal, refused_of
+from llm_sra.trainer.fields import changed, check_bf16, needs_gpu, needs_package, refusal, refused_of
 from llm_sra.trainer.literals import check_choices, take_numbers
 from llm_sra.trainer.objective import ObjectiveArguments
 from llm_sra.trainer.preferences import read_preferences
@@ -177,6 +177,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
         # TRL asks for batches of whole groups; how many episodes are played is decided here, in training and on the
         # development roster.
         self.steps_per_generation, self.num_generations_eval = self.num_generations, 1
+        check_bf16(self.bf16, self.use_cpu)
         super().__post_init__()
         if self.use_liger_kernel:
             needs_gpu("use_liger_kernel", self.device.type, "liger-kernel is written in Triton")

@@ -8,6 +8,8 @@ from dataclasses import MISSING, fields
 from importlib.util import find_spec
 from typing import Any
 
+from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
+
 _WHOLE = "the trained log-probabilities are those of the whole distribution"
 _TASK = "rewards come from the task"
 _DEV = "evaluations play the dev roster; set dev_problems"
@@ -155,6 +157,18 @@ def needs_package(field: str, module: str, package: str) -> None:
     """
     if find_spec(module) is None:
         raise ValueError(f"{field} needs {package}, which is not installed: pip install {package}")
+
+
+def check_bf16(bf16: bool | None, use_cpu: bool) -> None:
+    """See that there is a GPU for bf16, which is on unless it is set to false.
+
+    Raises:
+        ValueError: If training is not said to run on the processor, and no device here has bf16.
+    """
+    if bf16 is not False and not use_cpu and not is_torch_bf16_gpu_available() and not is_torch_xla_available():
+        raise ValueError(
+            "bf16 needs a GPU that has it, and none was found here: to train on a CPU, add --use_cpu true --bf16 false"
+        )
 
 
 def needs_gpu(field: str, device: str, why: str) -> None:

@@ -62,6 +62,10 @@ def parse(
     """
     parser = make_parser()
     known = {action.dest for action in parser._actions}
+    for flag in flags:  # before any value is looked at, whose error would hide that a name is misspelt
+        name = flag.split("=")[0]
+        if name.startswith("--") and name not in parser._option_string_actions:
+            raise ConfigError(_unknown(name[2:], known, "on the command line"))
     values = read_recipe(recipe) if recipe else {}
     values = _for_task(_named(flags, overrides), values)
     written = {key: values.get(key) for key in ("task", "task_args")}
@@ -82,9 +86,6 @@ def parse(
         check_together(model, config)
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    for flag in rest:
-        if flag.startswith("--"):
-            raise ConfigError(_unknown(flag[2:].split("=")[0], known, "on the command line"))
     if rest:
         raise ConfigError(f"cannot tell what {rest[0]!r} on the command line belongs to: write --key value")
     if written["task_args"] and config.task == (written["task"] or SRPOConfig.task):

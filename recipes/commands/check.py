@@ -38,10 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"\n{_transcript(trials[0], task.stop)}")
     if not breaks:
         played = _with_partners(task, args.seed)
-        trials += [_as_trial(episode) for episodes in played.values() for episode in episodes]
+        scripted = [_as_trial(episode) for episodes in played.values() for episode in episodes]
         print()
         _show_partners(task, played)
-        print(f"\n{_texts(task, trials, args.model_name_or_path)}")
+        print(f"\n{_texts(task, [*trials, *scripted], args.model_name_or_path)}")
+        if args.model_name_or_path and scripted:
+            findings += _of_limit(task, scripted, args.model_name_or_path)
     print(f"\n{_listed(findings)}")
     if breaks:
         raise TaskError(f"{args.task} breaks the protocol in {_things(breaks)}, listed above")
@@ -179,11 +181,24 @@ def _texts(task: "Task", trials: Sequence["Trial"], model: str | None) -> str:
         return printable("\n".join(lines))
     renderer = _renderer(model)
     prompt = longest(trials, lambda turn: len(renderer.render(turn.view)))
-    reply = longest(trials, lambda turn: len(renderer.encode_text(turn.reply)))
-    assert prompt is not None and reply is not None
+    assert prompt is not None
     lines.append(f"longest prompt: {prompt.size} tokens of {model} (seat {prompt.seat}, problem {prompt.problem})")
-    lines.append(f"longest reply:  {reply.size} tokens (seat {reply.seat}); the limit is {task.max_reply_tokens}")
     return printable("\n".join(lines))
+
+
+def _of_limit(task: "Task", scripted: Sequence["Trial"], model: str) -> list["Finding"]:
+    """Agents should be able to say what scripts say: tells their longest reply; finds fault if it exceeds the limit."""
+    from llm_sra.protocol.in_place import Finding
+    from llm_sra.protocol.texts import longest
+
+    renderer, limit = _renderer(model), task.max_reply_tokens
+    reply = longest(scripted, lambda turn: len(renderer.encode_text(turn.reply)))
+    assert reply is not None
+    said = f"{reply.size} tokens of {model} (seat {reply.seat}, problem {reply.problem})"
+    print(printable(f"longest reply of a scripted partner: {said}; the limit is {limit}"))
+    if task.choices or reply.size <= limit:
+        return []
+    return [Finding(f"max_reply_tokens is {limit}, but a scripted partner says {said}: raise the limit", breaks=False)]
 
 
 def _renderer(model: str) -> "Renderer":

@@ -43,13 +43,16 @@ def parser() -> argparse.ArgumentParser:
         epilog="Any field of a recipe is a flag, too, and holds for all trainings: --task_args "
         """'{"data_path": "FOLDER"}' reads the problems from a folder.""",
     )
-    parser.add_argument("what", choices=("gsm8k",))
+    parser.add_argument("what", choices=("gsm8k",), metavar="gsm8k", help="the table of the paper: there is one")
     parser.add_argument("--run", action="store_true", help="run the commands; what is there is kept")
     parser.add_argument(
         "--print", choices=(LINES, SLURM), default=LINES,
         help="without --run: a line for each command, or a SLURM array (default %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="(default: all four)")
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL",
+        help=f"{', '.join(MODELS)} (default: all four)",
+    )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[1], help="(default 1)")
     parser.add_argument("--out", type=Path, default=Path("runs/paper/gsm8k"), help="(default %(default)s)")
     parser.add_argument("--roster", default=ROSTER, help="further partners (default %(default)s: untrained models)")

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from llm_sra.registry import shipped_rosters
+from llm_sra.registry import find_recipe, shipped_rosters
 from llm_sra.runs import Run
 from recipes.stopping import stopping
 
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> Run | None:
     if which.help or which.help_all:
         print(_help(which.help_all), end="")
         return None
+    if which.config:
+        find_recipe(which.config)  # a misspelt one is said before the imports below, which take seconds
     from transformers import TrainerCallback
 
     from llm_sra.trainer.parse import parse

@@ -32,6 +32,15 @@ COMMON = {
         "load_best_model_at_end", "log_episodes", "report_to", "use_cpu", "bf16",
     ),
 }  # fmt: skip
+# In place of what TRL and transformers say of them at length, or of other programs.
+WORDS = {
+    "resume_from_checkpoint": "true: go on from the newest checkpoint in output_dir, or begin if there is none; or the "
+    "folder of a checkpoint.",
+    "max_steps": "Training steps, each with an optimizer update of every agent.",
+    "num_generations": "Episodes of each problem: a group, whose returns are compared.",
+    "loss_type": "How token losses are added up: dapo (over all tokens of the step), grpo, dr_grpo, bnpo, cispo, sapo, "
+    "luspo or vespo, as TRL's GRPOConfig explains.",
+}
 USAGE = "llm-sra train --config RECIPE [--FIELD VALUE ...]"
 HEAD = (
     "Train agents by a recipe, a YAML file or the name of a shipped one (llm-sra list recipes). Any field of a recipe "
@@ -81,6 +90,7 @@ def _help(groups: dict[str, Iterable[str]], foot: str | None) -> str:
             action = known[name]
             action.option_strings = [f"--{name}"]
             action.metavar = action.metavar or _metavar(action)
+            action.help = WORDS.get(name, action.help)
             group._add_action(action)
     return parser.format_help()
 

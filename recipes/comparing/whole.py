@@ -70,7 +70,7 @@ def compare(comparison: Comparison, console: Console) -> None:
             trained then.
         TrainingError: If a training failed.
     """
-    cells, out, played = comparison.cells, comparison.out, comparison.played
+    cells, out = comparison.cells, comparison.out
     with said_once("llm_sra.trainer.parse"):  # of all cells of a recipe
         read = check(comparison)
         if comparison.again:
@@ -78,6 +78,14 @@ def compare(comparison: Comparison, console: Console) -> None:
         steps = check_folders(read, out)
     trainings = Trainings(cells, out, steps, comparison.jobs, console=console)
     _tell_plan(comparison, trainings, console)
+    try:
+        _make(comparison, trainings, console)
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt("the same command goes on from here") from stopped
+
+
+def _make(comparison: Comparison, trainings: Trainings, console: Console) -> None:
+    cells, out, played = comparison.cells, comparison.out, comparison.played
     trainings.run()
     if played:
         console.print("Playing ...", markup=False)
