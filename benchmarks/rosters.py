@@ -32,7 +32,7 @@ from recipes.terminal import run_command
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "partners.md"
 BEGIN, END = "<!-- rosters: python -m benchmarks.rosters -->\n", "<!-- end of rosters -->\n"
-ARMS, SEEDS = ("ippo", "srpo", "adversary"), (1, 2, 3)
+ARMS, SEEDS = ("ippo", "srpo", "untrained"), (1, 2, 3)
 TASKS = ("worksheet", "kitchen", "tag", "hanabi")
 ROSTERS = ("test", LEARNED)
 SCRIPTED = "scripted"

@@ -36,8 +36,8 @@ def profile(*shares: float) -> Array:
 
 def two() -> Compared:
     """With scripts SRPO is best; with learned strangers IPPO is."""
-    test = {"ippo": {"lazy": 0, "model": 4}, "srpo": {"lazy": 4, "model": 4}, "adversary": {"lazy": 1, "model": 4}}
-    learned = {"ippo": {"a": 4, "b": 3}, "srpo": {"a": 3, "b": 3}, "adversary": {"a": 4, "b": 1}}
+    test = {"ippo": {"lazy": 0, "model": 4}, "srpo": {"lazy": 4, "model": 4}, "untrained": {"lazy": 1, "model": 4}}
+    learned = {"ippo": {"a": 4, "b": 3}, "srpo": {"a": 3, "b": 3}, "untrained": {"a": 4, "b": 1}}
     return Compared(
         "worksheet",
         {
@@ -50,8 +50,8 @@ def two() -> Compared:
 
 def test_each_roster_has_its_order_of_the_arms_and_its_differences() -> None:
     test, learned = (row.strip("| ").split(" | ") for row in rosters.conclusions([two()]).splitlines()[2:])
-    assert test[:7] == ["worksheet", "`worksheet_test`", "2", "0.50", "1.00", "0.62", "srpo > adversary > ippo"]
-    assert learned[:7] == ["worksheet", "`worksheet_learned`", "2", "0.88", "0.75", "0.62", "ippo > srpo > adversary"]
+    assert test[:7] == ["worksheet", "`worksheet_test`", "2", "0.50", "1.00", "0.62", "srpo > untrained > ippo"]
+    assert learned[:7] == ["worksheet", "`worksheet_learned`", "2", "0.88", "0.75", "0.62", "ippo > srpo > untrained"]
     assert test[8].startswith("+0.50") and learned[8].startswith("-0.12")
 
 
