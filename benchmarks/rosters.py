@@ -37,7 +37,7 @@ TASKS = ("worksheet", "kitchen", "tag", "hanabi")
 ROSTERS = ("test", LEARNED)
 SCRIPTED = "scripted"
 DECODING = "sampled"
-PROBLEMS = 64  # with each partner and seat
+PROBLEMS = 16  # with each partner and seat
 Array = NDArray[np.float64]
 
 
