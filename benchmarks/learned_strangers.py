@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from benchmarks.study import fill
 from llm_sra import evaluate
 from llm_sra.errors import unknown
+from llm_sra.evaluation.results import read_results
 from llm_sra.files import to_json, write_whole
 from llm_sra.models.adapter_files import CARD, WEIGHTS, read_adapter_config, read_weights
 from llm_sra.models.damage import not_finite
@@ -215,16 +216,12 @@ def size_of(folder: Path) -> int:
 
 
 def self_play(found: Sequence[Stranger], out: Path) -> dict[str, float]:
-    """By a stranger's name, the share of problems that it solves with itself, sampled, mean over seats."""
+    """By a stranger's name, its headline, or share of problems solved, with itself: sampled, mean over seats."""
+    folder = out / "eval"
     runs = [one.run for one in found]
-    records = evaluate(
-        runs, None, out / "eval", problems=PROBLEMS, split="dev", decodings=["sampled"], disable_tqdm=True
-    )
-    shares: dict[str, list[float]] = {}
-    for record in records:
-        if record.partner == SELF_PLAY:
-            shares.setdefault(record.run, []).append(record.solve_rate)
-    return {one.name: sum(shares[one.run.name]) / len(shares[one.run.name]) for one in found}
+    evaluate(runs, None, folder, problems=PROBLEMS, split="dev", decodings=["sampled"], disable_tqdm=True)
+    results = read_results(folder)
+    return {one.name: results.rate([one.run.name], results.seats, [SELF_PLAY], "sampled") for one in found}
 
 
 def page(name: str, found: Sequence[Stranger], alone: Mapping[str, float]) -> str:
@@ -239,7 +236,8 @@ def page(name: str, found: Sequence[Stranger], alone: Mapping[str, float]) -> st
         f"compared with them may use their seed or that of their pool ({read_sets()['pool_seed']}).\n\n"
         f"    python -m benchmarks.learned_strangers {name}\n\n"
         f"makes them again, by `{PurePath(DATA).relative_to(ROOT).as_posix()}`; weights are kept as float16.\n\n"
-        f"Alone: the headline metric with itself on {PROBLEMS} problems of the dev split, sampled, mean over seats.\n\n"
+        f"Alone: its headline, or the share solved, with itself on {PROBLEMS} problems of the dev split, sampled,\n"
+        "mean over seats.\n\n"
         "| partner | recipe | base | seed | step | alone |\n|---|---|---|---|---|---|\n" + rows
     )
 

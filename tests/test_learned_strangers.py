@@ -15,19 +15,23 @@ from benchmarks.learned_strangers import (
     LEARNED,
     ROSTERS,
     UNTRAINED,
+    Stranger,
     StrangersError,
     copy_adapter,
     level_steps,
     policy_of,
     read_sets,
+    self_play,
     set_cells,
     size_of,
 )
 from benchmarks.study_tuning import trials, tuning
 from llm_sra.errors import UnknownNameError
+from llm_sra.evaluation.records import Record
+from llm_sra.evaluation.results import Results
 from llm_sra.models.adapter_files import WEIGHTS, read_adapter_config, read_weights
 from llm_sra.partners.contents import adapter_folders
-from llm_sra.partners.rosters import Entry, read_roster
+from llm_sra.partners.rosters import SELF_PLAY, Entry, read_roster
 from llm_sra.registry import shipped_recipes, shipped_rosters, task_class
 from llm_sra.runs import Run
 from llm_sra.trainer.parse import read_recipe
@@ -157,6 +161,20 @@ def test_a_weight_that_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
     (source / "adapter_config.json").write_bytes((AGENT / "adapter_config.json").read_bytes())
     with pytest.raises(StrangersError, match="float16 cannot hold"):
         copy_adapter(source, tmp_path / "copy", "worksheet/pupil")
+
+
+def test_what_a_stranger_does_alone_is_its_headline_where_the_task_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "r", {}, {})
+    played = tuple(
+        Record(run.name, "ippo", seat, SELF_PLAY, "sampled", 1, share, (0.0, 1.0), 1, 1, 0, 0)
+        for seat, share in (("first", 0.25), ("second", 0.75))
+    )
+    monkeypatch.setattr(learned_strangers, "evaluate", lambda *what, **how: None)
+    monkeypatch.setattr(learned_strangers, "read_results", lambda folder: Results(played, {}, {}, {}))
+    stranger = Stranger("r-last", run, "kitchen/ippo", 43, 20)
+    assert self_play([stranger], tmp_path) == {"r-last": 0.5}
 
 
 def test_one_agent_for_all_seats_has_one_folder_in_the_roster(tmp_path: Path) -> None:
