@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             Sampling(body["temperature"], body["top_p"], max(body["top_k"], 0)),
             body["max_tokens"],
             (),
-            body["seed"],
+            body.get("seed", 0),
         )
         done = fake.engine.generate([request])[0]
         length = length_in_vllm(fake.engine.renderer, done.token_ids, body["stop"])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import stub_vllm
 import torch
-from fake_vllm import FakeVllm, length_in_vllm
-from support import make_bank, qwen2, qwen2_tokenizer, save_model, session_folder
+from fake_vllm import FakeVllm, hang_up, length_in_vllm, status
+from support import make_bank, make_engine, qwen2, qwen2_folder, qwen2_tokenizer, save_model, session_folder
 
 from llm_sra.engines import Completion, Request
 from llm_sra.engines.drawing import SeededDraw
@@ -119,15 +119,15 @@ class TalkingLlm(stub_vllm.StubLlm):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.prompts: list[Any] = []
+        self.asked: dict[str, tuple[Any, Any]] = {}
 
     def add_request(self, number: str, prompt: Any, params: Any, lora_request: Any) -> None:
         super().add_request(number, prompt, params, lora_request)
-        self.prompts.append(prompt["prompt_token_ids"])
+        self.asked[number] = prompt["prompt_token_ids"], params
 
     def step(self) -> list[Any]:
         number = self.open.pop()
-        prompt, params = self.prompts[int(number) - 1], self.params[int(number) - 1]
+        prompt, params = self.asked[number]
         ids = self.talker.after(prompt)[: params["max_tokens"]]
         ids = ids[: length_in_vllm(self.talker.renderer, ids, params["stop"])]
         logprobs = self.talker.logprobs(prompt, len(ids))
@@ -253,11 +253,120 @@ def test_a_thought_that_the_prompt_began_is_not_cut(opening: Asked) -> None:
     assert (cut.text, cut.finish) == ("<think>\na\nb", "length")
 
 
-def test_a_line_of_a_thought_is_no_part_of_its_own(asked: Asked, opening: Asked) -> None:
-    if isinstance(asked.engine, TransformersEngine) or isinstance(opening.engine, TransformersEngine):
-        pytest.skip("it generates a reply at once")
-    lines = "".join(f"{number}\n" for number in range(20))
-    assert asked.say(f"<think>\n{lines}</think>\n\n7\nrest", max_tokens=99).text.endswith("</think>\n\n7")
-    assert len(asked.parts) == 4  # up to the first line break, the thought's end, the white lines, the answer's end
-    assert opening.say(f"{lines}</think>\n\n7\nrest", max_tokens=99).text.endswith("</think>\n\n7")
-    assert len(opening.parts) == 3
+@pytest.fixture(params=KINDS[1:])
+def in_parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """An engine on vLLM."""
+    return make(request.param, False, monkeypatch, request)
+
+
+LINES = "".join(f"{number}\n" for number in range(20))
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize(("opens", "parts"), [(False, 4), (True, 3)])
+def test_lines_of_a_thought_are_no_parts_of_their_own(
+    kind: str, opens: bool, parts: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    asked = make(kind, opens, monkeypatch, request)
+    begun = "" if opens else "<think>\n"
+    done = asked.say(f"{begun}{LINES}</think>\n\n7\nrest", max_tokens=99)
+    assert done.text == f"<think>\n{LINES}</think>\n\n7"
+    # Up to the first line break, if it began the thought; to the thought's end; the white lines; the answer.
+    assert [part["stop"] for part in asked.parts] == [["\n"], ["</think>"], ["\n"], ["\n"]][-parts:]
+
+
+def test_parts_share_a_limit_and_each_has_a_seed_of_its_own(in_parts: Asked) -> None:
+    in_parts.say("\n \n3\nrest", max_tokens=7)
+    assert [part["max_tokens"] for part in in_parts.parts] == [7, 6, 4]
+    seeds = [part["seed"] for part in in_parts.parts]
+    assert seeds[0] == 5 and len(set(seeds)) == 3 and all(0 <= seed < 2**63 for seed in seeds)
+    in_parts.say("\n \n3\nrest", max_tokens=7)
+    assert [part["seed"] for part in in_parts.parts[3:]] == seeds
+    in_parts.engine._seeded = False
+    in_parts.say("\n3\nrest")
+    assert not any("seed" in part for part in in_parts.parts[6:])
+
+
+def test_white_lines_take_a_request_each(in_parts: Asked) -> None:
+    in_parts.say("\n" + " \n" * 9 + "7\nrest", max_tokens=99)
+    assert len(in_parts.parts) == 11
+
+
+@pytest.mark.parametrize("fault", [status(503), hang_up])
+def test_a_part_that_fails_is_asked_again_and_what_was_said_stays(
+    fault: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    asked = make("server", False, monkeypatch, request)
+    assert asked.server is not None
+    asked.server.faults = [lambda handler: handler.say(*handler._do(asked.server.completions()[-1])), fault, fault]
+    assert asked.say("\n3\nrest").text == "\n3"
+    assert [len(part["prompt"]) - len(asked.talker.prompt) for part in asked.parts] == [0, 1, 1, 1]
+
+
+def test_a_part_that_vllm_refuses_is_the_fault_of_its_reply_alone(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    asked = make("vllm", False, monkeypatch, request)
+    asked.talker.ids = Talker(asked.talker.renderer, "\n3\nrest").ids
+    first, second = asked.engine.submit([asked.talker.request(), asked.talker.request(stop=())])
+    add = asked.engine._llm.llm_engine.add_request
+    monkeypatch.setattr(asked.engine._llm.llm_engine, "add_request", lambda *args, **options: 1 / 0)
+    asked.engine.step()
+    assert second.result(0).text == "\n3\nrest"
+    asked.engine.step()
+    assert isinstance(first.exception(0), ZeroDivisionError) and not asked.engine.step()
+    monkeypatch.setattr(asked.engine._llm.llm_engine, "add_request", add)
+    assert asked.say("\n3\nrest").text == "\n3"
+
+
+def test_a_reply_that_nobody_wants_any_more_is_not_gone_on_with(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    asked = make("vllm", False, monkeypatch, request)
+    asked.talker.ids = Talker(asked.talker.renderer, "\n3\nrest").ids
+    [future] = asked.engine.submit([asked.talker.request()])
+    assert asked.engine.step() and not future.done()
+    future.cancel()
+    assert not asked.engine.step() and asked.engine._llm.calls[-1] == ("abort", "2") and len(asked.parts) == 2
+
+
+def test_a_server_is_asked_for_what_transformers_generates() -> None:
+    fake = FakeVllm(qwen2_folder())
+    try:
+        bank = make_bank(qwen2_folder())
+        there = ServerEngine(bank, Renderer(load_model(str(qwen2_folder()))[1]), [fake.url], timeout=20.0)
+        here = TransformersEngine(bank, there.renderer)
+        stop = tuple("abcdefghijklmnopqrstuvwxyz\n ")  # most tokens of a random model are none of these
+        prompts = [there.renderer.render([Message("user", f"word {number}")]) for number in range(60)]
+        requests = [Request(prompt, "left", Sampling(0.0), 8, stop, 0) for prompt in prompts]
+        fake.asked.clear()
+        expected = here.generate(requests)
+        for one, other in zip(there.generate(requests), expected, strict=True):
+            assert (one.token_ids, one.text, one.finish) == (other.token_ids, other.text, other.finish)
+    finally:
+        fake.stop()
+
+
+def test_in_a_batch_whose_rows_leave_each_row_has_the_opening_of_its_own_prompt() -> None:
+    tokenizer = qwen2_tokenizer()
+    tokenizer.add_tokens(TOKENS)
+    asks = "{% if add_generation_prompt and 'quiet' not in messages[-1].content %}{{ '<think>\n' }}{% endif %}"
+    tokenizer.chat_template += asks
+    engine = make_engine(save_model(qwen2(tokenizer), tokenizer, session_folder() / "stops-mixed"))
+    stop = tuple("aeiou123")
+    prompts = [engine.renderer.render([Message("user", text)]) for text in ("word", "quiet", "apple pear " * 9)]
+    requests = [Request(prompts[seed % 3], "left", Sampling(), 12, (), seed) for seed in range(120)]
+    free = engine.generate(requests)
+    stopped = engine.generate([replace(request, stop=stop) for request in requests])
+    counts = {True: 0, False: 0}
+    for request, whole, reply in zip(requests, free, stopped, strict=True):
+        opening = engine.renderer.opening(request.prompt_ids)
+        assert bool(opening) == (request.prompt_ids != prompts[1])
+        said = engine.renderer.decode(whole.token_ids)
+        at = stop_at(said, stop, opening)
+        counts[bool(opening)] += at is not None
+        assert reply.text == opening + said[:at]
+        assert reply.token_ids == whole.token_ids[: len(reply.token_ids)]
+        if at is None:
+            assert reply == whole
+    assert counts[False] > 20 > counts[True]
