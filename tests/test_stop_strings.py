@@ -11,6 +11,7 @@ import pytest
 import stub_vllm
 import torch
 from fake_vllm import FakeVllm, hang_up, length_in_vllm, status
+from partners_support import Fixed
 from support import make_bank, make_engine, qwen2, qwen2_folder, qwen2_tokenizer, save_model, session_folder
 
 from llm_sra.engines import Completion, Request
@@ -20,7 +21,10 @@ from llm_sra.engines.transformers import TransformersEngine
 from llm_sra.engines.vllm import VllmEngine
 from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
-from llm_sra.task import Message, Sampling, stop_at
+from llm_sra.playing import EpisodeSpec, play
+from llm_sra.policies import EnginePolicy, Match
+from llm_sra.task import Message, Problem, Sampling, stop_at
+from tasks.worksheet import Worksheet
 
 TOKENS = ["\n\n", ".\n", "\n7", "<think>", "</think>"]  # that hold line breaks beside others, and a thought's tags
 THINKS = "<think>\na\nb\n</think>\n\n7"
@@ -370,3 +374,19 @@ def test_in_a_batch_whose_rows_leave_each_row_has_the_opening_of_its_own_prompt(
         if at is None:
             assert reply == whole
     assert counts[False] > 20 > counts[True]
+
+
+@pytest.mark.parametrize("said", ["\n \n3+2=5\nrest", "<think>\n3+2 is 5\n</think>\n\n3+2=5\nrest", "3+2=5\nrest"])
+def test_a_task_gets_the_line_and_training_every_token_up_to_the_stop_string(said: str) -> None:
+    renderer = Renderer(load_model(str(folder(False)))[1])
+    task = Worksheet(strict=False, explain=True)
+    policies = {seat: EnginePolicy(seat) for seat in task.seats}
+    problem = Problem("3-2-4", {"numbers": [3, 2, 4]})
+    engine = Fixed(renderer, said)
+    [episode] = play(task, [EpisodeSpec(problem, Match("m", policies))], {"main": engine}, seed=0)  # type: ignore[dict-item]
+    first, second = episode.turns[:2]
+    assert (first.reply.text, first.reply.finish) == (said.removesuffix("\nrest"), "stop")
+    assert renderer.decode(first.reply.token_ids) == said.removesuffix("rest")
+    assert len(first.reply.logprobs) == len(first.reply.token_ids)
+    assert "3+2=5" in second.view[-1].content and "think" not in second.view[-1].content
+    assert episode.outcome.metrics["right_lines/first"] >= 1
