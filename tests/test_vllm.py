@@ -203,8 +203,9 @@ def test_a_reply_ends_at_the_stop_string_and_at_the_limit(engine):
 
 
 def test_a_reply_that_begins_with_white_stop_strings_goes_on_until_it_has_said_something(engine):
-    stop = ("\n", " ")
-    asked = [replace(r, stop=stop, max_tokens=12) for r in requests(engine.renderer, count=80, temperature=2.0)]
+    stop, choices = ("\n", " "), engine.renderer.single_tokens(("\n", " ", "7"))
+    free = requests(engine.renderer, count=24, temperature=2.0)
+    asked = [replace(request, stop=stop, choices=choices, max_tokens=12) for request in free]
     done = engine.generate(asked)
     for reply in done:
         whole, but_last = (engine.renderer.decode(reply.token_ids[:end]) for end in (None, -1))
