@@ -79,7 +79,7 @@ class Reply:
     """What a policy said at one turn.
 
     Attributes:
-        text: The reply as text, without end-of-turn tokens and cut before the task's stop string.
+        text: The reply as text, without end-of-turn tokens and cut before the task's stop string (see `stop_at`).
         token_ids: The sampled token ids, end-of-turn token included; empty for policies that speak text.
         logprobs: Natural log of the probability of each of `token_ids` under the distribution that it was sampled
             from (temperature applied); as long as `token_ids`.
@@ -195,7 +195,9 @@ class Task(ABC, Generic[State]):
 
     Attributes:
         seats: Names of the places at the table, in seating order.
-        stop: Strings that end a reply during generation; not part of the reply.
+        stop: Strings that end a reply during generation; not part of the reply. One ends a reply only once the reply
+            has said something, a character that is not white, and never within a thought that is still open. So where
+            a line break is one, replies may begin with line breaks, and think in lines. See `stop_at`.
         max_reply_tokens: Token limit of a reply; a recipe may lower it (`max_completion_length`).
         max_reply_chars: Longest text that is taken from any policy; the rest is cut before the task sees it.
         max_turns: Most replies of one seat in an episode; one that goes on is an error.
@@ -301,6 +303,39 @@ def without_thoughts(text: str) -> str:
     if OPEN_THOUGHT not in text and CLOSE_THOUGHT not in text:
         return text
     return text.rpartition(CLOSE_THOUGHT)[2].partition(OPEN_THOUGHT)[0].lstrip()
+
+
+def stop_at(text: str, stop: Sequence[str], opening: str = "") -> int | None:
+    """Where a reply ends at a stop string.
+
+    A stop string ends a reply that has said something by then: a character that is not white, in front of the string or
+    in it. What is thought says nothing, and within a thought that is still open no stop string ends a reply.
+
+    Args:
+        text: The reply, as far as it is known; what follows does not matter.
+        stop: The strings.
+        opening: What the prompt began the reply with, such as `<think>`. No stop string is looked for in it.
+
+    Returns:
+        Where the first string that ends it begins; None if none does.
+    """
+    found = [_first_that_ends(text, string, opening) for string in stop]
+    return min((at for at in found if at is not None), default=None)
+
+
+def _first_that_ends(text: str, string: str, opening: str) -> int | None:
+    at = text.find(string)
+    while at >= 0:
+        before = opening + text[:at]
+        if not thinks(before) and (string.strip() or without_thoughts(before).strip()):
+            return at
+        at = text.find(string, at + 1)
+    return None
+
+
+def thinks(text: str) -> bool:
+    """Whether a reply, as far as it is known, is within a thought."""
+    return OPEN_THOUGHT in text.rpartition(CLOSE_THOUGHT)[2]
 
 
 def merge_roles(messages: Sequence[Message]) -> tuple[Message, ...]:

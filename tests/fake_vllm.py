@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -143,12 +143,14 @@ class _Handler(BaseHTTPRequestHandler):
             fake.loaded.get(body["model"]),
             Sampling(body["temperature"], body["top_p"], max(body["top_k"], 0)),
             body["max_tokens"],
-            tuple(body["stop"]),
-            body["seed"],
+            (),
+            body.get("seed", 0),
         )
         done = fake.engine.generate([request])[0]
-        logprobs = [value * (1 if fake.temperature_first else body["temperature"]) for value in done.logprobs]
-        return 200, {"choices": [{"token_ids": list(done.token_ids), "logprobs": {"token_logprobs": logprobs}}]}
+        length = length_in_vllm(fake.engine.renderer, done.token_ids, body["stop"])
+        ids, scale = list(done.token_ids[:length]), 1 if fake.temperature_first else body["temperature"]
+        logprobs = [value * scale for value in done.logprobs[:length]]
+        return 200, {"choices": [{"token_ids": ids, "logprobs": {"token_logprobs": logprobs}}]}
 
     def say(self, code: int, answer: Any) -> None:
         data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
@@ -156,6 +158,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def length_in_vllm(renderer: Renderer, ids: Sequence[int], stop: Sequence[str]) -> int:
+    """After how many tokens vLLM ends a reply: at the first stop string, wherever it is."""
+    texts = ((length, renderer.decode(ids[:length])) for length in range(1, len(ids) + 1))
+    return next((length for length, text in texts if any(string in text for string in stop)), len(ids))
 
 
 def status(code: int) -> Fault:

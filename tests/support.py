@@ -136,18 +136,23 @@ def _session_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="llm-sra-tests-")  # removed when the interpreter ends
 
 
+def session_folder() -> Path:
+    """Where models are that tests make once."""
+    return Path(_session_folder().name)
+
+
 @cache
 def qwen2_folder() -> Path:
     """A random Qwen2 with its tokenizer, made once a session."""
     tokenizer = qwen2_tokenizer()
-    return save_model(qwen2(tokenizer), tokenizer, Path(_session_folder().name) / "qwen2")
+    return save_model(qwen2(tokenizer), tokenizer, session_folder() / "qwen2")
 
 
 @cache
 def llama_folder() -> Path:
     """A random Llama with another tokenizer and template, made once a session."""
     tokenizer = llama_tokenizer()
-    return save_model(llama(tokenizer), tokenizer, Path(_session_folder().name) / "llama")
+    return save_model(llama(tokenizer), tokenizer, session_folder() / "llama")
 
 
 def make_bank(folder: Path, names: Sequence[str] = ("left", "right"), config: LoraConfig | None = None) -> AdapterBank:

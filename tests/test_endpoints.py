@@ -82,6 +82,69 @@ def test_many_replies_are_asked_for_at_a_time_but_no_more_than_allowed(server: F
     assert 1 < server.most <= 4
 
 
+def stops(body: dict[str, Any], text: str) -> str:
+    """What a server says that stops at the first of the strings that it was sent."""
+    return text[: min((text.find(string) for string in body.get("stop", []) if string in text), default=len(text))]
+
+
+@pytest.mark.parametrize(
+    ("said", "reply", "requests"),
+    [
+        ("7\nrest", "7", 1),
+        ("\n7\nrest", "\n7", 2),
+        (" \n\n3+2=5", " \n\n3+2=5", 2),
+        ("<think>\na\nb\n</think>\n\n7\nrest", "<think>\na\nb\n</think>\n\n7", 2),
+        ("[THINK]a\nb[/THINK]\n7\nrest", "<think>a\nb</think>\n7", 2),
+        ("", "", 2),  # the protocol does not say what ended it
+    ],
+)
+def test_a_reply_that_says_nothing_is_asked_for_without_stop_strings_and_cut_here(
+    server: FakeEndpoint, said: str, reply: str, requests: int, tmp_path: Path
+) -> None:
+    server.rule = lambda body: stops(body, said)
+    cache = tmp_path / "cache.jsonl"
+    for used in (10 * requests, 0):  # the second client finds the reply in the file
+        client = ChatClient(server.url, cache=cache, retries=0)
+        assert ask(Endpoint("hosted", "m", client, stop=("\n",)), "x") == [reply]
+        assert client.spent == used
+        client.close()
+    assert len(server.asked) == requests
+    first, *others = server.asked
+    assert first["stop"] == ["\n"] and others == [{k: v for k, v in first.items() if k != "stop"}] * (requests - 1)
+    assert [json.loads(line)["tokens"] for line in cache.read_text().splitlines()] == [10 * requests]
+
+
+def test_an_empty_reply_is_not_asked_for_again_where_it_was_cut_or_no_stop_string_was_sent(
+    server: FakeEndpoint,
+) -> None:
+    cut = answer("")
+    cut["choices"][0]["finish_reason"] = "length"
+    server.faults = [says(200, cut)]
+    assert ask(Endpoint("hosted", "m", ChatClient(server.url), stop=("\n",)), "x") == [""]
+    server.rule = lambda body: "\n"
+    assert ask(Endpoint("hosted", "m", ChatClient(server.url)), "y") == ["\n"]
+    assert len(server.asked) == 2
+
+
+def test_a_server_that_begins_thoughts_is_sent_no_stop_strings(server: FakeEndpoint) -> None:
+    server.rule = lambda body: stops(body, "a\nb</think>\n7\nrest")
+    policy = Endpoint("hosted", "m", ChatClient(server.url), stop=("\n",), opens_thought=True)
+    assert ask(policy, "x") == ["<think>a\nb</think>\n7"]
+    assert len(server.asked) == 1 and "stop" not in server.asked[0]
+
+
+def test_a_reply_that_is_asked_for_again_counts_against_the_budget_and_may_fail(server: FakeEndpoint) -> None:
+    server.rule = lambda body: stops(body, "\n7")
+    short = ChatClient(server.url, token_budget=55)  # a request may take some 50 tokens, and takes 10
+    with pytest.raises(UnavailableError, match="budget of 55 tokens is spent: 10 were used"):
+        ask(Endpoint("hosted", "m", short, max_tokens=6, stop=("\n",)), "x")
+    server.faults = [says(200, answer("")), says(503), says(503)]
+    policy = Endpoint("hosted", "m", ChatClient(server.url, retries=1), stop=("\n",))
+    with pytest.raises(UnavailableError, match=r"503 from .*\(2 attempts\)"):
+        ask(policy, "y")
+    assert len(server.asked) == 4
+
+
 def test_a_question_is_asked_once_however_often_it_is_put(server: FakeEndpoint) -> None:
     policy = endpoint(server).decoded(GREEDY)
     ask(policy, "a", "a", "b")

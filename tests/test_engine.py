@@ -202,7 +202,8 @@ def cut_at(engine: TransformersEngine, ids: Sequence[int], stop: Sequence[str]) 
     """Where an unstopped reply has to end: its text before the first stop string, and its number of tokens."""
     for length in range(1, len(ids) + 1):
         text = engine.renderer.decode(ids[:length])
-        if found := [text.index(string) for string in stop if string in text]:
+        found = [text.index(string) for string in stop if string in text]
+        if found and text[: min(found) + 1].strip():  # white text alone does not end a reply
             return text[: min(found)], length
     return engine.renderer.decode(ids), len(ids)
 

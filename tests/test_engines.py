@@ -2,14 +2,12 @@
 
 import importlib
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import stub_vllm
 import torch
 from safetensors.torch import load_file
 from support import RANK, ROOT, make_bank, qwen2_folder, scramble
@@ -91,53 +89,9 @@ def test_several_processes_and_tensor_parallel_do_not_go_together(monkeypatch: p
         make_engine(EngineOptions(kind="vllm", tensor_parallel_size=2), make_bank(qwen2_folder()), renderer())
 
 
-class StubLlm:
-    """Notes what is asked of vLLM; each step finishes one request, with token 5."""
-
-    def __init__(self, **options: Any) -> None:
-        self.options, self.calls, self.open = options, [], []
-        self.params: list[Any] = []
-        self.llm_engine = SimpleNamespace(
-            add_lora=lambda request: self.calls.append(("add", request.lora_name, request.lora_int_id)),
-            remove_lora=lambda number: self.calls.append(("remove", number)),
-            engine_core=SimpleNamespace(shutdown=lambda: self.calls.append(("shutdown",))),
-            add_request=self.add_request,
-            abort_request=lambda numbers: self.calls.append(("abort", *numbers)),
-            step=self.step,
-        )
-
-    def sleep(self, level: int) -> None:
-        self.calls.append(("sleep", level))
-
-    def wake_up(self) -> None:
-        self.calls.append(("wake",))
-
-    def add_request(self, number: str, prompt: Any, params: Any, lora_request: Any) -> None:
-        if not prompt["prompt_token_ids"]:
-            raise ValueError("the prompt is empty")
-        self.calls.append(("request", lora_request.lora_name.split("@")[0]))
-        self.params.append(params)
-        self.open.append(number)
-
-    def step(self) -> list[Any]:
-        output = SimpleNamespace(token_ids=[5], logprobs=[{5: SimpleNamespace(logprob=-0.5)}])
-        ended = SimpleNamespace(request_id=self.open.pop(), finished=True, outputs=[output])
-        begun = [SimpleNamespace(request_id=number, finished=False, outputs=[output]) for number in self.open]
-        return [*begun, ended]
-
-
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    vllm, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
-    sampling = ModuleType("vllm.sampling_params")
-    sampling.RequestOutputKind = SimpleNamespace(FINAL_ONLY="final")  # type: ignore[attr-defined]
-    vllm.LLM, vllm.SamplingParams = StubLlm, lambda **options: options  # type: ignore[attr-defined]
-    request.LoRARequest = lambda name, number, path: SimpleNamespace(  # type: ignore[attr-defined]
-        lora_name=name, lora_int_id=number, lora_path=path
-    )
-    for module in (vllm, lora, request, sampling):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    yield
+def stub(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_vllm.put_in_place(monkeypatch)
 
 
 ASKED = [Request((1, 2), adapter, Sampling(), 1, (), 0) for adapter in ("left", None)]

@@ -76,5 +76,7 @@ def test_strings_that_end_a_reply_are_named_where_no_token_does() -> None:
     assert made.request["stop"] == ["##", "\nUser:"]
     assert (made.request["max_tokens"], made.request["temperature"]) == (7, 0.5)
     assert made.config.eos_token_id == list(end_of_turn_ids(model, renderer))
-    assert '"\\nUser:"' in made.prose()
+    assert '"\\nUser:"' in made.prose() and "only once the reply had said something" in made.prose()
+    plain = Generation.of(model, Renderer(tokenizer_of("qwen2.5", "bytes")), Toy(), {"temperature": 1})
+    assert plain.stop == () and "had said something" not in plain.prose()
     assert Generation.of(model, renderer, Toy(), {"temperature": 1, "max_completion_length": 3}).max_tokens == 3

@@ -184,6 +184,8 @@ def test_a_view_grows_if_it_only_appends_the_own_reply_as_an_engine_cuts_it() ->
     assert not grows([trial(one, ("ann", [ASKED], "no"))], "ann", stop=("\n",))
     turns = trial(one, kept).turns
     assert added(turns[0], turns[1], ("\n",)) == (ASKED,)
+    white = ("ann", [ASKED], "\nyes\nno")
+    assert grows([trial(white, ("ann", [ASKED, Message("assistant", "\nyes"), ASKED], "no"))], "ann", stop=("\n",))
 
 
 def test_the_longest_text_is_found_with_who_said_it() -> None:

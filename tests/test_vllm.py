@@ -27,7 +27,7 @@ from llm_sra.models.loading import load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.playing import EpisodeSpec, play
 from llm_sra.policies import ChatClient, Endpoint, EnginePolicy, Match, UnavailableError
-from llm_sra.task import Message, Sampling
+from llm_sra.task import Message, Sampling, stop_at
 from llm_sra.trainer import build_arm
 from tasks.worksheet import Worksheet
 
@@ -200,6 +200,22 @@ def test_a_reply_ends_at_the_stop_string_and_at_the_limit(engine):
     assert cut.finish == "stop" and cut.text == text[: text.find(text[2])]
     [short] = engine.generate([Request(asked.prompt_ids, asked.adapter, Sampling(0.0), 1, (), 0)])
     assert short.finish == "length" and len(short.token_ids) == 1
+
+
+def test_a_reply_that_begins_with_white_stop_strings_goes_on_until_it_has_said_something(engine):
+    stop, choices = ("\n", " "), engine.renderer.single_tokens(("\n", " ", "7"))
+    free = requests(engine.renderer, count=24, temperature=2.0)
+    asked = [replace(request, stop=stop, choices=choices, max_tokens=12) for request in free]
+    done = engine.generate(asked)
+    for reply in done:
+        whole, but_last = (engine.renderer.decode(reply.token_ids[:end]) for end in (None, -1))
+        assert reply.text == whole[: stop_at(whole, stop)] and stop_at(but_last, stop) is None
+        ended = reply.text != whole or reply.token_ids[-1] in engine._ends
+        assert reply.finish == ("stop" if ended else "length") and (ended or len(reply.token_ids) == 12)
+    begun = [i for i, reply in enumerate(done) if reply.text[:1] in stop and reply.text.strip()]
+    print("replies that went on:", len(begun), "of", len(asked))
+    assert len(begun) > 2
+    assert furthest(engine.bank, [asked[i] for i in begun], [done[i] for i in begun]) < TOLERANCE
 
 
 def test_all_seats_of_all_matches_are_played_in_one_batch(engine):

@@ -18,7 +18,7 @@ class Request:
         adapter: Name of a LoRA adapter; None is the base model.
         sampling: How tokens are drawn.
         max_tokens: The reply is cut after this many.
-        stop: Strings that end the reply.
+        stop: Strings that end the reply, once it has said something (see `llm_sra.task.stop_at`).
         seed: The reply is a function of the prompt, the weights and this seed; not of the batch around it.
         choices: Token ids that are drawn from, and no others; empty: all.
         repeats: Whether the reply must be the same whenever it is asked for again, also from an engine that draws

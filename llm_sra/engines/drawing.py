@@ -12,23 +12,27 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from llm_sra.models.renderer import Renderer
-from llm_sra.task import Sampling
+from llm_sra.task import Sampling, stop_at
 
 
 class StopInReply(StopStringCriteria):  # type: ignore[misc]
-    """Ends a row at a stop string in its reply's text: not in the prompt's end, nor in the name of a special token."""
+    """Ends a row at a stop string in its reply's text (see `stop_at`).
+
+    One in the prompt's end does not count, nor one in the name of a special token.
+    """
 
     def __init__(self, renderer: Renderer, stop: Sequence[str]) -> None:
         super().__init__(renderer.tokenizer, list(stop))
         self._renderer = renderer
         self.prompt_width = 0  # columns before the replies, in the batch at hand
+        self.openings: Sequence[str] = ()  # what prompts began the replies with, of each of its rows
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any) -> torch.Tensor:
         replies = input_ids[:, self.prompt_width :]
         done: torch.Tensor = super().__call__(replies, scores, **kwargs)
         for row in done.nonzero().flatten().tolist():
             text = self._renderer.decode(replies[row].tolist())
-            done[row] = any(string in text for string in self.stop_strings)
+            done[row] = stop_at(text, self.stop_strings, self.openings[row]) is not None
         return done
 
 

@@ -21,7 +21,7 @@ import httpx
 import torch
 
 from llm_sra.engines.base import Completion, EngineError, Request
-from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
+from llm_sra.engines.replies import Parts, end_of_turn_ids, ended_by_template
 from llm_sra.engines.streaming import failed, failures
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.engines.vllm import LOGPROBS, sampling_options
@@ -159,9 +159,11 @@ class ServerEngine:
         version = self._current.get(request.adapter)
         first = next(self._turn) % len(self._servers)
         order = self._servers[first:] + self._servers[:first]
-        ask = partial(_Server.complete, request=request, version=version, ends=self._ends, seeded=self._seeded)
-        tokens, logprobs = self._persist(ask, order)
-        return completion(self.renderer, self._ends, tokens, logprobs, request)
+        ask = partial(_Server.complete, version=version, ends=self._ends, seeded=self._seeded)
+        reply = Parts(self.renderer, self._ends, request)
+        while reply.next is not None:
+            reply.add(*self._persist(partial(ask, request=reply.next), order))
+        return reply.completion()
 
     def _persist(self, ask: Callable[["_Server"], T], servers: Sequence["_Server"]) -> T:
         """Ask one server after the other, again and again, until one answers."""

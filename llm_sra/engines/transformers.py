@@ -166,7 +166,7 @@ class TransformersEngine:
         while rows:
             leave = cache is not None and len(rows) >= LEAST_ROWS and first.max_tokens > 1
             most = len(rows) // LEAVING if leave else len(rows)
-            ended = Ended(self._ends, self._stop_of(first, layout.width), most)
+            ended = Ended(self._ends, self._stop_of([requests[row] for row in rows], layout.width), most)
             if read.logits is not None and not said[rows[0]]:
                 token = draw.draw(ids, read.logits, places)
                 ids, mask = ids[places], mask[places]
@@ -215,18 +215,20 @@ class TransformersEngine:
             disable_compile=True,
         )
 
-    def _stop_of(self, request: Request, prompt_width: int) -> StopInReply | None:
-        """What ends rows at stop strings; a reply of one token ends anyhow."""
-        if not request.stop or request.max_tokens == 1:
+    def _stop_of(self, requests: Sequence[Request], prompt_width: int) -> StopInReply | None:
+        """What ends a batch's rows at stop strings; a reply of one token ends anyhow."""
+        strings = requests[0].stop
+        if not strings or requests[0].max_tokens == 1:
             return None
-        if request.stop not in self._stops:  # compares each string with every token of the vocabulary
+        if strings not in self._stops:  # compares each string with every token of the vocabulary
             try:
-                self._stops[request.stop] = StopInReply(self.renderer, request.stop)
+                self._stops[strings] = StopInReply(self.renderer, strings)
             except ValueError:  # no token has a part of one: no reply can say them
-                self._stops[request.stop] = None
-        stop = self._stops[request.stop]
+                self._stops[strings] = None
+        stop = self._stops[strings]
         if stop is not None:
             stop.prompt_width = prompt_width
+            stop.openings = [self.renderer.opening(request.prompt_ids) for request in requests]
         return stop
 
     def _apart(self, requests: Sequence[Request]) -> set[str | None]:

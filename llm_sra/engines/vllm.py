@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from llm_sra.engines.base import Completion, EngineError, Request
-from llm_sra.engines.replies import completion, end_of_turn_ids, ended_by_template
+from llm_sra.engines.replies import Parts, end_of_turn_ids, ended_by_template
 from llm_sra.engines.streaming import failed, failures
 from llm_sra.engines.versions import Version, Versions
 from llm_sra.models.adapters import AdapterBank, AdapterError
@@ -77,7 +77,7 @@ class VllmEngine:
         self._loaded: dict[str | None, Any] = {}  # LoRARequest by adapter
         self._ids = 0
         self._seeded = seeded
-        self._open: dict[str, tuple[Request, Future[Completion]]] = {}  # by vLLM's name for a request
+        self._open: dict[str, tuple[Parts, Future[Completion]]] = {}  # by vLLM's name for a request
         self._count = 0
         self._options = {
             "gpu_memory_utilization": gpu_memory_utilization,
@@ -121,15 +121,25 @@ class VllmEngine:
         ]
 
     def _begin(self, request: Request) -> Future[Completion]:
+        future: Future[Completion] = Future()
+        self._go_on(Parts(self.renderer, self._ends, request), future)
+        return future
+
+    def _go_on(self, reply: Parts, future: Future[Completion]) -> None:
+        """Ask for the next part of a reply; one that is whole is told."""
+        request = reply.next
+        if request is None:
+            future.set_result(reply.completion())
+            return
         self._count += 1
         number, prompt = str(self._count), {"prompt_token_ids": list(request.prompt_ids)}
         lora, how = self._loaded.get(request.adapter), self._sampling_params(request)
         try:
             self._llm.llm_engine.add_request(number, prompt, how, lora_request=lora)
         except Exception as error:
-            return failed(error)
-        self._open[number] = request, Future()
-        return self._open[number][1]
+            future.set_exception(error)
+        else:
+            self._open[number] = reply, future
 
     def step(self) -> bool:
         """Draw the next token of the replies that are begun, as many of them as have room. See `Streaming.step`."""
@@ -142,8 +152,9 @@ class VllmEngine:
             raise EngineError(f"vLLM failed while it generated: {error}") from error
         for output in outputs:
             if output.finished and output.request_id in self._open:
-                request, future = self._open.pop(output.request_id)
-                future.set_result(self._completion(request, output.outputs[0]))
+                reply, future = self._open.pop(output.request_id)
+                reply.add(*_said(output.outputs[0]))
+                self._go_on(reply, future)
         return True
 
     def _drop_cancelled(self) -> None:
@@ -216,9 +227,11 @@ class VllmEngine:
         kind = importlib.import_module("vllm.sampling_params").RequestOutputKind.FINAL_ONLY  # not token by token
         return self.vllm.SamplingParams(output_kind=kind, **sampling_options(request, self._ends, self._seeded))
 
-    def _completion(self, request: Request, output: Any) -> Completion:
-        logprobs = [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
-        return completion(self.renderer, self._ends, list(output.token_ids), logprobs, request)
+
+def _said(output: Any) -> tuple[list[int], list[float]]:
+    """Tokens and log-probabilities of what vLLM gives."""
+    logprobs = [step[token].logprob for step, token in zip(output.logprobs, output.token_ids, strict=True)]
+    return list(output.token_ids), logprobs
 
 
 def import_vllm() -> Any:

@@ -72,7 +72,18 @@ class Generation:
         return (
             "`generation_config.json` draws replies as the training did, from the whole distribution, and ends them "
             f"where the chat template ends a turn. A reply also ended after {self.max_tokens} tokens{strings}: the "
-            "lines above say so. The file takes the place of the base model's own, whose makers may have set `top_k`, "
-            "`top_p`, a temperature or a `repetition_penalty`: with these the agent draws other replies than in its "
-            "training and evaluation."
+            f"lines above say so. {self._early()}The file takes the place of the base model's own, whose makers may "
+            "have set `top_k`, `top_p`, a temperature or a `repetition_penalty`: with these the agent draws other "
+            "replies than in its training and evaluation."
+        )
+
+    def _early(self) -> str:
+        """What the card says of stop strings that end a reply elsewhere than they did in the training."""
+        if not self.stop:
+            return ""
+        return (
+            "In the training a string ended a reply only once the reply had said something, a character that is not "
+            "white, and never within a thought that was still open. transformers and vLLM end a reply at the first "
+            "one, wherever it is: if replies come back empty, or cut within a thought, leave the strings out and cut "
+            "the text yourself. "
         )

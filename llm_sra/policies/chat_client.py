@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,12 +19,13 @@ from typing import Any, NoReturn
 import httpx
 
 from llm_sra.policies.base import UnavailableError
-from llm_sra.policies.cut_thoughts import CutThoughts
+from llm_sra.policies.cut_thoughts import CutThoughts, respelt
 from llm_sra.policies.deadline import Deadline, TooLateError
 from llm_sra.policies.limits import RateLimit, TokenBudget
 from llm_sra.policies.question import Question
 from llm_sra.policies.reply_cache import ReplyCache
 from llm_sra.policies.waiting import Waiting
+from llm_sra.task import without_thoughts
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts
 LONGEST_REQUESTED_PAUSE = 300.0  # seconds, by Retry-After
@@ -49,8 +51,26 @@ class _TryAgainError(Exception):
         self.pause, self.generated = pause, generated
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What a server said.
+
+    Attributes:
+        text: The reply.
+        tokens: That it used.
+        ended: Whether it ended by itself or at a stop string; the protocol does not tell these apart.
+    """
+
+    text: str
+    tokens: int
+    ended: bool
+
+
 class ChatClient:
     """Asks one server.
+
+    A reply that says nothing but for thoughts, where stop strings were sent, is asked for again without them: servers
+    end a reply at a line break that it begins with. What comes after a stop string is then the caller's to cut.
 
     Args:
         base_url: What comes before `/chat/completions`, such as `http://127.0.0.1:8000/v1`.
@@ -139,13 +159,26 @@ class ChatClient:
 
     def _persist(self, key: str, question: Question) -> bool:
         """Ask until there is a reply, and keep it; False if nobody waits for it any more."""
+        answer, used = self._ask(key, question), 0
+        if answer and question.stop and answer.ended and not without_thoughts(respelt(answer.text)).strip():
+            used, answer = answer.tokens, self._ask(key, replace(question, stop=()))
+        if not answer:
+            return False
+        try:
+            self._cache.put(key, answer.text, model=question.model, tokens=used + answer.tokens)
+        except OSError as error:
+            self._give_up(f"cannot keep its replies: {error}")
+        return True
+
+    def _ask(self, key: str, question: Question) -> _Answer | None:
+        """Ask until there is an answer; None if nobody waits for it any more."""
         if self._key_env and not self._key:
             self._give_up(f"the environment variable {self._key_env}, which should hold the key, is not set")
         body = question.body()
         most = len(body) // BYTES_PER_TOKEN + question.max_tokens
         for attempt in range(self._retries + 1):
             if self._waiting.over(key):
-                return False
+                return None
             if self._gone:
                 raise UnavailableError(self._gone)
             if not self._budget.reserve(most):
@@ -159,11 +192,9 @@ class ChatClient:
                 if self._stopped.is_set():
                     raise UnavailableError(self._gone or f"{self.url}: stopped")
                 used = most
-                text, used = self._post(question, body)
-                self._cache.put(key, text, model=question.model, tokens=used)
-                return True
-            except OSError as error:
-                self._give_up(f"cannot keep its replies: {error}")
+                answer = self._post(question, body)
+                used = answer.tokens
+                return answer
             except _TryAgainError as error:
                 used = most if error.generated else 0
                 if attempt == self._retries:
@@ -182,8 +213,8 @@ class ChatClient:
         else:
             self._rate.hold(error.pause)  # for all requests: the server is busy with any of them
 
-    def _post(self, question: Question, body: bytes) -> tuple[str, int]:
-        """One attempt: the reply, and the tokens that it used."""
+    def _post(self, question: Question, body: bytes) -> _Answer:
+        """One attempt."""
         late = time.monotonic() + self._timeout
         try:
             with (
@@ -232,7 +263,7 @@ class ChatClient:
             self._give_up(f"{said}. Either it has no such model, or base_url lacks its last part, often /v1")
         self._give_up(said)
 
-    def _understood(self, question: Question, body: bytes, content: bytes) -> tuple[str, int]:
+    def _understood(self, question: Question, body: bytes, content: bytes) -> _Answer:
         try:
             answer = json.loads(content)
             choice = answer["choices"][0]
@@ -254,7 +285,7 @@ class ChatClient:
         self._thoughts.saw(question.model, text, choice.get("finish_reason") == "length")
         if type(used) is not int or used < 0:
             used = (len(body) + len(text.encode("utf-8", "replace"))) // BYTES_PER_TOKEN
-        return text, used
+        return _Answer(text, used, choice.get("finish_reason") == "stop")
 
     def _is(self, name: str, asked: str) -> bool:
         """Whether an answer's model is the one asked for: `gpt-x-2026-01-01` for `gpt-x`, `llama` for `meta/llama`."""

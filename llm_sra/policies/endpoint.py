@@ -13,7 +13,7 @@ from llm_sra.policies.base import UnavailableError
 from llm_sra.policies.chat_client import ChatClient
 from llm_sra.policies.cut_thoughts import respelt
 from llm_sra.policies.question import Question
-from llm_sra.task import CLOSE_THOUGHT, OPEN_THOUGHT, Message, Sampling
+from llm_sra.task import CLOSE_THOUGHT, OPEN_THOUGHT, Message, Sampling, stop_at
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Endpoint:
             sampling=self.sampling,
             seed=rng.getrandbits(31) if self.sampling.temperature else None,
             max_tokens=self.max_tokens,
-            stop=self.stop,
+            stop=() if self.opens_thought else self.stop,  # the server would cut the thought
         )
 
     def _told(self, text: str) -> str:
@@ -111,5 +111,5 @@ class Endpoint:
         return OPEN_THOUGHT + text if self.opens_thought and not begun else text
 
     def _before_stop(self, text: str) -> str:
-        """Without what a server that ignores stop strings says after one."""
-        return text[: min((at for at in map(text.find, self.stop) if at >= 0), default=len(text))]
+        """Without what comes after a stop string, of a server that ignores them or was sent none."""
+        return text[: stop_at(text, self.stop)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from llm_sra.protocol.check import Trial, TrialTurn
-from llm_sra.task import Message
+from llm_sra.task import Message, stop_at
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def grows(trials: Iterable[Trial], seat: str, stop: Sequence[str] = ()) -> bool:
 
 def added(one: TrialTurn, other: TrialTurn, stop: Sequence[str] = ()) -> tuple[Message, ...] | None:
     """What a seat sees that it had not seen at its last turn, besides its own reply; None if the view is made anew."""
-    reply = one.reply[: min((at for at in map(one.reply.find, stop) if at >= 0), default=len(one.reply))]
+    reply = one.reply[: stop_at(one.reply, stop)]
     begun = (*one.view, Message("assistant", reply))
     return other.view[len(begun) :] if other.view[: len(begun)] == begun else None
 
