@@ -165,4 +165,3 @@ class OpenSpiel(Task[Table]):
             at.apply_action(moves[-1])
         returns = tuple(at.returns())  # some games search for what they pay: asked for once
         return Table(problem, moves, tuple(illegal), tuple(made), returns, at)
-
