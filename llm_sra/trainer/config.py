@@ -93,8 +93,7 @@ class SRPOConfig(ObjectiveArguments, GRPOConfig):  # type: ignore[misc]
         default="transformers",
         metadata={
             "help": "transformers: generate with the weights under training. vllm: with vLLM on this machine. server: "
-            "with the vLLM servers at vllm_server_base_url (several: separated by commas; for the models of seats: "
-            "SEAT=URL)."
+            "with the vLLM servers at vllm_server_base_url (several: separated by commas)."
         },
     )
     engine_adapter_dir: str | None = field(
