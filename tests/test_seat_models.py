@@ -247,7 +247,9 @@ def test_an_adapter_or_a_run_is_no_model_of_a_seat(trained: Run, tmp_path: Path)
     for folder, what in ((trained.adapters / "right", "an adapter, not a model"), (trained.path, "a run folder")):
         with pytest.raises(ModelError, match=f"{folder.name}' is {what}"):
             train_tiny(
-                tmp_path / "run", model_name_or_path=None, seat_models={"left": str(qwen2_folder()), "right": str(folder)}
+                tmp_path / "run",
+                model_name_or_path=None,
+                seat_models={"left": str(qwen2_folder()), "right": str(folder)},
             )
     assert not (tmp_path / "run").exists()
 
