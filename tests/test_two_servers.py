@@ -1,22 +1,15 @@
 """Two models, each with a server of its own, in one training and in one evaluation: real HTTP on this machine."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import torch
 from evaluation_support import roster
 from fake_vllm import FakeVllm
 from support import llama_folder, qwen2_folder
-from training_support import FLAGS, steps_of, train_tiny, vectors
+from training_support import train_tiny, vectors
 
 from llm_sra import evaluate
 from llm_sra.engines import EngineOptions
@@ -103,69 +96,3 @@ def test_an_evaluation_names_the_model_without_a_server(servers: dict[str, FakeV
     options = EngineOptions.of({"engine": "server", "vllm_server_base_url": f"right={servers['right'].url}"})
     with pytest.raises(EngineError, match=r"no server is given for .*qwen2, the model of seat left"):
         evaluate([run.path], roster(tmp_path, "name: live, kind: live"), tmp_path / "eval", engine=options)
-
-
-@pytest.fixture
-def vllms() -> Iterator[dict[str, str]]:
-    """Addresses of two servers of vLLM, by seat, as `llm-sra serve` starts them."""
-    pytest.importorskip("vllm")
-    urls, started = {}, []
-    try:
-        for seat in OF_SEAT:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
-            flags = {
-                "task": FLAGS["task"],
-                "arm": "srpo",
-                "lora_r": FLAGS["lora_r"],
-                "seat_models": json.dumps(of_models()),
-            }
-            command = [sys.executable, "-m", "llm_sra", "serve", "--seat", seat, "--port", str(port)]
-            command += [part for key, value in flags.items() for part in (f"--{key}", str(value))]
-            started.append(subprocess.Popen([*command, "--bf16", "false"], env=os.environ))
-            urls[seat] = f"http://127.0.0.1:{port}"
-        for url, process in zip(urls.values(), started, strict=True):
-            while process.poll() is None and not healthy(url):
-                time.sleep(1)
-        yield urls
-    finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait(60)
-
-
-def healthy(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", timeout=5).is_success
-    except httpx.TransportError:
-        return False
-
-
-@pytest.mark.vllm
-def test_two_servers_of_vllm_train_resume_and_evaluate(vllms: dict[str, str], tmp_path: Path) -> None:
-    said = ",".join(f"{seat}={url}" for seat, url in vllms.items())
-    there: dict[str, Any] = {
-        "engine": "server",
-        "vllm_server_base_url": said,
-        "save_strategy": "steps",
-        "save_steps": 1,
-    }
-    trained(tmp_path / "run", **there)
-    run = trained(tmp_path / "run", **there, max_steps=3, resume_from_checkpoint=True)
-    assert [line["step"] for line in steps_of(run)] == [1, 2, 3]
-    for line in steps_of(run):  # after a step each adapter is another one than its base
-        for adapter in OF_SEAT["left"] | OF_SEAT["right"]:
-            assert line[f"policy/{adapter}/engine_logprob_difference"] < 1e-4
-    path = roster(tmp_path, "name: live, kind: live")
-    here, others = (
-        evaluate([run.path], path, tmp_path / name, problems=2, decodings=["greedy"], engine=engine)
-        for name, engine in (("here", "transformers"), ("there", EngineOptions.of(there)))
-    )
-    for mine, theirs in zip(here, others, strict=True):
-        assert (mine.solve_rate, mine.own_return) == pytest.approx((theirs.solve_rate, theirs.own_return))
-    with pytest.raises(EngineError, match=r"was asked for .*qwen2' and "):
-        trained(
-            tmp_path / "swapped", **there | {"vllm_server_base_url": f"left={vllms['right']},right={vllms['left']}"}
-        )
