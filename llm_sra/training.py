@@ -216,13 +216,19 @@ def _load_engines(
     banks: dict[str, AdapterBank] = {}
     options = EngineOptions.of(vars(args))
     options = replace(options, seeded=sends_seeds(args.engine, args.seeded_rollouts))
-    for model in dict.fromkeys(plan.models.values()):
-        mine = [adapter for adapter in plan.roles.adapters if plan.models[adapter] == model]
+    of_models = {
+        model: [adapter for adapter in plan.roles.adapters if plan.models[adapter] == model]
+        for model in dict.fromkeys(plan.models.values())
+    }
+    seats_of = {model: {seat: None for a in mine for seat in plan.roles.seats[a]} for model, mine in of_models.items()}
+    options.check_servers(seats_of)
+    for model, mine in of_models.items():
         bank, tokenizer = _load_bank(model, model_args, args, plan.roles, mine, warm)
         renderer = Renderer.of(tokenizer, {**vars(args), "seat_models": model_args.seat_models})
+        for seat in seats_of[model]:
+            renderer.single_tokens(plan.task.choices_of(seat))  # raises where it could not choose
         check_reply_limit(plan.task, renderer, args.max_completion_length)
-        seats = {seat for adapter in mine for seat in plan.roles.seats[adapter]}
-        engine = stack.enter_context(closing(make_engine(options.serving(seats), bank, renderer)))
+        engine = stack.enter_context(closing(make_engine(options.serving(seats_of[model]), bank, renderer)))
         banks[plan.engines[mine[0]]] = bank
         loader.add_engine(plan.engines[mine[0]], engine, bank)
     taken = {name for base in banks for name in loader.engines[base].renderer.template.given}

@@ -12,14 +12,18 @@ MOVES = "Your moves:"
 LETTERS = string.ascii_uppercase
 
 
-def view_text(about: str, seen: str, moves: Sequence[str], letters: bool) -> str:
-    """What a seat sees: what the game is about, if it is told; what it observes; its moves, a line each."""
+def view_text(about: str, seen: str, moves: Sequence[str], letters: bool, moves_first: bool = False) -> str:
+    """What a seat sees: what the game is about, if it is told; what it observes; its moves, a line each.
+
+    With `moves_first` the moves stand above what it observes, and an empty line between the two.
+    """
     names = [move_name(move) for move in moves]
     lines = [f"{letter}: {name}" for letter, name in zip(LETTERS, names, strict=False)] if letters else names
     told = (
         [f"{about} Answer with one of your moves, for example: {LETTERS[0] if letters else names[0]}"] if about else []
     )
-    return "\n".join([*told, *[seen.strip("\n")] * bool(seen.strip()), MOVES, *lines])
+    observed, listed = [seen.strip("\n")] * bool(seen.strip()), [MOVES, *lines]
+    return "\n".join([*told, *listed, "", *observed] if moves_first and observed else [*told, *observed, *listed])
 
 
 def move_name(move: str) -> str:
@@ -35,15 +39,17 @@ def shown_moves(text: str) -> list[str]:
         ValueError: If it shows none.
     """
     _, mark, after = text.rpartition(MOVES)
-    moves = [re.sub(r"^[A-Z]: ", "", line) for line in after.strip("\n").split("\n")] if mark else []
+    listed = after.strip("\n").partition("\n\n")[0]
+    moves = [re.sub(r"^[A-Z]: ", "", line) for line in listed.split("\n")] if mark else []
     if not any(moves):
         raise ValueError(f"partners read the moves below the line {MOVES!r}, got {text[-80:]!r}")
     return moves
 
 
 def shown_observation(text: str) -> str:
-    """What a view shows above its moves, where it does not tell what the game is about."""
-    return text.rpartition(MOVES)[0].strip("\n")
+    """What a view shows besides its moves, where it does not tell what the game is about."""
+    above, _, below = text.rpartition(MOVES)
+    return (above.strip("\n") or below.partition("\n\n")[2]).strip("\n")
 
 
 def read_move(reply: str, moves: Sequence[str], strict: bool, letters: bool = False) -> int | None:

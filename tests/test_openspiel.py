@@ -128,6 +128,26 @@ def test_with_letters_a_model_chooses_among_them() -> None:
         OpenSpiel(game="negotiation", letters=True)
 
 
+@pytest.mark.parametrize("game", ["tiny_hanabi", "lewis_signaling", "trade_comm", "coin_game"])
+def test_moves_may_stand_above_what_is_seen(game: str) -> None:
+    below, above = OpenSpiel(game=game), OpenSpiel(game=game, moves_first=True)
+    for partner in CONVENTIONS.get(game, PARTNERS):
+        rng = random.Random(0)
+        state = below.start(below.problems("dev")[0], rng)
+        while seats := below.actors(state):
+            seat = seats[0]
+            one, other = (task.view(state, seat)[0].content for task in (below, above))
+            assert words.shown_observation(one) == words.shown_observation(other)
+            assert other.startswith(words.MOVES) and other.endswith(words.shown_observation(one))
+            assert words.shown_moves(one) == words.shown_moves(other)
+            said = [
+                below.partners[partner]().reply([{"role": "user", "content": text}], random.Random(1))
+                for text in (one, other)
+            ]
+            assert said[0] == said[1]
+            state, _ = below.step(state, {seat: said[0]}, rng)
+
+
 def test_illegal_replies_are_the_first_legal_move_and_counted() -> None:
     task = OpenSpiel(game="matrix_coordination")
     state = task.start(task.problems("train")[0], random.Random(0))

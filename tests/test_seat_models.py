@@ -18,7 +18,7 @@ from llm_sra.errors import UserError
 from llm_sra.exporting.export import export
 from llm_sra.models.adapter_files import read_card
 from llm_sra.models.adapters import AdapterError, fingerprint
-from llm_sra.models.loading import load_model
+from llm_sra.models.loading import ModelError, load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.runs import Run, RunError, read_metrics
 from llm_sra.trainer.arms import assign_roles
@@ -238,8 +238,51 @@ def test_choices_that_are_one_token_for_one_model_only(tmp_path: Path) -> None:
     flags["seat_models"] = {"first": "effort/player", "second": str(llama_folder())}
     from llm_sra import train
 
-    with pytest.raises(ValueError, match="llama"):
+    with pytest.raises(ValueError, match=r"one token each.*llama' makes \d of 'rest'"):
         train(output_dir=tmp_path / "run", **flags)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_or_a_run_is_no_model_of_a_seat(trained: Run, tmp_path: Path) -> None:
+    for folder, what in ((trained.adapters / "right", "an adapter, not a model"), (trained.path, "a run folder")):
+        with pytest.raises(ModelError, match=f"{folder.name}' is {what}"):
+            train_tiny(
+                tmp_path / "run",
+                model_name_or_path=None,
+                seat_models={"left": str(qwen2_folder()), "right": str(folder)},
+            )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_go_on_with_its_models_swapped(trained: Run, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.path, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    swapped = {"left": str(llama_folder()), "right": str(qwen2_folder())}
+    flags: dict[str, Any] = {"arm": "srpo", "tau": 2.0, "max_steps": 3, "resume_from_checkpoint": True}
+    with pytest.raises(
+        AdapterError, match=r"left was trained on '.*qwen2', whose weights then differ from .*llama' now"
+    ):
+        train_tiny(run, model_name_or_path=None, seat_models=swapped, **flags)
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_weights_that_changed_since_are_not_exported(trained: Run, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained.path, run)
+    tokenizer = llama_tokenizer()
+    other = save_model(llama(tokenizer, seed=5), tokenizer, tmp_path / "llama")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(llama_folder()), str(other)))
+    export(run, "left", tmp_path / "left", merge=True)
+    for merge in (True, False):
+        with pytest.raises(AdapterError, match=r"whose weights then differ from those of .*llama' now"):
+            export(run, "right", tmp_path / "right", merge=merge)
+    shutil.rmtree(other)
+    with pytest.raises(ModelError, match=r"no model folder .*named in its config.yaml"):
+        export(run, "right", tmp_path / "right", merge=True)
+    assert not (tmp_path / "right").exists()
 
 
 def test_each_model_is_given_the_arguments_that_its_template_takes(tmp_path: Path) -> None:

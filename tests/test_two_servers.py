@@ -29,10 +29,13 @@ def servers() -> Iterator[dict[str, FakeVllm]]:
         server.stop()
 
 
+def of_models() -> dict[str, str]:
+    return {"left": str(qwen2_folder()), "right": str(llama_folder())}
+
+
 def trained(out: Path, **flags: Any) -> Run:
     """Two steps of SRPO on both models."""
-    of_seats = {"left": str(qwen2_folder()), "right": str(llama_folder())}
-    return train_tiny(out, arm="srpo", tau=1.0, model_name_or_path=None, seat_models=of_seats, **flags)
+    return train_tiny(out, arm="srpo", tau=1.0, model_name_or_path=None, seat_models=of_models(), **flags)
 
 
 def addresses(servers: dict[str, FakeVllm]) -> str:
@@ -77,6 +80,19 @@ def test_addresses_that_do_not_fit_the_models_are_refused(servers: dict[str, Fak
     for i, said in enumerate((addresses(swapped), servers["right"].url)):
         with pytest.raises(EngineError, match="other log-probabilities"):
             trained(tmp_path / str(i), engine="server", vllm_server_base_url=said)
-    with pytest.raises(EngineError, match="no server to generate with"):
-        trained(tmp_path / "one", engine="server", vllm_server_base_url=f"left={servers['left'].url}")
-    assert not any(played(server) for server in servers.values())
+    left = servers["left"].url
+    for said, message in (
+        (f"left={left}", "no server is given for .*llama, the model of seat right"),
+        (f"lefft={left},right={left}", "'lefft', which is no seat of the task; did you mean 'left'"),
+        (f"left={left},right=127.0.0.1:8000", "must begin with http:// or https://, got '127.0.0.1:8000'"),
+    ):
+        with pytest.raises(EngineError, match=message):
+            trained(tmp_path / "one", engine="server", vllm_server_base_url=said)
+    assert not any(played(server) for server in servers.values()) and not (tmp_path / "one").exists()
+
+
+def test_an_evaluation_names_the_model_without_a_server(servers: dict[str, FakeVllm], tmp_path: Path) -> None:
+    run = trained(tmp_path / "run")
+    options = EngineOptions.of({"engine": "server", "vllm_server_base_url": f"right={servers['right'].url}"})
+    with pytest.raises(EngineError, match=r"no server is given for .*qwen2, the model of seat left"):
+        evaluate([run.path], roster(tmp_path, "name: live, kind: live"), tmp_path / "eval", engine=options)

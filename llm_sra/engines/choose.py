@@ -11,6 +11,7 @@ import torch
 
 from llm_sra.engines.base import Engine, EngineError
 from llm_sra.engines.replies import end_of_turn_ids
+from llm_sra.errors import did_you_mean
 from llm_sra.models.adapters import AdapterBank
 from llm_sra.models.loading import ModelError
 from llm_sra.models.renderer import Renderer
@@ -62,8 +63,39 @@ class EngineOptions:
 
         A server for one seat's model is written `SEAT=URL`.
         """
+        return replace(self, servers=tuple(url for seat, url in self._addresses if not seat or seat in seats))
+
+    def check_servers(self, seats_of: Mapping[str, Collection[str]]) -> None:
+        """See that every model has a server, and that servers are named for seats that there are.
+
+        Args:
+            seats_of: By model, the seats whose agents live on it.
+
+        Raises:
+            EngineError: If an address cannot be used.
+        """
+        if self.kind != "server":
+            return
+        seats = [seat for of_model in seats_of.values() for seat in of_model]
+        for seat, url in self._addresses:
+            if seat and seat not in seats:
+                raise EngineError(
+                    f"a server is given for {seat!r}, which is no seat of the task{did_you_mean(seat, seats)}"
+                )
+            if not url.startswith(("http://", "https://")):
+                raise EngineError(f"the address of a server must begin with http:// or https://, got {url!r}")
+        for model, of_model in seats_of.items():
+            if not self.serving(of_model).servers:
+                raise EngineError(
+                    f"no server is given for {model}, the model of seat {' and '.join(of_model)}: where seats have "
+                    "different models give each one's address, SEAT=URL,SEAT=URL"
+                )
+
+    @property
+    def _addresses(self) -> list[tuple[str, str]]:
+        """Of each server, its seat, which is empty if it serves all, and its address."""
         named = [url.partition("=") if _SEAT.match(url) else ("", "", url) for url in self.servers]
-        return replace(self, servers=tuple(url for seat, _, url in named if not seat or seat in seats))
+        return [(seat, url) for seat, _, url in named]
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "EngineOptions":

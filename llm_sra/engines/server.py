@@ -195,18 +195,26 @@ class ServerEngine:
         sampling = Sampling(temperature=2.0)  # far from 1: log-probabilities before and after it are far apart
         request = Request(prompt, None, sampling, max_tokens=8, stop=(), seed=0)
         ask = partial(_Server.complete, request=request, version=None, ends=self._ends, seeded=True)
-        tokens, logprobs = self._persist(ask, [server])
+        try:
+            tokens, logprobs = self._persist(ask, [server])
+        except _RefusedError as error:
+            raise self._other_model(server, f"refuses a request made for it: {error}") from error
+        if max(tokens, default=0) >= (rows := self.bank.base.get_input_embeddings().weight.shape[0]):
+            raise self._other_model(server, f"answered with token {max(tokens)}, where it has {rows} tokens here")
         with self.bank.using(None):
             ids = torch.tensor([[*prompt, *tokens]], device=self.bank.base.device)
             logits = self.bank.base(input_ids=ids).logits[0, len(prompt) - 1 : -1]
         mine = (logits.float() / sampling.temperature).log_softmax(-1).cpu()
         differ = (mine[torch.arange(len(tokens)), torch.tensor(tokens)] - torch.tensor(logprobs)).abs().mean().item()
         if not differ < TOLERANCE:
-            raise EngineError(
-                f"{server.url} says other log-probabilities than {self.bank.base.name_or_path!r} here, by {differ:.2f} "
-                "nats a token: it serves another model or revision, or was started without --logprobs-mode "
-                f"{LOGPROBS}. Start it with `llm-sra serve --config RECIPE`"
-            )
+            raise self._other_model(server, f"says other log-probabilities than here, by {differ:.2f} nats a token")
+
+    def _other_model(self, server: "_Server", sign: str) -> EngineError:
+        return EngineError(
+            f"{server.url} was asked for {self.bank.base.name_or_path!r} and {sign}. It serves another model or "
+            f"revision, or was started without --logprobs-mode {LOGPROBS}. Start it with `llm-sra serve --config "
+            "RECIPE`; where seats have different models, each seat's server is the one that was started with its --seat"
+        )
 
 
 class _Server:

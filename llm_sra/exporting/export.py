@@ -17,7 +17,7 @@ from llm_sra.exporting.exported import Exported
 from llm_sra.exporting.generation import Generation
 from llm_sra.exporting.single import find_single
 from llm_sra.files import WriteError, readable_as_others, writing
-from llm_sra.models.adapters import CARD, read_adapter_config
+from llm_sra.models.adapters import CARD, check_base, fingerprint, read_adapter_config
 from llm_sra.models.loading import load_model, quantization_of
 from llm_sra.models.renderer import Renderer
 from llm_sra.runs import Run, RunError
@@ -58,7 +58,8 @@ def export(
         RunError: If the run is not finished, its model would run Python that was not allowed, `out` holds something, or
             `evaluation` knows nothing of the run.
         UnknownNameError: If the run has no such policy.
-        AdapterError: If the policy is not a LoRA adapter in safetensors.
+        AdapterError: If the policy is not a LoRA adapter in safetensors, or was trained on other weights than its base
+            has now.
         TemplateError: If the model cannot be asked as the run's configuration says.
         WriteError: If the disk does not take it.
         HubError: If the upload fails; the folder is there then.
@@ -79,6 +80,7 @@ def export(
         trust_remote_code=may_run_code(run, trust_remote_code),
         quantization=quantization_of(run.config),
     )
+    check_base(run.adapters / policy, fingerprint(base), run.model_of(policy))
     renderer = Renderer.of(tokenizer, run.config)
     template = renderer.template
     tokenizer.chat_template = template.alone()  # any chat API asks what the training asked

@@ -216,6 +216,24 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
+def check_base(folder: Path, mine: str, name: str) -> None:
+    """See that a saved adapter belongs to a base model; one that was made elsewhere does not say.
+
+    Args:
+        folder: The adapter's.
+        mine: Fingerprint of the base.
+        name: Of the base.
+
+    Raises:
+        AdapterError: If it was trained on other weights, or cannot be read.
+    """
+    if read_card(folder).get("base_fingerprint", mine) != mine:
+        raise AdapterError(
+            f"the adapter at {folder} was trained on {read_adapter_config(folder).base_model_name_or_path!r}, whose "
+            f"weights then differ from those of {name!r} now: load the adapter on the base that it was trained on"
+        )
+
+
 def read_weights(folder: Path, config: LoraConfig) -> dict[str, torch.Tensor]:
     """The weights of a saved adapter under PEFT's keys.
 

@@ -27,6 +27,7 @@ from llm_sra.models.adapter_files import (
     CARD,
     WEIGHTS,
     AdapterError,
+    check_base,
     fingerprint,
     needs_own_base,
     read_adapter_config,
@@ -41,6 +42,7 @@ __all__ = [
     "WEIGHTS",
     "AdapterBank",
     "AdapterError",
+    "check_base",
     "fingerprint",
     "needs_own_base",
     "read_adapter_config",
@@ -247,13 +249,7 @@ class AdapterBank:
                 one of another base or rank.
         """
         config = read_adapter_config(folder)
-        card = read_card(folder)
-        mine = self.fingerprint
-        if card.get("base_fingerprint", mine) != mine:
-            raise AdapterError(
-                f"the adapter at {folder} was trained on {config.base_model_name_or_path!r}, whose weights then differ "
-                f"from those of {self.base.name_or_path!r} now: load the adapter on the base that it was trained on"
-            )
+        check_base(folder, self.fingerprint, self.base.name_or_path)
         own_base = needs_own_base(folder, config)
         if own_base and set(self.names) - {name}:
             raise AdapterError(

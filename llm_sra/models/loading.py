@@ -22,6 +22,11 @@ from llm_sra.registry import find_model, model_hint
 
 QUANTIZED = ("load_in_4bit", "load_in_8bit", "bnb_4bit_quant_type", "use_bnb_nested_quant", "bnb_4bit_quant_storage")
 
+_ADAPTER = (
+    "is an adapter, not a model: name its base as the model, and the folder as initial_adapter or as a partner of kind "
+    "`adapter`"
+)
+
 
 class ModelError(ValueError):
     """A model cannot be loaded; says what was expected."""
@@ -70,10 +75,7 @@ def load_model(
         reason = why_unreadable(Path(name), error)
         raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason}") from error
     if getattr(model, "_hf_peft_config_loaded", False):
-        raise ModelError(
-            f"{name!r} is an adapter, not a model: name its base as the model, or the folder as a partner of kind "
-            "`adapter`"
-        )
+        raise ModelError(f"{name!r} {_ADAPTER}")
     if missing := sorted(found["missing_keys"]):
         raise ModelError(
             f"cannot load the model {name!r}: its files lack {missing[0]} ({len(missing)} missing), which would be "
@@ -144,8 +146,20 @@ def quantization_of(config: Mapping[str, Any]) -> BitsAndBytesConfig | None:
 def _located(name: str) -> str:
     """Where a model is; a path at which there is no folder is refused here, as a hub would not know it either."""
     name = find_model(name)
-    if name.startswith(("/", "./", "../")) and not Path(name).is_dir():
-        raise ModelError(f"no model folder {name} (looked for {Path(name).absolute()})")
+    folder = Path(name)
+    if name.startswith(("/", "./", "../")) and not folder.is_dir():
+        raise ModelError(
+            f"no model folder {name} (looked for {folder.absolute()}): name its place, or put it back; those of a run "
+            "are named in its config.yaml"
+        )
+    if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise ModelError(f"{name!r} {_ADAPTER}")
+        if (folder / "config.yaml").is_file():
+            raise ModelError(
+                f"{name!r} is a run folder, not a model: name the model that it trained, or one that `llm-sra export "
+                "--merge` makes of it"
+            )
     return name
 
 

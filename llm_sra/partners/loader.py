@@ -115,8 +115,11 @@ class PolicyLoader:
         """
         config = {**run.config, "trust_remote_code": may_run_code(run, self._trust_remote_code)}
         engines: dict[str, str] = {}
-        for model in run.models_of_seats:
-            seats = [seat for seat, hero in run.heroes.items() if run.model_of(hero) == model]
+        seats_of: dict[str, list[str]] = {}
+        for seat, hero in run.heroes.items():
+            seats_of.setdefault(run.model_of(hero), []).append(seat)
+        self._options.check_servers(seats_of)
+        for model, seats in seats_of.items():
             engines |= dict.fromkeys(seats, self._engine(model, config, self._options.serving(seats), seats=seats))
         heroes = {seat: self._load(engines[seat], run.adapters / name) for seat, name in run.heroes.items()}
         return Team(run.name, str(run.config["arm"]), heroes, engines)

@@ -160,7 +160,11 @@ def parser() -> argparse.ArgumentParser:
         default="transformers",
         help="transformers, vllm or server: plays the runs' agents (default %(default)s)",
     )
-    parser.add_argument("--server", metavar="URL[,URL]", help="servers of the engine `server`; see llm-sra serve")
+    parser.add_argument(
+        "--server",
+        metavar="URL[,URL]",
+        help="servers of the engine `server`; see llm-sra serve. Where seats have different models: SEAT=URL,SEAT=URL",
+    )
     parser.add_argument(
         "--engine_adapter_dir", metavar="FOLDER",
         help="where those servers find adapters, if they run on other machines (default: memory of this one)",

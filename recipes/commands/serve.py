@@ -6,7 +6,6 @@ import importlib.util
 import ipaddress
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -14,14 +13,14 @@ RUNTIME_UPDATES = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve the base model of a recipe until interrupted.
+    """Serve the base model of a recipe until interrupted: vLLM's server takes the place of this process.
 
     Args:
         argv: Arguments of the command line without the program's name; those of this process if None.
 
     Raises:
         ConfigError: If the recipe cannot be used.
-        EngineError: If vLLM is not installed, the server is open without a key, or it ends by itself.
+        EngineError: If vLLM is not installed, or the server is open without a key.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     ours, further = arguments, []
@@ -43,10 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--host {args.host} admits other machines, and whoever reaches the server can make it load files as "
             "adapters: set VLLM_API_KEY here and where you train, or listen at 127.0.0.1"
         )
-    environment = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", **os.environ, RUNTIME_UPDATES: "1"}
-    code = subprocess.run(command, env=environment, check=False).returncode
-    if code:
-        raise EngineError(f"the server ended with exit code {code}; its messages are above")
+    # In this process's place: it needs no memory beside the server's, and a signal that ends it ends the server.
+    os.execvpe(command[0], command, {"VLLM_CPU_OMP_THREADS_BIND": "nobind", **os.environ, RUNTIME_UPDATES: "1"})
 
 
 def parser() -> argparse.ArgumentParser:

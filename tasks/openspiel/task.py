@@ -13,12 +13,10 @@ from llm_sra.task import Message, Outcome, Problem, Reward, ScriptedPartner, Tas
 from tasks.adapters import HEADLINE, Table, deal_of, deals, ended
 from tasks.moves import LETTERS, read_move, shown_moves, view_text
 from tasks.openspiel.conventions import CONVENTIONS
+from tasks.openspiel.games import SEATS, check_playable, openspiel, seed_of
 from tasks.openspiel.partners import PARTNERS
 from tasks.openspiel.words import ABOUT
 from tasks.options import check_switches
-
-SEATS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-SEEDS = ("rng_seed", "seed")  # parameters of games that draw by themselves
 
 
 class OpenSpiel(Task[Table]):
@@ -38,6 +36,7 @@ class OpenSpiel(Task[Table]):
         strict: Whether a reply must be a move and nothing else.
         letters: Whether moves are shown with letters, and a model chooses among these alone: for games of at most 26
             moves, and models to which each letter is one token. A letter without a move is no legal move.
+        moves_first: Whether a view lists the moves above what the seat sees, which then stands next to the reply.
 
     Raises:
         TypeError: If an option is of the wrong kind.
@@ -59,18 +58,20 @@ class OpenSpiel(Task[Table]):
         explain: bool = False,
         strict: bool = True,
         letters: bool = False,
+        moves_first: bool = False,
     ) -> None:
         if not isinstance(game, str):
             raise TypeError(f"openspiel option `game` must be text such as tiny_hanabi, got {game!r}")
-        check_switches("openspiel", normalise=normalise, explain=explain, strict=strict, letters=letters)
-        self._spiel = _openspiel()
-        self.game, self.strict, self.letters = game, strict, letters
+        switches = {"normalise": normalise, "explain": explain, "strict": strict, "letters": letters}
+        check_switches("openspiel", **switches, moves_first=moves_first)
+        self._spiel = openspiel()
+        self.game, self.strict, self.letters, self.moves_first = game, strict, letters, moves_first
         try:
             self._game = self._spiel.load_game(game)
         except (self._spiel.SpielError, RuntimeError) as error:
             raise ValueError(f"OpenSpiel has no game {game!r}: {str(error).splitlines()[0]}") from error
         kind = self._kind = self._game.get_type()
-        _check(self._spiel, self._game)
+        check_playable(self._spiel, self._game)
         self.partners = {**PARTNERS, **CONVENTIONS.get(kind.short_name, {})}
         self.seats = SEATS[: self._game.num_players()]  # type: ignore[misc]  # how many there are is the game's
         self.max_turns = max(1, self._game.max_game_length())
@@ -105,7 +106,7 @@ class OpenSpiel(Task[Table]):
         known = self._kind.provides_information_state_string
         seen = state.at.information_state_string(player) if known else state.at.observation_string(player)
         moves = [state.at.action_to_string(player, action) for action in state.at.legal_actions(player)]
-        return [Message("user", view_text(self._about, seen, moves, self.letters))]
+        return [Message("user", view_text(self._about, seen, moves, self.letters, self.moves_first))]
 
     def step(self, state: Table, replies: Mapping[str, str], rng: random.Random) -> tuple[Table, Mapping[str, Reward]]:
         """The moves, and what chance makes of them."""
@@ -146,7 +147,7 @@ class OpenSpiel(Task[Table]):
 
     def _seeded(self, deal: random.Random) -> Any:
         """The game, with a seed of its own if it draws by itself."""
-        name = _seed_of(self._spiel, self._kind)
+        name = seed_of(self._spiel, self._kind)
         if not name or name in self._spiel.game_parameters_from_string(self.game):
             return self._game
         base, _, inside = self.game.partition("(")
@@ -164,37 +165,3 @@ class OpenSpiel(Task[Table]):
             at.apply_action(moves[-1])
         returns = tuple(at.returns())  # some games search for what they pay: asked for once
         return Table(problem, moves, tuple(illegal), tuple(made), returns, at)
-
-
-def _openspiel() -> Any:
-    try:
-        import pyspiel
-    except ImportError as error:
-        raise ValueError("openspiel needs the package open_spiel: pip install 'open_spiel==2.0.*'") from error
-    return pyspiel
-
-
-def _seed_of(spiel: Any, kind: Any) -> str:
-    """The parameter that seeds a game which draws by itself; empty for one that asks what chance does."""
-    if kind.chance_mode != spiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
-        return ""
-    return next((name for name in SEEDS if name in kind.parameter_specification), "")
-
-
-def _check(spiel: Any, game: Any) -> None:
-    """See that a game can be played here.
-
-    Raises:
-        ValueError: If it cannot.
-    """
-    kind = game.get_type()
-    if not 2 <= game.num_players() <= len(SEATS):
-        raise ValueError(f"{kind.short_name} has {game.num_players()} players: two to {len(SEATS)} can play here")
-    if kind.dynamics == spiel.GameType.Dynamics.MEAN_FIELD:
-        raise ValueError(f"{kind.short_name} is a mean-field game: it has no players that could speak")
-    if not (kind.provides_information_state_string or kind.provides_observation_string):
-        raise ValueError(f"{kind.short_name} writes nothing of what a player sees, so that no model could play it")
-    if kind.chance_mode == spiel.GameType.ChanceMode.SAMPLED_STOCHASTIC and not _seed_of(spiel, kind):
-        raise ValueError(f"{kind.short_name} draws by itself and takes no seed: its episodes could not be repeated")
-    if not game.max_utility() > game.min_utility():
-        raise ValueError(f"{kind.short_name} pays the same whatever is played")
