@@ -181,7 +181,7 @@ def _differences(results: Results) -> Grid:
 def _number(value: float | None, sign: str = "") -> str:
     if value is None:
         return NOTHING
-    return f"{value + 0.0:{sign}.2f}"
+    return f"{value:{sign}z.2f}"
 
 
 def with_interval(value: float | None, ends: Estimate | None, sign: str = "") -> str:
@@ -191,7 +191,7 @@ def with_interval(value: float | None, ends: Estimate | None, sign: str = "") ->
     number = _number(value, sign)
     if ends is None:
         return number
-    return f"{number} [{ends.low:{sign}.2f}, {ends.high:{sign}.2f}]" if ends.has_width else f"{number} {NO_SPREAD}"
+    return f"{number} [{ends.low:{sign}z.2f}, {ends.high:{sign}z.2f}]" if ends.has_width else f"{number} {NO_SPREAD}"
 
 
 def difference(value: Estimate | None) -> str:

@@ -26,6 +26,7 @@ COLOURS = ("cyan", "magenta", "green", "yellow", "blue")
 BLOCKS = "▁▂▃▄▅▆▇█"
 READER_GONE = 141  # exit code of a program that SIGPIPE ends
 LONGEST = 4000  # characters of an error, which may hold what a stranger wrote
+GOES_ON = "the same command goes on from here"
 PLAIN_WIDTH = 100  # where the output is no terminal
 PLAIN_BLOCKS = "_.-=+*#@"  # where the terminal cannot show the others
 
@@ -169,6 +170,15 @@ def run_command(command: Callable[..., Any], *args: Any) -> int:
         print(f"llm-sra: interrupted{''.join(f'; {how}' for how in stopped.args)}", file=sys.stderr)
         return 130
     return READER_GONE if _reader_gone(failed=False) else 0
+
+
+@contextmanager
+def kept_if_stopped() -> Iterator[None]:
+    """Say at an interruption inside the block that nothing is lost: the same command goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(GOES_ON) from stopped
 
 
 def _reader_gone(failed: bool = True) -> bool:

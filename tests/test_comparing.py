@@ -127,6 +127,30 @@ def test_a_comparison_that_is_interrupted_says_how_to_go_on(
     assert capsys.readouterr().err == "llm-sra: interrupted; the same command goes on from here\n"
 
 
+@pytest.mark.parametrize(
+    ("function", "command"),
+    [
+        ("llm_sra.evaluate", ["eval", "--roster", "worksheet_test"]),
+        ("recipes.comparing.responding.best_responses", ["best-response", "--roster", "worksheet_test"]),
+        ("recipes.comparing.generating.generate", ["strangers", "--task", "worksheet"]),
+    ],
+)
+def test_other_commands_that_keep_what_is_done_say_so_too(
+    function: str,
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*what: object, **how: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(function, interrupted)
+    run = ["--run", str(make_run(tmp_path / "run").path)] if command[0] == "eval" else []
+    assert main([*command, *run, "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.endswith("llm-sra: interrupted; the same command goes on from here\n")
+
+
 # -- what is there ---------------------------------------------------------------------------------------------------
 
 

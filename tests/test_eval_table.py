@@ -17,8 +17,8 @@ from support import ROOT, SEATS
 from eval import plots
 from eval.grid import Grid
 from eval.plots import effort_curves, quickstart_figure, running_mean, study_figure
-from eval.stats import wilson
-from eval.table import grids, markdown, print_tables
+from eval.stats import Estimate, wilson
+from eval.table import difference, grids, markdown, print_tables, with_interval
 from llm_sra.evaluation.options import CHUNK
 from llm_sra.evaluation.records import EvaluatedEpisode, Record, Summary
 from llm_sra.evaluation.results import Results, ResultsError, read_results, score_interval, write_results
@@ -159,6 +159,11 @@ def test_a_long_name_takes_more_lines_and_no_number_gives_way(tmp_path):
 def test_what_cannot_be_said_is_a_dash(tmp_path):
     text = markdown(results(tmp_path, {"q/ippo": "ippo"}, partners=("half",)))
     assert cells(text, "reliance") == [["-", "-"]] * 2
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus_sign():
+    assert difference(Estimate(-0.004, -0.102, -0.001)) == "+0.00 [-0.10, +0.00]"
+    assert with_interval(-0.001, None) == "0.00"
 
 
 def test_an_empty_roster_shows_self_play(tmp_path):

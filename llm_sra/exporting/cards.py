@@ -173,10 +173,10 @@ def _row(record: Record, headline: str | None) -> str:
     cells = [
         *(as_markdown(value) for value in (record.seat, record.partner, record.decoding)),
         f"{record.solve_rate:.2f} [{low:.2f}, {high:.2f}]",
-        f"{record.own_return:.2f}",
+        f"{record.own_return:z.2f}",
         f"{record.effort_own:.2f}",
         str(record.n),
-        *([f"{record.metrics[headline]:.2f}"] if headline else []),
+        *([f"{record.metrics[headline]:z.2f}"] if headline else []),
     ]
     return _line(cells)
 

@@ -29,14 +29,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     from llm_sra.evaluation.best_responses import ENDING, write_best_responses
     from llm_sra.partners.rosters import file_beside
     from recipes.comparing.responding import FILE, Wanted, best_responses
-    from recipes.terminal import console
+    from recipes.terminal import console, kept_if_stopped
 
     wanted = Wanted.of(
         args, further, args.roster, roster=args.roster, trust_scripts=args.trust_scripts,
         trust_remote_code=args.trust_remote_code,
     )  # fmt: skip
     shown = console()
-    known = best_responses(wanted, shown)
+    with kept_if_stopped():
+        known = best_responses(wanted, shown)
     written = [args.out / FILE]
     if Path(args.roster).is_file():  # what ships stays as it ships
         written.append(file_beside(args.roster, ENDING))

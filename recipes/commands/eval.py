@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from llm_sra.registry import task_options
     from llm_sra.runs import open_runs
     from llm_sra.untrusted import one_line
-    from recipes.terminal import console
+    from recipes.terminal import console, kept_if_stopped
 
     if args.problems < 1:
         raise ValueError(f"--problems must be 1 or more, got {args.problems}")
@@ -59,26 +59,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     if args.gpu_memory_utilization is not None:
         engine["vllm_gpu_memory_utilization"] = args.gpu_memory_utilization
-    evaluate(
-        runs,
-        roster,
-        args.out,
-        problems=args.problems,
-        split=args.split,
-        decodings=decodings,
-        seed=args.seed,
-        engine=EngineOptions.of_run(runs[0].config, engine),
-        cross_play=args.cross_play,
-        contributions=args.contributions,
-        divergence=args.divergence,
-        task_args=task_options(args.task_args),
-        chunk=args.chunk,
-        disable_tqdm=args.disable_tqdm or None,
-        trust_remote_code=args.trust_remote_code,
-        trust_task=args.trust_task,
-        trust_scripts=args.trust_scripts,
-        best_responses=args.best_responses,
-    )
+    with kept_if_stopped():
+        evaluate(
+            runs,
+            roster,
+            args.out,
+            problems=args.problems,
+            split=args.split,
+            decodings=decodings,
+            seed=args.seed,
+            engine=EngineOptions.of_run(runs[0].config, engine),
+            cross_play=args.cross_play,
+            contributions=args.contributions,
+            divergence=args.divergence,
+            task_args=task_options(args.task_args),
+            chunk=args.chunk,
+            disable_tqdm=args.disable_tqdm or None,
+            trust_remote_code=args.trust_remote_code,
+            trust_task=args.trust_task,
+            trust_scripts=args.trust_scripts,
+            best_responses=args.best_responses,
+        )
     if int(os.environ.get("RANK", "0")):
         return  # the first process of several shows and writes
     figure = write_summary(runs, args.out, console())

@@ -31,10 +31,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from eval.table import print_grid
     from recipes.comparing.generating import ROSTER, Asked, generate
     from recipes.comparing.responding import Wanted
-    from recipes.terminal import console
+    from recipes.terminal import console, kept_if_stopped
 
     wanted, shown = Wanted.of(args, further, args.task), console()
-    found = generate(Asked(args.metrics, args.weights, args.k, wanted), shown)
+    with kept_if_stopped():
+        found = generate(Asked(args.metrics, args.weights, args.k, wanted), shown)
     for decoding in wanted.decodings:
         print_grid(chosen_grid(found, decoding), shown)
     print(f"Written: {args.out / ROSTER}\nnext: llm-sra eval --roster {args.out / ROSTER} ...")

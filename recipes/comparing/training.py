@@ -24,7 +24,7 @@ from llm_sra.runs import read_metrics
 from llm_sra.trainer.progress import summary
 from llm_sra.trainer.speed import read_speed
 from recipes.comparing.cells import Cell, state_of
-from recipes.terminal import duration
+from recipes.terminal import GOES_ON, duration
 
 ROOT = Path(__file__).resolve().parents[2]  # of the packages: a clone, or where a wheel is installed
 # -P: a folder's own `tasks.py` must not hide ours.
@@ -235,7 +235,7 @@ class _EndingAll:
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    print("llm-sra: stopped; the same command goes on from here", file=sys.stderr)
+    print(f"llm-sra: stopped; {GOES_ON}", file=sys.stderr)
     raise SystemExit(128 + number)
 
 

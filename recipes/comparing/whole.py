@@ -21,7 +21,7 @@ from recipes.comparing.cells import (
 )  # fmt: skip
 from recipes.comparing.evaluating import EVAL, LOG, REPORT, Played, evaluate, report
 from recipes.comparing.training import Trainings
-from recipes.terminal import said_once
+from recipes.terminal import kept_if_stopped, said_once
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,8 @@ def compare(comparison: Comparison, console: Console) -> None:
         steps = check_folders(read, out)
     trainings = Trainings(cells, out, steps, comparison.jobs, console=console)
     _tell_plan(comparison, trainings, console)
-    try:
+    with kept_if_stopped():
         _make(comparison, trainings, console)
-    except KeyboardInterrupt as stopped:
-        raise KeyboardInterrupt("the same command goes on from here") from stopped
 
 
 def _make(comparison: Comparison, trainings: Trainings, console: Console) -> None:
