@@ -245,7 +245,7 @@ BAD = [
     (["export", "--run", "{run}", "--policy", "first", "--out", "{tmp}"], "RunError: .*already holds something"),
     (["eval", "--run", "{tmp}/gone", "--roster", "worksheet_dev", "--out", "{tmp}/out"], "RunError: .*is not a run"),
     (["eval", "--run", "{run}", "--roster", "{tmp}/broken.yaml", "--out", "{tmp}/out"], "RosterError: .*is not YAML"),
-    (["train", "--config", "{tmp}/gone.yaml"], "ConfigError: no recipe"),
+    (["train", "--config", "{tmp}/gone.yaml"], "NoFileError: no recipe"),
     (["train", "--config", "{tmp}/broken.yaml"], "ConfigError: .*is not YAML"),
     (["train", "--model_name_or_path", "x", "--bf16", "false", "--arm", "srppo"], "arm must be one of ippo, srpo"),
     (["train", "--model_name_or_path", "x", "--bf16", "false", "--tua", "3"], "unknown key 'tua'.*did you mean 'tau'"),
