@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.learned_strangers import LEARNED, set_cells
+from benchmarks.measure import table as as_table
 from benchmarks.pages import put_between
 from benchmarks.study import fill
-from benchmarks.study_report import spent
+from benchmarks.study_report import by_seed, spent
 from eval.stats import compare_arms
 from eval.table import NOTHING, difference
 from llm_sra.evaluation.results import Results, read_results
@@ -70,7 +71,7 @@ class Compared:
     def noise(self) -> float:
         """How far apart two profiles of one and the same partner would lie on average, as other chance made them."""
         results = self.results[LEARNED]
-        keys = [(r.run, r.seat, r.partner, r.decoding) for r in results.records if r.partner in results.partners]
+        keys = [record.key for record in results.records if record.partner in results.partners]
         return float(np.sqrt(fmean(2 * np.var(results.solved[key], ddof=1) / len(results.solved[key]) for key in keys)))
 
 
@@ -109,15 +110,6 @@ def profile(results: Results, partner: str) -> Array:
     """How each agent fared with a partner: its headline or share solved, shape (runs x seats,), in [0, 1]."""
     records = [results.record(run, seat, partner, DECODING) for run in results.runs for seat in results.seats]
     return np.array([record.solve_rate for record in records])
-
-
-def by_seed(results: Results) -> dict[str, dict[int, str]]:
-    """By arm, the run of each seed."""
-    found: dict[str, dict[int, str]] = {}
-    for run in results.runs:
-        arm, _, seed = Path(run).name.partition("-seed")
-        found.setdefault(arm, {})[int(seed)] = run
-    return found
 
 
 def distance(one: Array, other: Array) -> float:
@@ -174,7 +166,7 @@ def conclusions(found: Sequence[Compared]) -> str:
     rows = []
     for one in found:
         for roster, results in one.results.items():
-            runs = by_seed(results)
+            runs = {arm: by_seed(results, arm) for arm in ARMS}
             means = {arm: results.rate(runs[arm].values(), results.seats, results.partners, DECODING) for arm in ARMS}
             order = " > ".join(sorted(ARMS, key=lambda arm: -means[arm]))
             cells = [one.task, f"`{one.task}_{roster}`", str(len(results.partners))]
@@ -183,7 +175,7 @@ def conclusions(found: Sequence[Compared]) -> str:
                 told = compare_arms(results, runs[ARMS[0]], runs[arm], DECODING)
                 cells += [difference(told.problems_and_seeds), difference(told.over_seeds)]
             rows.append(cells)
-    return _table(head, rows)
+    return as_table(head, rows)
 
 
 def spreads(found: Sequence[Compared]) -> str:
@@ -205,11 +197,7 @@ def spreads(found: Sequence[Compared]) -> str:
         ends = [f"{min(map(np.mean, each)):.2f} to {max(map(np.mean, each)):.2f}" for each in (scripted, learned)]
         told = [NOTHING if np.isnan(value) else f"{value:.2f}" for value in figures]
         rows.append([one.task, *ends, *told, f"{one.seconds / 60:.0f}"])
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+    return as_table(head, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmarks.measure import table as as_table
 from benchmarks.pages import put_between
 from eval.oracle import NEAR, trained_policies
 from eval.plots import COLOURS, DPI, GREY, write_png
@@ -122,7 +123,7 @@ def table(found: Sequence[Trained]) -> str:
         near = sum(gap <= NEAR for gap in gaps)
         rows.append([arm_of(tau), str(len(mine)), *cells, f"{max(gaps):.3f}", f"{near} of {len(mine)}"])
     head += ["off by at most", f"within {NEAR:g}"]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+    return as_table(head, rows)
 
 
 def tau_of(run: Run) -> float:

@@ -16,6 +16,7 @@ from statistics import fmean
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.measure import table as as_table
 from benchmarks.spoil import TASKS, Place, arm_of, dress, place_of, tau_of, tell
 from eval.plots import COLOURS, DPI, write_png
 from eval.stats.intervals import Estimate, mean_interval
@@ -113,7 +114,7 @@ def table(found: Sequence[Played]) -> str:
         gains = [each.strangers - base[each.seed] for each in mine if each.seed in base]
         by_seed = ", ".join(f"{each.strangers:.2f}" for each in mine)
         rows.append([arm_of(tau), str(len(mine)), *cells, "-" if tau == 0 or not gains else _gain(gains), by_seed])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+    return as_table(head, rows)
 
 
 def _gain(gains: Sequence[float]) -> str:

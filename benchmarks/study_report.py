@@ -63,7 +63,7 @@ def write_report(out: Path, arms: Sequence[str], baselines: Sequence[str] = (), 
         results = _results(out, [which])
         parts.append(f"## {title}\n\n{arm_tables(results)}")
         if which == "end":
-            study_figure(results, {arm: _by_seed(results, arm) for arm in ARMS}, out / "study.png")
+            study_figure(results, {arm: by_seed(results, arm) for arm in ARMS}, out / "study.png")
     if baselines:
         results = _results(out, ["end", "baselines"])
         names = dict.fromkeys(name.rsplit("-seed", 1)[0] for name in (*arms, *baselines))
@@ -97,7 +97,7 @@ def write_task(out: Path, task: str) -> str:
     """
     results = read_results(out / "eval")
     [decoding] = results.decodings
-    runs = {arm: _by_seed(results, arm) for arm in dict.fromkeys(record.arm for record in results.records)}
+    runs = {arm: by_seed(results, arm) for arm in dict.fromkeys(record.arm for record in results.records)}
     rows = []
     for arm in [arm for arm in runs if arm != "ippo"]:
         for name, partners in (("strangers", None), ("self-play", [SELF_PLAY])):
@@ -177,7 +177,7 @@ def _costs(runs: Mapping[str, Mapping[int, str]], out: Path) -> str:
 
 def arm_tables(results: Results) -> str:
     """The headline with its intervals, then every seed of both arms."""
-    runs = {arm: _by_seed(results, arm) for arm in ARMS}
+    runs = {arm: by_seed(results, arm) for arm in ARMS}
     lines = []
     for decoding in results.decodings:
         for name, partners in (("mean over seats and strangers", None), ("self-play", [SELF_PLAY]), ("lazy", ["lazy"])):
@@ -220,7 +220,7 @@ _ARMS_HEAD = (
 
 
 def _arm_row(results: Results, arm: str, decoding: str, out: Path) -> str:
-    runs = _by_seed(results, arm)
+    runs = by_seed(results, arm)
     found = summarise(results.records, results.idle)
     summaries = [s for s in found if s.decoding == decoding and s.run in runs.values()]
 
@@ -238,7 +238,7 @@ def _arm_row(results: Results, arm: str, decoding: str, out: Path) -> str:
         mean([s.spread for s in summaries]),
         mean([s.reliance for s in summaries]),
         mean([s.effort for s in summaries]),
-        *(_less(results, runs, _by_seed(results, other), decoding) if other != arm else "" for other in ARMS),
+        *(_less(results, runs, by_seed(results, other), decoding) if other != arm else "" for other in ARMS),
         f"{fmean(c.tokens for c in cost) / 1e6:.2f}",
         f"{fmean(c.seconds for c in cost):.0f}",
     ]
@@ -272,7 +272,7 @@ def seed_table(results: Results) -> str:
             rows.append(_run_row(run, [s for s in summaries if s.run == run]))
         for arm in ARMS:
             worse = [
-                min(s.partners["lazy"] for s in summaries if s.run == run) for run in _by_seed(results, arm).values()
+                min(s.partners["lazy"] for s in summaries if s.run == run) for run in by_seed(results, arm).values()
             ]
             own = [s.self_play for s in summaries if s.arm == arm]
             rows.append(
@@ -325,7 +325,7 @@ def _results(out: Path, parts: Sequence[str]) -> Results:
     return merge([read_results(out / "eval" / part) for part in parts])
 
 
-def _by_seed(results: Results, arm: str) -> dict[int, str]:
+def by_seed(results: Results, arm: str) -> dict[int, str]:
     """Run of each seed: run names end in `<arm>-seed<number>`, perhaps with a checkpoint behind it."""
     found = {}
     for run in results.runs:

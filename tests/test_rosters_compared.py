@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks import rosters
 from benchmarks.learned_strangers import LEARNED
-from benchmarks.rosters import ARMS, DECODING, SEEDS, Array, Compared, by_seed, cells_of
+from benchmarks.rosters import ARMS, DECODING, SEEDS, Array, Compared, cells_of
+from benchmarks.study_report import by_seed
 from llm_sra.evaluation.records import Record
 from llm_sra.evaluation.results import Results
 
@@ -56,8 +57,8 @@ def test_each_roster_has_its_order_of_the_arms_and_its_differences() -> None:
 
 
 def test_runs_are_those_of_an_arm_by_seed() -> None:
-    found = by_seed(two().results["test"])
-    assert list(found) == list(ARMS)
+    found = {arm: by_seed(two().results["test"], arm) for arm in ARMS}
+    assert all(list(runs) == list(SEEDS) for runs in found.values())
     assert found["srpo"] == {seed: f"runs/srpo-seed{seed}" for seed in SEEDS}
 
 

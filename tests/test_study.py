@@ -64,7 +64,7 @@ def test_the_report_shows_the_paired_difference_and_every_seed(evaluated: Path) 
 
 
 def test_seeds_are_paired_by_number_also_for_chosen_checkpoints(evaluated: Path) -> None:
-    assert study_report._by_seed(read_results(evaluated / "eval" / "best"), "srpo") == {
+    assert study_report.by_seed(read_results(evaluated / "eval" / "best"), "srpo") == {
         1: "study/srpo-seed1@checkpoint-1",
         2: "study/srpo-seed2@checkpoint-1",
     }
