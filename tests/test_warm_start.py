@@ -59,6 +59,23 @@ def test_a_taught_adapter_says_what_the_partner_says(warm: Path) -> None:
     }
 
 
+def test_an_adapter_is_taught_further(warm: Path, tmp_path: Path) -> None:
+    further = main(
+        [*EFFORT, "--initial_adapter", str(warm), "--steps", "1", "--partners", "last_action", "--out", f"{tmp_path}/a"]
+    )
+    base, tokenizer = load_model("effort/player")
+    assert says_work(PeftModel.from_pretrained(base, further), Renderer(tokenizer)) > 0.95  # one step alone does not
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (warm, further))
+    assert before.keys() == after.keys() and not torch.equal(flat(before), flat(after))
+    assert read_card(further)["warm_start"]["initial_adapter"] == str(warm)
+
+
+def test_an_adapter_of_another_base_is_not_taught_further(warm: Path, tmp_path: Path) -> None:
+    flags = ["--task", "worksheet", "--model_name_or_path", "worksheet/pupil", *CPU, "--out", str(tmp_path / "a")]
+    with pytest.raises(AdapterError, match="whose weights then differ"):
+        main([*flags, "--initial_adapter", str(warm)])
+
+
 def test_only_replies_are_taught_with_the_end_of_their_turn() -> None:
     renderer = Renderer(load_model("worksheet/pupil")[1])
     task = load_task("worksheet")

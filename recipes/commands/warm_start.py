@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         The adapter's folder.
 
     Raises:
+        AdapterError: If the initial adapter cannot be loaded, or is one of another base.
         ConfigError: If the recipe or a flag cannot be used.
         UserError: If the task has no such partner, the file no such person, or the folder holds something already.
     """
@@ -66,9 +67,14 @@ def main(argv: Sequence[str] | None = None) -> Path:
     renderer = Renderer.of(tokenizer, vars(config))
     examples = _of_people(said, renderer, config.seed) if said else _examples(task, partners, renderer, config.seed)
     rows = list(islice(examples, args.steps * args.batch))
-    base = _teach(base, tokenizer, rows, get_peft_config(model_args), config, args)
+    lora: Any = get_peft_config(model_args)
+    if model_args.initial_adapter:
+        base, lora = _continued(base, Path(model_args.initial_adapter)), None
+    base = _teach(base, tokenizer, rows, lora, config, args)
     save_adapters(base, args.out)
-    whom = {"people": args.who or "all", "replies": len(said)} if said else {"partners": partners}
+    whom: dict[str, Any] = {"people": args.who or "all", "replies": len(said)} if said else {"partners": partners}
+    if model_args.initial_adapter:
+        whom["initial_adapter"] = model_args.initial_adapter
     _keep_facts(args.out, base.get_base_model(), {"task": config.task, "task_args": options, **whom}, args)
     if said:
         print(f"taught:  {args.out}, {len(rows)} times one of {len(said)} replies of people")
@@ -86,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         description="Teach a LoRA adapter the replies of a task's scripted partners, as a start that all arms share: "
         "`llm-sra train --initial_adapter FOLDER`. Or what people said, as a partner that stands for them.",
         epilog="Further arguments are fields of a training: --task, --task_args, --model_name_or_path, --lora_r, "
-        "--seed.",
+        "--seed, --initial_adapter (an adapter that is taught further).",
     )
     parser.add_argument("--config", help="recipe whose task, model and LoRA options are taken")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder of the adapter")
@@ -198,8 +204,24 @@ def _examples(task: "Task", partners: Sequence[str], renderer: "Renderer", seed:
         yield _row(turn.view, turn.reply.text, renderer)
 
 
+def _continued(base: Any, folder: Path) -> Any:
+    """The base with a saved adapter that is taught further.
+
+    Raises:
+        AdapterError: If the folder holds no adapter of this base that can be loaded.
+    """
+    from peft import PeftModel
+
+    from llm_sra.models.adapter_files import check_base, fingerprint, read_adapter_config, read_weights
+
+    config = read_adapter_config(folder)
+    check_base(folder, fingerprint(base), base.name_or_path)
+    read_weights(folder, config)  # refuses what is damaged
+    return PeftModel.from_pretrained(base, str(folder), is_trainable=True)
+
+
 def _teach(base: Any, tokenizer: Any, rows: list[dict[str, list[int]]], lora: Any, config: Any, args: Any) -> Any:
-    """The model with the adapter, after one pass over the rows."""
+    """The model with the adapter, a new one if there are LoRA settings, after one pass over the rows."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
