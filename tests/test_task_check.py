@@ -175,7 +175,7 @@ OVERLAPS = {
     ),
     "many": (
         lambda split: [Problem(str(number), {"word": str(number)}) for number in range(70)],
-        r"70 of the first 70 .*: '0', '1', '2' \.\.\. No",
+        r"70 of the first 70 .*: '0', '1', '2' \.\.\.\. No",
     ),
 }
 
