@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from benchmarks.measure import table as as_table
 from benchmarks.pages import put_between
 from eval.oracle import NEAR, trained_policies
-from eval.plots import COLOURS, DPI, GREY, write_png
+from eval.plots import DPI, GREY, RESTS, SPOILS, UNEQUAL, WORKS, write_png
 from llm_sra.games import Equilibrium, RiskProfile, equilibria
 from llm_sra.games.game import Array
 from llm_sra.games.known import spoil
@@ -45,6 +45,7 @@ STRANGERS: Mapping[str, Array] = {
     "one who works": np.array([0.0, 0.0, 1.0]),
     "one who works, but spoils 1 time in 4": np.array([0.0, 0.25, 0.75]),
 }
+COLOURS = (RESTS, WORKS, SPOILS, UNEQUAL)  # of the strangers in that order, and of the lazier seat
 STARTS = 8  # of the search for equilibria; more find no others
 IPPO_AT, FREE_AT = 0.2, 200.0  # where τ = 0 and no tether are drawn
 

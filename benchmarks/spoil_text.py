@@ -17,8 +17,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.measure import table as as_table
-from benchmarks.spoil import TASKS, Place, arm_of, dress, place_of, tau_of, tell
-from eval.plots import COLOURS, DPI, write_png
+from benchmarks.spoil import COLOURS, TASKS, Place, arm_of, dress, place_of, tau_of, tell
+from eval.plots import DPI, write_png
 from eval.stats.intervals import Estimate, mean_interval
 from llm_sra.evaluation.results import Results, read_results
 from llm_sra.partners.rosters import SELF_PLAY

@@ -1,6 +1,6 @@
 """A picture of the effort game: its exact equilibria over tau, and where trained agents ended.
 
-`llm_sra.games` computes the equilibria; here they are joined into curves and drawn. Colours as in `plots`.
+`llm_sra.games` computes the equilibria; here they are joined into curves and drawn. Colours are those of `plots`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval.plots import COLOURS, DPI, GREY, write_png
+from eval.plots import DPI, EQUAL, GREY, UNEQUAL, write_png
 from llm_sra.games import Equilibrium, RiskProfile, equilibria
 from llm_sra.games.known import WORK, effort
 
@@ -20,7 +20,6 @@ EPSILONS = (0.03, 0.1, 0.2)
 LEAST_TAU, MOST_TAU = 0.3, 100.0
 STEPS = 100  # of tau in a panel, in equal ratios
 NEAR = 0.15  # policies at neighbouring taus that are nearer than this belong to one curve
-EQUAL, UNEQUAL = COLOURS[1], COLOURS[0]
 
 Point = tuple[float, float, float, float]
 

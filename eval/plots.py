@@ -1,7 +1,8 @@
 """Pictures of results: effort during training beside the solve rate with each partner, and arms over several seeds.
 
-A colour is a run or an arm (from Okabe and Ito's palette for colour-blind readers). A marker and a line style are a
-seat. Nothing is computed here but running means; intervals come from the records and from `stats`.
+A colour is a run or an arm (from Okabe and Ito's palette for colour-blind readers), or in other pictures a way to play,
+never both. A marker and a line style are a seat. Nothing is computed here but running means; intervals come from the
+records and from `stats`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,9 @@ from llm_sra.files import write_whole, writing
 from llm_sra.partners.rosters import SELF_PLAY
 from llm_sra.runs import Run, read_metrics
 
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # of runs and arms alone
+# Of how somebody plays, in pictures in which arms have no colour: no arm ever has one of these.
+RESTS, WORKS, SPOILS, UNEQUAL, EQUAL = "#882255", "#999933", "#6A51A3", "#888888", "#8C564B"
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES: tuple[Literal["-", "--", ":", "-."], ...] = ("-", "--", ":", "-.")
 GREY = "#555555"

@@ -27,7 +27,7 @@ class Base(Task):
     seats = ("ann", "bob")
 
     def problems(self, split, count=None, seed=0):
-        return [Problem(f"{split}-{n}", n) for n in range(4)][:count]
+        return [Problem(f"{split}-{n}", f"{split} {n}") for n in range(4)][:count]
 
     def start(self, problem, rng):
         return ()

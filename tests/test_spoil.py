@@ -5,16 +5,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from benchmarks import spoil, spoil_text
 from benchmarks.spoil import Trained
 from benchmarks.spoil_text import Played
+from eval import plots
 from llm_sra.games import RiskProfile, equilibria
 from llm_sra.games.known import KNOWN
 from tasks.effort import model
 from tasks.starting_model import ROLES, byte_level_tokenizer
 
 GIVING_UP = np.exp([0, -2.5, -1.5]) / np.exp([0, -2.5, -1.5]).sum()  # beside sure sabotage: (0, -0.5, -0.3) / ε
+
+
+def test_no_arm_has_the_colour_of_a_way_to_play() -> None:
+    assert set(plots.COLOURS).isdisjoint({*spoil.COLOURS, plots.EQUAL, plots.UNEQUAL})
+    assert spoil_text.COLOURS == spoil.COLOURS and len(spoil.COLOURS) == len(spoil.CURVES)
+    for picture, known in (("spoil.png", spoil.COLOURS), ("spoil-text.png", spoil.COLOURS)):
+        drawn = colours_of(spoil.TASKS / picture)
+        assert drawn >= set(known) and drawn.isdisjoint(plots.COLOURS[:6])  # text is black
+    drawn = colours_of(spoil.ROOT / "benchmarks" / "games.png")
+    assert drawn >= {plots.EQUAL, plots.UNEQUAL} and drawn.isdisjoint(plots.COLOURS[:6])
+
+
+def colours_of(picture: Path) -> set[str]:
+    """The colours of more than 100 pixels, as `#RRGGBB`."""
+    pixels = (imread(picture)[..., :3] * 255).round().astype(int).reshape(-1, 3)
+    found, counts = np.unique(pixels, axis=0, return_counts=True)
+    return {"#{:02X}{:02X}{:02X}".format(*colour) for colour in found[counts > 100]}
 
 
 def test_payoffs_are_those_of_effort_with_a_third_word() -> None:

@@ -3,13 +3,14 @@
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support import Says, Talk, Toy
+from support import ROOT, Says, Talk, Toy
 
 from llm_sra.errors import TaskError
 from llm_sra.playing import EpisodeSpec, play
@@ -17,6 +18,7 @@ from llm_sra.policies import Match, PolicyError, Scripted
 from llm_sra.protocol.check import check_task, require_task, unpaid
 from llm_sra.registry import load_task, shipped_tasks
 from llm_sra.task import Episode, Message, Outcome, Problem, Reward, Task
+from recipes.cli import main
 
 HERE = Path(__file__).name
 OPTIONS: dict[str, dict[str, Any]] = {}
@@ -159,21 +161,64 @@ def by_split(problems: Callable[[str], list[Problem]]) -> Task:
     return toy("problems", lambda self, split, count=None, seed=0: problems(split))
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        by_split(lambda split: [Problem(word, {"word": word}) for word in ("a", "b")]),
-        by_split(lambda split: [Problem(f"{split}/{word}", {"word": word}) for word in ("a", "b")]),
-        by_split(lambda split: [Problem("only", {"word": split})]),
-        by_split(lambda split: [Problem(f"{split}/{word}", {"word": word}) for word in ("a", split)]),
-    ],
-    ids=["the same", "the same under other ids", "one id", "some"],
-)
-def test_problems_in_two_splits_are_a_warning(task: Task, caplog: pytest.LogCaptureFixture) -> None:
-    require_task(task)
-    assert [record.getMessage().split(" again: ")[1][:35] for record in caplog.records] == 3 * [
-        "no problem may be in two splits, el"
-    ]
+AB = ("a", "b")
+OVERLAPS = {
+    "the same": (lambda split: [Problem(word, {"word": word}) for word in AB], "2 of the first 2 .*: 'a', 'b'\\. No"),
+    "the same under other ids": (
+        lambda split: [Problem(f"{split}/{word}", {"word": word}) for word in AB],
+        r"2 of the first 2 .*: '\w+/a' \(as '\w+/a'\), '\w+/b' \(as '\w+/b'\)\. No",
+    ),
+    "one id": (lambda split: [Problem("only", {"word": split})], r"1 of the first 1 .*: 'only'\. No"),
+    "some": (
+        lambda split: [Problem(f"{split}/{word}", {"word": word}) for word in ("a", split)],
+        r"1 of the first 2 .*: '\w+/a' \(as '\w+/a'\)\. No",
+    ),
+    "many": (
+        lambda split: [Problem(str(number), {"word": str(number)}) for number in range(70)],
+        r"70 of the first 70 .*: '0', '1', '2' \.\.\.\. No",
+    ),
+}
+
+
+@pytest.mark.parametrize(("problems", "found"), OVERLAPS.values(), ids=OVERLAPS)
+def test_problems_in_two_splits_break_a_task_that_can_be_played_all_the_same(
+    problems: Callable[[str], list[Problem]], found: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    findings = check_task(by_split(problems)).findings
+    assert [(finding.breaks, finding.plays) for finding in findings] == 3 * [(True, True)]
+    for finding, (one, other) in zip(findings, combinations(("train", "dev", "test"), 2), strict=True):
+        assert re.search(rf"of split '{one}' in split '{other}' again: ", finding.text)
+        assert re.search(found, finding.text)
+    require_task(by_split(problems))
+    assert [record.getMessage() for record in caplog.records] == [finding.text for finding in findings]
+
+
+def test_a_problem_of_training_far_behind_in_the_test_split_is_found() -> None:
+    def problems(split: str) -> list[Problem]:
+        words = {"train": ["5"], "dev": [], "test": [*map(str, range(10, 300)), "5"]}[split]
+        return [Problem(f"{split}/{word}", {"word": word}) for word in words]
+
+    [finding] = check_task(by_split(problems)).findings
+    assert "1 of the first 1 problems of split 'train' in split 'test' again: 'train/5' (as 'test/5')" in finding.text
+
+
+def test_one_game_that_every_split_plays_under_ids_of_its_own_is_no_overlap() -> None:
+    game = by_split(lambda split: [Problem(f"{split}/{number}", {"word": "apple"}) for number in range(4)])
+    assert check_task(game).findings == ()
+
+
+def test_the_command_says_wrong_of_an_overlap_shows_the_partners_and_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    starter = (ROOT / "recipes" / "starter_task.py").read_text()
+    (tmp_path / "mine.py").write_text(starter.replace('"test": range(85, 100)', '"test": range(60, 100)'))
+    assert main(["check", f"{tmp_path}/mine.py:Proofread"]) == 2
+    shown = capsys.readouterr()
+    wrong = [line for line in shown.out.splitlines() if line.startswith("wrong: ")]
+    assert len(wrong) == 2 and f"{tmp_path}/mine.py:" in wrong[0]
+    assert "10 of the first 70 problems of split 'train' in split 'test' again: 'page-" in wrong[0]
+    assert "15 of the first 15 problems of split 'dev' in split 'test' again: 'page-" in wrong[1]
+    assert "partner in all seats" in shown.out and "breaks the protocol in 2 things, listed above" in shown.err
 
 
 def test_problems_that_differ_when_asked_again_break_a_task() -> None:

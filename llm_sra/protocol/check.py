@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 from llm_sra.errors import TaskError, UserError, defined_at
 from llm_sra.protocol.in_place import Finding, Watch
@@ -18,7 +19,8 @@ from llm_sra.protocol.rules import Rules, at
 from llm_sra.task import Message, Outcome, Problem, Reward, Task
 
 SPLITS = ("train", "dev", "test")
-PROBLEMS = 64  # of each split that are compared
+PROBLEMS = 1000  # of each split that are compared
+NAMED = 3  # of problems in two splits, how many are named
 EPISODES = 3
 STAND_INS = ("", "yes", "7", "I think that it is 12.\nOr 13?")  # what replies are made of where a task has no choices
 logger = logging.getLogger(__name__)
@@ -88,7 +90,7 @@ def check_task(task: Task, seed: int = 0, episodes: int = EPISODES) -> TaskCheck
 
 
 def require_task(task: Task, seed: int = 0, quiet: bool = False) -> None:
-    """Check a task before it is played: what breaks it is an error, the rest is logged as warnings.
+    """Check a task before it is played: what play would fail at is an error, the rest is logged as warnings.
 
     Args:
         task: The rules.
@@ -96,11 +98,11 @@ def require_task(task: Task, seed: int = 0, quiet: bool = False) -> None:
         quiet: Whether to log nothing.
 
     Raises:
-        TaskError: With the first finding that breaks the task.
+        TaskError: With the first finding that breaks the task so that it cannot be played.
     """
     findings = check_task(task, seed, episodes=1).findings
     for finding in findings:
-        if finding.breaks:
+        if finding.breaks and not finding.plays:
             raise TaskError(finding.text)
         if not quiet:
             logger.warning("%s", finding.text)
@@ -165,20 +167,35 @@ def _of_problems(rules: Rules, train: Sequence[Problem], seed: int) -> list[Find
             splits[split] = rules.problems(split, PROBLEMS, seed)
         except (UserError, OSError, ValueError) as error:  # it is not needed yet
             found.append(Finding(f"split {split!r} cannot be played: {error}", False))
-    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
-        contents = [_contents(splits.get(split, [])) for split in (one, other)]
-        both = contents[0] & contents[1] if max(map(len, contents)) > 1 else set()  # a game has but one problem
-        same = {p.id for p in splits.get(one, [])} & {p.id for p in splits.get(other, [])}
-        if both or same:
-            count = max(len(both), len(same))
-            found.append(
-                Finding(
-                    f"{place} returned {count} of the first {len(splits[one])} problems of split {one!r} in split "
-                    f"{other!r} again: no problem may be in two splits, else results measure what was learned by heart",
-                    breaks=False,
-                )
-            )
+    for one, other in combinations(SPLITS, 2):
+        found += _of_overlap(place, (one, splits.get(one, [])), (other, splits.get(other, [])))
     return found
+
+
+def _of_overlap(place: str, one: tuple[str, Sequence[Problem]], other: tuple[str, Sequence[Problem]]) -> list[Finding]:
+    """Whether two splits share problems, by their ids or by their data.
+
+    Problems that all have the same data are a game, which is played anew in every split: only their ids may not be the
+    same. What shares problems can be played, and trained on: results only say less than they seem to.
+    """
+    (name, mine), (other_name, theirs) = one, other
+    game = max(len(_contents(mine)), len(_contents(theirs))) <= 1
+    ids = {problem.id: problem.id for problem in theirs}
+    by_data = {} if game else {text: problem.id for problem in theirs if (text := _content(problem)) is not None}
+    again = [(problem.id, ids.get(problem.id, by_data.get(_content(problem)))) for problem in mine]
+    both = [repr(here) if here == there else f"{here!r} (as {there!r})" for here, there in again if there is not None]
+    if not both:
+        return []
+    shown = ", ".join(both[:NAMED]) + (" ..." if len(both) > NAMED else "")
+    return [
+        Finding(
+            f"{place} returned {len(both)} of the first {len(mine)} problems of split {name!r} in split {other_name!r} "
+            f"again: {shown}. No problem may be in two splits, else results measure what was learned by heart. Draw "
+            "each split's problems from numbers, rows or files of its own; where one situation is meant to be played "
+            "in all of them, write the split into its data and its id",
+            plays=True,
+        )
+    ]
 
 
 def _contents(problems: Sequence[Problem]) -> set[str | None]:

@@ -16,11 +16,13 @@ class Finding:
 
     Attributes:
         text: Where, what came, what was expected, what to do.
-        breaks: Whether what is played would fail or be wrong; the others are only doubtful.
+        breaks: Whether it breaks a promise of the protocol; the others are only doubtful.
+        plays: Whether episodes can be played all the same, and are right by themselves.
     """
 
     text: str
     breaks: bool = True
+    plays: bool = False
 
 
 class Watch:

@@ -4,7 +4,6 @@ A rule checks and explains; it never changes a value. Rules of single risk measu
 registries. Fields that hold one of several names are checked in `literals`.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from llm_sra.trainer.arms import has_adversaries
 from llm_sra.trainer.estimators import ESTIMATORS, EstimatorOptions
 from llm_sra.trainer.fields import REFUSED, changed, default_of, refused_of
 from llm_sra.trainer.loss import ROW_MEAN
+from llm_sra.trainer.values import RANGES, Range
 
 Config = Any  # an SRPOConfig, whose module imports this one
 
@@ -61,53 +61,13 @@ def all_rules() -> list[Rule]:
     return [*SINGLE, *_risk_rules(), *COMBINED, *_estimator_rules(), *FIXED]
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float)
+def _rule(allowed: Range) -> Rule:
+    field = allowed.field
+    message = f"{field} must {allowed.must}, got {{c.{field}!r}}"
+    return Rule((field,), lambda config: not allowed.holds(getattr(config, field)), message)
 
 
-def _within(field: str, holds: Callable[[Any], bool], must: str, optional: bool = False) -> Rule:
-    """A number in a range, which NaN is never in; `optional` allows None."""
-
-    def broken(config: Config) -> bool:
-        value = getattr(config, field)
-        return not (optional and value is None) and not (_number(value) and holds(value))
-
-    return Rule((field,), broken, f"{field} must {must}, got {{c.{field}!r}}")
-
-
-def _at_least(field: str, least: float, optional: bool = False) -> Rule:
-    return _within(field, lambda value: value >= least, f"be {least} or more", optional)
-
-
-SINGLE = (
-    _at_least("tau", 0),
-    _at_least("entropy_coef", 0),
-    _at_least("adversary_entropy_coef", 0),
-    _at_least("choices_coef", 0),
-    _at_least("alignment_coef", 0),
-    _at_least("influence_coef", 0),
-    _at_least("population_entropy_coef", 0),
-    _at_least("population", 2, optional=True),
-    _at_least("adversary_updates", 1),
-    _at_least("problems_per_step", 1),
-    _at_least("num_iterations", 1),
-    _at_least("num_generations", 2),
-    _at_least("rollout_batch_size", 1),
-    _at_least("dev_problems", 1),
-    _at_least("log_episodes", -1),
-    _at_least("tau_schedule_steps", 1, optional=True),
-    _at_least("partners_per_step", 1, optional=True),
-    _at_least("adversary_reset_steps", 1, optional=True),
-    _within("learning_rate", lambda value: 0 <= value < math.inf, "be finite, 0 or more"),
-    _within("seed", lambda value: 0 <= value < 2**32, "be a whole number from 0 to 4294967295"),  # numpy takes no other
-    _within("gamma", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
-    _within("gae_lambda", lambda value: 0 <= value <= 1, "lie in [0, 1]"),
-    _within("risk_smoothing", lambda value: 0 <= value < 1, "lie in [0, 1)"),
-    _within("adversary_mix", lambda value: 0 <= value < 1, "lie in [0, 1)"),
-    _within("value_clip", lambda value: value > 0, "be above 0, or left out", optional=True),
-    _within("target_kl", lambda value: value > 0, "be above 0, or left out", optional=True),
-    _within("temperature", lambda value: value > 0, "be above 0 (greedy replies teach nothing)"),
-)
+SINGLE = tuple(map(_rule, RANGES))
 
 
 def _no_adversaries(config: Config) -> bool:

@@ -3,17 +3,16 @@
 The names are the fields' `Literal` types, or those of a registry where new entries may come.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from numbers import Integral, Real
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from llm_sra.errors import did_you_mean
 from llm_sra.objectives.baselines import BASELINES
 from llm_sra.objectives.risk import RISKS
 from llm_sra.trainer.estimators import algorithms, levels
+from llm_sra.trainer.values import as_number, check_choice
 from llm_sra.untrusted import shown
 
 
@@ -34,17 +33,6 @@ def check_choices(config: Any) -> None:
     check_choice("advantage_level", config.advantage_level, (None, *levels(config.algorithm)))
 
 
-def check_choice(field: str, value: object, allowed: Iterable[object]) -> None:
-    """Check that a value is one of those allowed; None among them is not named.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if value not in tuple(allowed):
-        names = [str(name) for name in allowed if name is not None]
-        raise ValueError(f"{field} must be one of {', '.join(names)}, got {value!r}{did_you_mean(value, names)}")
-
-
 def take_numbers(config: object) -> None:
     """Make a number of every field that is one: `tau: 3` is 3.0.
 
@@ -58,29 +46,6 @@ def take_numbers(config: object) -> None:
         value = getattr(config, field)
         if value is not None or not optional:
             setattr(config, field, as_number(field, value, kind))
-
-
-def as_number(field: str, value: object, kind: type[int | float]) -> int | float:
-    """A value as a number.
-
-    Args:
-        field: Whose value it is, for the error.
-        value: A number, or one as text.
-        kind: `int`, or `float`, which takes whole numbers, too.
-
-    Raises:
-        ValueError: If it is none (NaN is none), or not whole where it must be.
-    """
-    numbers = (str, Integral) if kind is int else (str, Real)
-    try:
-        if isinstance(value, numbers) and not isinstance(value, bool):
-            number = kind(value)  # type: ignore[arg-type]  # text that is no number, and numbers too large, are below
-            if number == number:  # not NaN
-                return number
-    except (ValueError, OverflowError):
-        pass
-    expected = "a whole number" if kind is int else "a number"
-    raise ValueError(f"{field} must be {expected}, got {shown(value)}")
 
 
 def check_texts(cls: type, values: Mapping[str, object]) -> None:

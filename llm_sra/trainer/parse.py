@@ -1,18 +1,20 @@
-"""Recipes and command lines to configurations; an unknown key is an error that names the nearest known one."""
+"""Recipes and command lines to configurations; an unknown key is an error that names the nearest known one.
+
+TRL and torch, which take seconds to import, are needed by `parse` alone: a recipe can be read without them.
+"""
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
-
-from trl import TrlParser
+from typing import TYPE_CHECKING, Any
 
 from llm_sra.errors import NoFileError, did_you_mean
 from llm_sra.registry import find_recipe, model_name, task_name, task_options
-from llm_sra.trainer.config import ModelArguments, SRPOConfig, check_together
-from llm_sra.trainer.literals import as_number, check_choice, check_texts
 from llm_sra.untrusted import UntrustedError, read_yaml
+
+if TYPE_CHECKING:
+    from llm_sra.trainer.config import ModelArguments, SRPOConfig
 
 # What a recipe says of its own task, which means nothing for another one.
 OF_THE_TASK = ("task_args", "max_completion_length", "partners", "dev_roster")
@@ -24,30 +26,9 @@ class ConfigError(ValueError):
     """A recipe or a command line cannot be used; says which key, and what to write instead."""
 
 
-class _Parser(TrlParser):  # type: ignore[misc]
-    """TRL's parser; raises instead of ending the program."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-    def _get_value(self, action: argparse.Action, text: str) -> Any:
-        if action.type is int or action.type is float:
-            return as_number(action.dest, text, action.type)
-        return super()._get_value(action, text)
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None:
-            check_choice(action.dest, value, action.choices)
-
-
-def make_parser() -> TrlParser:
-    """The parser of every field, each a flag."""
-    return _Parser([ModelArguments, SRPOConfig], allow_abbrev=False)
-
-
 def parse(
     recipe: str | Path | None, flags: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
-) -> tuple[ModelArguments, SRPOConfig]:
+) -> "tuple[ModelArguments, SRPOConfig]":
     """Configurations from a recipe, and values that override it.
 
     Args:
@@ -60,21 +41,25 @@ def parse(
     Raises:
         ConfigError: If a key is unknown or a value cannot be used.
     """
+    from llm_sra.trainer.config import ModelArguments, SRPOConfig, check_together
+    from llm_sra.trainer.literals import check_texts
+    from llm_sra.trainer.parser import make_parser
+
     parser = make_parser()
     known = {action.dest for action in parser._actions}
     for flag in flags:  # before any value is looked at, whose error would hide that a name is misspelt
         name = flag.split("=")[0]
         if name.startswith("--") and name not in parser._option_string_actions:
-            raise ConfigError(_unknown(name[2:], known, "on the command line"))
+            raise ConfigError(unknown_key(name[2:], known, "on the command line"))
     values = read_recipe(recipe) if recipe else {}
-    values = _for_task(_named(flags, overrides), values)
+    values = _for_task(_named(flags, overrides), values, SRPOConfig.task)
     written = {key: values.get(key) for key in ("task", "task_args")}
     for key in values:
         if key not in known:
-            raise ConfigError(_unknown(key, known, f"in {recipe}"))
+            raise ConfigError(unknown_key(key, known, f"in {recipe}"))
     for key, value in (overrides or {}).items():
         if key not in known:
-            raise ConfigError(_unknown(key, known, "among the arguments"))
+            raise ConfigError(unknown_key(key, known, "among the arguments"))
         values[key] = str(value) if isinstance(value, Path) else value
     parser.set_defaults_with_config(**values)
     try:
@@ -114,9 +99,9 @@ def _named(flags: Sequence[str], overrides: Mapping[str, Any] | None) -> dict[st
         return {}
 
 
-def _for_task(named: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _for_task(named: Mapping[str, Any], recipe: Mapping[str, Any], default: str) -> dict[str, Any]:
     """A recipe's values without what holds for its own task alone, if another one is to be trained on."""
-    own = recipe.get("task", SRPOConfig.task)
+    own = recipe.get("task", default)
     if not recipe or named.get("task", own) == own:
         return dict(recipe)
     without = OF_THE_TASK if named.get("dev_roster") else (*OF_THE_TASK, *OF_THE_ROSTER)
@@ -159,5 +144,6 @@ def relative_to(folder: Path, value: Any) -> Any:
     return value
 
 
-def _unknown(key: object, known: set[str], where: str) -> str:
+def unknown_key(key: object, known: Collection[str], where: str) -> str:
+    """What is said of a key that is no field."""
     return f"unknown key {key!r} {where}{did_you_mean(key, known, cutoff=0.4)}"

@@ -12,8 +12,8 @@ from llm_sra.errors import TaskError, unknown
 from llm_sra.protocol.check import check_task
 from llm_sra.registry import task_options
 from llm_sra.task import Episode, Reward, Task
-from llm_sra.trainer.literals import as_number
 from llm_sra.trainer.rollout import Rollout
+from llm_sra.trainer.values import as_number
 
 EFFORT, WORDS = "effort", "words"  # metrics that every task has
 FIELD = "preferences"

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm_sra.registry import find_roster
+from recipes.commands.train_help import takes_fields
+from recipes.fields import check_early
 from recipes.terminal import response_flags, roster_flag
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         TrainingError: If a training failed.
     """
     args, further = parser().parse_known_args(argv)
+    find_roster(args.roster)
+    check_early(args.config, further)  # before the imports below, which take seconds
     from eval.table import print_grid
     from llm_sra.evaluation.best_responses import ENDING, write_best_responses
     from llm_sra.partners.rosters import file_beside
@@ -77,9 +82,10 @@ def parser() -> argparse.ArgumentParser:
         "keep what it earns: in --out, and beside a roster that is named by its file. llm-sra eval reads that and says "
         "how much of it agents earn. What --out holds already is kept: the same command goes on where it was stopped, "
         "and makes anew what belongs to a partner that has changed.",
-        epilog="Any field of a recipe is a flag, too, and holds for all trainings: --max_steps 40 (llm-sra train "
-        "--help lists them).",
+        epilog="Any field of a recipe is a flag, too, and holds for all trainings: --max_steps 40 (--help-all lists "
+        "them).",
     )
+    takes_fields(parser)
     parser.add_argument("--roster", required=True, help="YAML file, or a shipped roster's name (worksheet_test)")
     parser.add_argument(
         "--config", metavar="RECIPE",

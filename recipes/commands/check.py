@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     findings, trials, breaks = list(checked.findings), list(checked.trials), _count(checked.findings)
     if trials:
         print(f"\n{_transcript(trials[0], task.stop)}")
-    if not breaks:
+    if all(finding.plays for finding in findings if finding.breaks):
         played = _with_partners(task, args.seed)
         scripted = [_as_trial(episode) for episodes in played.values() for episode in episodes]
         print()

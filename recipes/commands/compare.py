@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recipes.comparing.cells import Cell, ComparisonError, check_counts, fields_of, make_cells
+from llm_sra.registry import find_roster
+from recipes.commands.train_help import takes_fields
+from recipes.comparing.cells import Cell, ComparisonError, as_flags, check_counts, fields_of, make_cells
 from recipes.comparing.printing import LINES, SLURM, as_lines, as_slurm
+from recipes.fields import check_early
 from recipes.terminal import jobs_flag, playing_flags
 
 SHARE = 0.7  # of a GPU, for the vLLMs of several models; partners that are other models need the rest
@@ -28,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         TrainingError: If a training failed.
     """
     args, cells = parser().parse_known_args(argv)[0], cells_of(argv)
+    _check_early(args, cells)
     from recipes.comparing.whole import Comparison, check, compare
 
     check_counts(args.jobs, args.problems)
@@ -67,9 +71,10 @@ def parser() -> argparse.ArgumentParser:
         description="Train each setting with each seed, play all agents with the partners of a roster and with each "
         "other, and write a report. What --out holds already is kept: the same command goes on where it was stopped, "
         "and with more seeds or settings it makes what is missing.",
-        epilog="Any field of a recipe is a flag, too, and holds for all trainings: --max_steps 40 (llm-sra train "
-        "--help lists them).",
+        epilog="Any field of a recipe is a flag, too, and holds for all trainings: --max_steps 40 (--help-all lists "
+        "them).",
     )
+    takes_fields(parser)
     parser.add_argument(
         "--config", action="extend", nargs="+", required=True, metavar="RECIPE",
         help="YAML files, or names of shipped recipes; each is a setting",
@@ -106,6 +111,14 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--title", help="heading of the report (default: names the settings)")
     return parser
+
+
+def _check_early(args: argparse.Namespace, cells: Sequence[Cell]) -> None:
+    """Refuse what can be seen before the imports that take seconds."""
+    if args.roster is not None:
+        find_roster(args.roster)
+    for cell in cells:
+        check_early(cell.recipe, as_flags(cell.flags))
 
 
 def _played(args: argparse.Namespace, cells: Sequence[Cell]) -> "Played | None":

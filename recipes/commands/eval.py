@@ -23,28 +23,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parser()
     args = flags.parse_args(argv)
     check_single(flags, args)
-    from eval.inspect_log import require_inspect, write_inspect_logs
-    from eval.rows import CSV, PARQUET
-    from eval.summary import write_summary
-    from llm_sra import evaluate
-    from llm_sra.engines import EngineOptions
-    from llm_sra.evaluation.results import read_results
-    from llm_sra.registry import task_options
+    from llm_sra.registry import find_roster
     from llm_sra.runs import open_runs
-    from llm_sra.untrusted import one_line
-    from recipes.terminal import console, kept_if_stopped
 
     if args.problems < 1:
         raise ValueError(f"--problems must be 1 or more, got {args.problems}")
     if args.inspect_log:
+        from eval.inspect_log import require_inspect
+
         require_inspect()
     runs = open_runs(args.run)
+    if args.roster is not None:
+        find_roster(args.roster)
     if args.roster is not None and args.strangers is not None:
         raise ValueError("--strangers makes a roster: name either it or a --roster")
     if not (plays(args) or args.single):
         raise ValueError(
             "nobody to play with: name a --roster or --strangers, or add --cross_play, --contributions or --single"
         )
+    # What takes seconds to import, now that what was asked for can be done.
+    from eval.inspect_log import write_inspect_logs
+    from eval.rows import CSV, PARQUET
+    from eval.summary import write_summary
+    from llm_sra import evaluate
+    from llm_sra.engines import EngineOptions
+    from llm_sra.evaluation.results import read_results
+    from llm_sra.registry import task_options
+    from llm_sra.untrusted import one_line
+    from recipes.terminal import console, kept_if_stopped
+
     roster = _roster(args, tuple(runs[0].heroes)) if plays(args) else None
     alone = evaluate_alone(args, runs) if args.single else []
     if not plays(args):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recipes.commands import compare
+from recipes.commands.train_help import takes_fields
 from recipes.comparing.printing import LINES, SLURM
 
 ARMS = ("ippo", "srpo")
@@ -41,8 +42,9 @@ def parser() -> argparse.ArgumentParser:
         "each agent played beside the agents of every other model (0.6B with 4B among them) and beside the untrained "
         "models. With --run they are run here, and the table is shown.",
         epilog="Any field of a recipe is a flag, too, and holds for all trainings: --task_args "
-        """'{"data_path": "FOLDER"}' reads the problems from a folder.""",
+        """'{"data_path": "FOLDER"}' reads the problems from a folder (--help-all lists them).""",
     )
+    takes_fields(parser)
     parser.add_argument("what", choices=("gsm8k",), metavar="gsm8k", help="the table of the paper: there is one")
     parser.add_argument("--run", action="store_true", help="run the commands; what is there is kept")
     parser.add_argument(

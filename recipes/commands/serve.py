@@ -9,6 +9,9 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 
+from recipes.commands.train_help import takes_fields
+from recipes.fields import check_early
+
 RUNTIME_UPDATES = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 
@@ -27,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "--" in arguments:
         ours, further = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     args, flags = parser().parse_known_args(ours)
+    check_early(args.config, flags)  # before what takes seconds to import
     command = [*server_command(args.config, flags, args.host, args.port, args.runs, args.seat), *further]
     print(f"{RUNTIME_UPDATES}=1 {shlex.join(command)}", flush=True)
     if args.print:
@@ -52,8 +56,10 @@ def parser() -> argparse.ArgumentParser:
         "llm-sra serve",
         description="Serve a recipe's base model with vLLM, with room for its adapters. An API key is taken from the "
         "environment variable VLLM_API_KEY, here and by the training.",
-        epilog="Further arguments go to the recipe (--lora_r 8, ...); those after -- go to vLLM as they are.",
+        epilog="Further arguments are fields of the recipe (--lora_r 8; --help-all lists them); those after -- go to "
+        "vLLM as they are.",
     )
+    takes_fields(parser)
     parser.add_argument("--config", help="recipe")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s: this machine)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen at (default %(default)s)")

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from recipes.commands.train_help import takes_fields
+from recipes.fields import check_early
 from recipes.terminal import response_flags
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UnknownNameError: If the task lacks a metric.
     """
     args, further = parser().parse_known_args(argv)
+    check_early(args.config, further)  # before the imports below, which take seconds
     from eval.table import print_grid
     from recipes.comparing.generating import ROSTER, Asked, generate
     from recipes.comparing.responding import Wanted
@@ -79,8 +82,9 @@ def parser() -> argparse.ArgumentParser:
         "chosen whose best responses differ most. What --out holds already is kept: the same command goes on where it "
         "was stopped.",
         epilog="Any field of a recipe is a flag, too, and holds for all trainings: --max_steps 40, --seed 1, which "
-        "also decides between sets that are equally diverse (llm-sra train --help lists them).",
+        "also decides between sets that are equally diverse (--help-all lists them).",
     )
+    takes_fields(parser)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "--task", help="takes this task's recipe: TASK/best_response, TASK/ippo or TASK/srpo, the first that ships"

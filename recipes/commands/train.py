@@ -6,6 +6,7 @@ from typing import Any
 
 from llm_sra.registry import find_recipe, shipped_rosters
 from llm_sra.runs import Run
+from recipes.fields import check_early
 from recipes.stopping import stopping
 
 
@@ -22,12 +23,13 @@ def main(argv: Sequence[str] | None = None) -> Run | None:
         ConfigError: If the recipe or a flag cannot be used.
         RunError: If the run folder is in use.
     """
-    which, flags = _shortened().parse_known_args(argv)
+    which, flags = parser().parse_known_args(argv)
     if which.help or which.help_all:
         print(_help(which.help_all), end="")
         return None
     if which.config:
-        find_recipe(which.config)  # a misspelt one is said before the imports below, which take seconds
+        find_recipe(which.config)
+    check_early(which.config, flags)  # before the imports below, which take seconds
     from transformers import TrainerCallback
 
     from llm_sra.trainer.parse import parse
@@ -49,14 +51,7 @@ def main(argv: Sequence[str] | None = None) -> Run | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every field as a flag."""
-    from llm_sra.trainer.parse import make_parser
-
-    return argparse.ArgumentParser("llm-sra train", parents=[_shortened(), make_parser()], conflict_handler="resolve")
-
-
-def _shortened() -> argparse.ArgumentParser:
-    """What is read before the fields are known."""
+    """The flags beside those of the fields."""
     parser = argparse.ArgumentParser("llm-sra train", add_help=False, allow_abbrev=False)
     parser.add_argument("--config", help="recipe: a YAML file, or a shipped one's name")
     parser.add_argument("-h", "--help", action="store_true", help="show the fields that are commonly set")
@@ -65,6 +60,6 @@ def _shortened() -> argparse.ArgumentParser:
 
 
 def _help(whole: bool) -> str:
-    from recipes.commands.train_help import SHORT, full_help
+    from recipes.commands.train_help import full_help, short_help
 
-    return full_help() if whole else SHORT.read_text(encoding="utf-8")
+    return full_help() if whole else short_help()

@@ -1,15 +1,16 @@
 """The help of `llm-sra train`: the method first, then what is commonly set; `--help-all` lists every field.
 
-TRL and transformers, whose fields these are, take seconds to import. So the short help is kept as text beside this
-module: `python -m recipes.commands.train_help` writes it anew, and a test says when that is due.
+`python -m recipes.commands.train_help` writes what is known of the fields anew, to `recipes/fields.json`.
 """
 
 import argparse
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
-from pathlib import Path
+from typing import Any, NoReturn
 
-SHORT = Path(__file__).with_name("train_help.txt")
+from recipes.fields import TABLE, fields_parser, read_table
+
 WIDTH = 100  # characters
 COMMON = {
     "What is trained on": (
@@ -52,47 +53,88 @@ FOOT = "--help-all lists every field; docs/recipes.md explains them."
 
 def short_help() -> str:
     """The method's fields, and those that are commonly set."""
-    return _help(_listed(), FOOT)
+    return _help(_groups(whole=False), usage=USAGE, description=HEAD, epilog=FOOT)
 
 
 def full_help() -> str:
     """All fields: first those of the short help, then the rest."""
-    listed = _listed()
-    named = {name for names in listed.values() for name in names}
-    return _help({**listed, "All other fields": [name for name in _fields() if name not in named]}, None)
+    return _help(_groups(whole=True), usage=USAGE, description=HEAD)
 
 
-def _listed() -> dict[str, Iterable[str]]:
-    """The fields of the short help by their heading."""
+class HelpAll(argparse.Action):
+    """`--help-all` of a command that takes fields: its help, and every field."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> NoReturn:
+        print(f"{parser.format_help()}\n{field_groups(without=parser._option_string_actions)}", end="")
+        parser.exit()
+
+
+def takes_fields(parser: argparse.ArgumentParser) -> None:
+    """Say in a command's help that it takes the fields of a recipe, too, and give it `--help-all`."""
+    parser.add_argument("--help-all", action=HelpAll, nargs=0, help="show this and every field of a recipe, and exit")
+
+
+def field_groups(without: Collection[str]) -> str:
+    """All fields, without a head: to stand below the help of another command that takes them.
+
+    Args:
+        without: Flags of the command itself, which take the place of fields of that name.
+    """
+    groups = _groups(whole=True).items()
+    left = {title: [one for one in actions if f"--{one.dest}" not in without] for title, actions in groups}
+    return _help(left, usage=argparse.SUPPRESS)
+
+
+def _help(groups: Mapping[str, Iterable[argparse.Action]], **texts: str) -> str:
+    parser = argparse.ArgumentParser(
+        add_help=False, **texts,  # type: ignore[arg-type]  # usage, description, epilog
+        formatter_class=partial(argparse.ArgumentDefaultsHelpFormatter, width=WIDTH, max_help_position=6),
+    )  # fmt: skip
+    for title, actions in groups.items():
+        group = parser.add_argument_group(title)
+        for action in actions:
+            group._add_action(action)
+    return parser.format_help()
+
+
+def _groups(whole: bool) -> dict[str, list[argparse.Action]]:
+    """The fields by their heading; whole: those that are not commonly set, too."""
+    known: dict[str, argparse.Action] = {}
+    for action in fields_parser()._actions:
+        if known.setdefault(action.dest, action) is action:  # the other is its --no_...
+            action.option_strings = [f"--{action.dest}"]
+    of_method = [row for row in read_table() if row["method"] is not None]
+    method = [row["dest"] for row in sorted(of_method, key=lambda row: int(row["method"]))]
+    groups = {"The method": method, **{title: list(names) for title, names in COMMON.items()}}
+    if whole:
+        listed = {name for names in groups.values() for name in names}
+        groups["All other fields"] = [name for name in known if name not in listed]
+    return {title: [known[name] for name in dict.fromkeys(names)] for title, names in groups.items()}
+
+
+def make_table() -> list[dict[str, Any]]:
+    """What is known of each flag, as the configuration says; see `recipes.fields`."""
     from dataclasses import fields
 
     from llm_sra.trainer.objective import ObjectiveArguments
+    from llm_sra.trainer.parser import NUMBERS, make_parser
 
-    return {"The method": [field.name for field in fields(ObjectiveArguments)], **COMMON}
-
-
-def _fields() -> dict[str, argparse.Action]:
-    """Every field of a recipe by its name."""
-    from llm_sra.trainer.parse import make_parser
-
-    return {action.dest: action for action in make_parser()._actions if action.dest not in ("help", "config")}
-
-
-def _help(groups: dict[str, Iterable[str]], foot: str | None) -> str:
-    known = _fields()
-    parser = argparse.ArgumentParser(
-        usage=USAGE, description=HEAD, epilog=foot, add_help=False,
-        formatter_class=partial(argparse.ArgumentDefaultsHelpFormatter, width=WIDTH, max_help_position=6),
-    )  # fmt: skip
-    for title, names in groups.items():
-        group = parser.add_argument_group(title)
-        for name in names:
-            action = known[name]
-            action.option_strings = [f"--{name}"]
-            action.metavar = action.metavar or _metavar(action)
-            action.help = WORDS.get(name, action.help)
-            group._add_action(action)
-    return parser.format_help()
+    method = [field.name for field in fields(ObjectiveArguments)]
+    return [
+        {
+            "dest": action.dest,
+            "flags": list(action.option_strings),
+            "nargs": action.nargs,
+            "kind": NUMBERS[action.dest][0].__name__ if action.dest in NUMBERS else None,
+            "choices": None if action.choices is None else [str(getattr(one, "value", one)) for one in action.choices],
+            "metavar": _metavar(action),
+            "default": str(getattr(action.default, "value", action.default)),
+            "method": method.index(action.dest) if action.dest in method else None,
+            "help": WORDS.get(action.dest, action.help),
+        }
+        for action in make_parser()._actions
+        if action.dest not in ("help", "config")
+    ]
 
 
 def _metavar(action: argparse.Action) -> str | None:
@@ -104,5 +146,10 @@ def _metavar(action: argparse.Action) -> str | None:
     )
 
 
+def as_text(table: list[dict[str, Any]]) -> str:
+    """The table as JSON, a flag a line."""
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in table) + "\n]\n"
+
+
 if __name__ == "__main__":
-    SHORT.write_text(short_help(), encoding="utf-8")
+    TABLE.write_text(as_text(make_table()), encoding="utf-8")

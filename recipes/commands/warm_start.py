@@ -13,6 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.commands.train_help import takes_fields
+from recipes.fields import check_early
+
 if TYPE_CHECKING:
     from llm_sra.models.renderer import Renderer
     from llm_sra.task import Episode, Message, Task
@@ -36,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         UserError: If the task has no such partner, the file no such person, or the folder holds something already.
     """
     args, flags = parser().parse_known_args(argv)
+    _check(args)
+    check_early(args.config, flags)  # before the imports below, which take seconds
     from trl import get_peft_config
 
     from llm_sra.errors import UserError
@@ -46,7 +51,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
     from llm_sra.trainer.explain import options_for
     from llm_sra.trainer.parse import parse
 
-    _check(args)
     model_args, config = parse(args.config, flags)
     assert not isinstance(config.task_args, str)
     if model_args.seat_models:
@@ -92,8 +96,9 @@ def parser() -> argparse.ArgumentParser:
         description="Teach a LoRA adapter the replies of a task's scripted partners, as a start that all arms share: "
         "`llm-sra train --initial_adapter FOLDER`. Or what people said, as a partner that stands for them.",
         epilog="Further arguments are fields of a training: --task, --task_args, --model_name_or_path, --lora_r, "
-        "--seed, --initial_adapter (an adapter that is taught further).",
+        "--seed, --initial_adapter (an adapter that is taught further). --help-all lists all.",
     )
+    takes_fields(parser)
     parser.add_argument("--config", help="recipe whose task, model and LoRA options are taken")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder of the adapter")
     parser.add_argument("--steps", type=int, default=50, help="optimizer steps (default %(default)s)")
