@@ -1,7 +1,7 @@
 """`train`: from a configuration to a finished run folder."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,10 @@ from transformers.integrations import TensorBoardCallback
 from trl import get_peft_config
 
 from llm_sra import runs
-from llm_sra.engines import EngineOptions, make_engine, sends_seeds
+from llm_sra.engines import EngineError, EngineOptions, make_engine, sends_seeds
 from llm_sra.evaluation.development import DevEvaluation
-from llm_sra.models.adapters import AdapterBank
-from llm_sra.models.loading import load_model, quantization_of, read_config
+from llm_sra.models.adapters import AdapterBank, AdapterError
+from llm_sra.models.loading import ModelError, load_model, quantization_of, read_config
 from llm_sra.models.renderer import Renderer
 from llm_sra.models.targets import check_targets
 from llm_sra.partners.loader import PolicyLoader, Team
@@ -39,7 +39,7 @@ from llm_sra.trainer.metrics import MetricsFile
 from llm_sra.trainer.parse import parse
 from llm_sra.trainer.preferences import check_preferences
 from llm_sra.trainer.progress import Progress, TensorBoard
-from llm_sra.trainer.reply_limit import check_reply_limit
+from llm_sra.trainer.reply_limit import ReplyLimitError, check_reply_limit
 from llm_sra.trainer.resuming import check_options
 from llm_sra.trainer.rollout import check_divides
 from llm_sra.trainer.speed import SpeedFile
@@ -223,18 +223,30 @@ def _load_engines(
     seats_of = {model: {seat: None for a in mine for seat in plan.roles.seats[a]} for model, mine in of_models.items()}
     options.check_servers(seats_of)
     for model, mine in of_models.items():
-        bank, tokenizer = _load_bank(model, model_args, args, plan.roles, mine, warm)
-        renderer = Renderer.of(tokenizer, {**vars(args), "seat_models": model_args.seat_models})
-        for seat in seats_of[model]:
-            renderer.single_tokens(plan.task.choices_of(seat))  # raises where it could not choose
-        check_reply_limit(plan.task, renderer, args.max_completion_length)
-        engine = stack.enter_context(closing(make_engine(options.serving(seats_of[model]), bank, renderer)))
+        with _of_seats(seats_of[model] if len(of_models) > 1 else ()):
+            bank, tokenizer = _load_bank(model, model_args, args, plan.roles, mine, warm)
+            renderer = Renderer.of(tokenizer, {**vars(args), "seat_models": model_args.seat_models})
+            for seat in seats_of[model]:
+                renderer.single_tokens(plan.task.choices_of(seat))  # raises where it could not choose
+            check_reply_limit(plan.task, renderer, args.max_completion_length)
+            engine = stack.enter_context(closing(make_engine(options.serving(seats_of[model]), bank, renderer)))
         banks[plan.engines[mine[0]]] = bank
         loader.add_engine(plan.engines[mine[0]], engine, bank)
     taken = {name for base in banks for name in loader.engines[base].renderer.template.given}
     if lost := sorted(set(args.chat_template_kwargs or {}) - taken):
         raise RunError(f"chat_template_kwargs sets {', '.join(lost)}, which no model's chat template takes: correct it")
     return banks
+
+
+@contextmanager
+def _of_seats(seats: Iterable[str]) -> Iterator[None]:
+    """Say of errors in the block whose model they are about; without seats it is everybody's."""
+    try:
+        yield
+    except (ModelError, EngineError, AdapterError, ReplyLimitError) as error:
+        if whose := " and ".join(seats):
+            raise type(error)(f"the model of seat {whose}: {error}") from error
+        raise
 
 
 def _on_dev_roster(loader: PolicyLoader, plan: _Plan, arm: Arm, args: SRPOConfig) -> DevEvaluation:

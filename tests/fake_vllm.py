@@ -31,13 +31,19 @@ class FakeVllm:
         key: That requests must bring.
         updates: Whether adapters can be loaded, as VLLM_ALLOW_RUNTIME_LORA_UPDATING says.
         temperature_first: False gives log-probabilities as they are before the temperature (`raw_logprobs`).
+
+    Attributes:
+        root: The model that it says it serves.
+        length: Its `--max-model-len`.
     """
 
     def __init__(
         self, folder: Path, port: int = 0, key: str | None = None, updates: bool = True, temperature_first: bool = True
     ) -> None:
+        self.root = str(folder)
         self.bank = make_bank(folder, ("unused",), lora())
         self.engine = TransformersEngine(self.bank, Renderer(load_model(str(folder))[1]))
+        self.length = self.engine.context_length
         self.key, self.updates, self.temperature_first = key, updates, temperature_first
         self.loaded: dict[str, str] = {}  # name in the bank, by the name it was loaded under
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -69,6 +75,12 @@ class FakeVllm:
         """Come back at the same port, with the base alone."""
         self.loaded.clear()
         self._start(self.port)
+
+    def models(self) -> tuple[int, Any]:
+        """Status and body of what it says it serves."""
+        adapters = [{"id": name, "parent": "base"} for name in self.loaded]
+        base = {"id": "base", "parent": None, "root": self.root, "max_model_len": self.length}
+        return 200, {"data": [*adapters, base]}
 
     def load(self, name: str, path: str) -> None:
         self._number += 1
@@ -120,9 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _do(self, body: dict[str, Any]) -> tuple[int, Any]:
         fake = self.fake
         if self.path == "/v1/models":
-            length = fake.engine.context_length
-            adapters = [{"id": name, "parent": "base"} for name in fake.loaded]
-            return 200, {"data": [*adapters, {"id": "base", "parent": None, "max_model_len": length}]}
+            return fake.models()
         if self.path == "/v1/load_lora_adapter" and fake.updates:
             if body["lora_name"] in fake.loaded:
                 return 400, {"error": f"The lora adapter '{body['lora_name']}' has already been loaded."}
@@ -138,6 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, {"detail": "Not Found"}
         if body["model"] not in ("base", *fake.loaded):
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
+        if len(body["prompt"]) + body["max_tokens"] > fake.length:
+            return 400, {"error": {"message": f"maximum context length is {fake.length} tokens"}}
         request = Request(
             tuple(body["prompt"]),
             fake.loaded.get(body["model"]),

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,16 @@ import pytest
 import stub_vllm
 import torch
 from safetensors.torch import load_file
-from support import RANK, ROOT, make_bank, qwen2_folder, scramble
+from support import RANK, ROOT, make_bank, qwen2_folder, qwen2_tokenizer, save_model, scramble
+from transformers import BloomConfig, BloomForCausalLM
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from llm_sra.engines import EngineError, EngineOptions, Request, make_engine, sends_seeds
 from llm_sra.engines.versions import Versions
 from llm_sra.engines.vllm import VllmEngine, lora_room
 from llm_sra.errors import UnknownNameError, UserError
 from llm_sra.models.adapters import AdapterError
-from llm_sra.models.loading import load_model
+from llm_sra.models.loading import ModelError, load_model
 from llm_sra.models.renderer import Renderer
 from llm_sra.task import Sampling
 from recipes.cli import main as cli
@@ -242,6 +246,39 @@ def test_a_server_is_given_the_folder_of_a_shipped_model_whose_name_vllm_does_no
     flags = ["--model_name_or_path", "worksheet/pupil", "--task", "worksheet", "--bf16", "false"]
     command = server_command(None, flags, "127.0.0.1", 8000)
     assert str(ROOT / "tasks" / "worksheet" / "models" / "pupil") in command and "worksheet/pupil" not in command
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 9_000), "cut off or damaged"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors in its folder"),
+        (
+            lambda folder: (folder / SAFE_WEIGHTS_INDEX_NAME).write_text('{"weight_map": {"a": "2.safetensors"}}'),
+            "no 2.safetensors in its folder",
+        ),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "qwen9"}'), "qwen9"),
+    ],
+    ids=["tokenizer", "cut off", "no weights", "no shard", "architecture"],
+)
+def test_a_model_that_cannot_be_served_is_named_before_vllm_starts(damage: Any, message: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(qwen2_folder(), tmp_path / "broken"))
+    flags = ["--model_name_or_path", str(folder), "--task", "worksheet", "--bf16", "false"]
+    assert str(folder) in server_command(None, flags, "127.0.0.1", 8000)
+    damage(folder)
+    with pytest.raises(ModelError, match=f"cannot load the model .*broken'.*{message}"):
+        server_command(None, flags, "127.0.0.1", 8000)
+
+
+def test_a_model_without_a_context_is_served_with_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    tokenizer = qwen2_tokenizer()
+    model = BloomForCausalLM(BloomConfig(vocab_size=len(tokenizer), hidden_size=32, n_layer=1, n_head=2))
+    flags = ["--model_name_or_path", str(save_model(model, tokenizer, tmp_path / "bloom")), "--bf16", "false"]
+    with pytest.raises(EngineError, match=r"names no context.*set vllm_max_model_length"):
+        server_command(None, flags, "127.0.0.1", 8000)
+    command = server_command(None, [*flags, "--vllm_max_model_length", "512"], "127.0.0.1", 8000)
+    assert command[command.index("--max-model-len") + 1] == "512"
 
 
 def test_one_of_several_models_is_served_with_room_for_its_own_adapters() -> None:

