@@ -105,7 +105,8 @@ def test_it_runs_its_commands_where_it_says(file: Path, tmp_path: Path) -> None:
             ("[0]", ["8000"]), ("[1]", ["8001"]),
         ]  # fmt: skip
         (trained,) = set(noted) - set(served)
-        assert trained.startswith("llm-sra [2,3] [] compare ") and "http://127.0.0.1:8000,http://127.0.0.1:8001" in trained
+        assert trained.startswith("llm-sra [2,3] [] compare ")
+        assert "http://127.0.0.1:8000,http://127.0.0.1:8001" in trained
     else:
         (line,) = noted
         assert line.startswith("llm-sra [] [] compare --config gsm8k/")
