@@ -16,7 +16,7 @@ from llm_sra.trainer.parse import ConfigError, read_recipe, unknown_key
 from llm_sra.trainer.values import RANGES, as_number, check_choice
 
 TABLE = Path(__file__).with_name("fields.json")
-KINDS: Mapping[str, type[int | float]] = {"int": int, "float": float}
+KINDS: Mapping[str, type[int] | type[float]] = {"int": int, "float": float}
 
 
 def read_table() -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def read_value(action: argparse.Action, text: str) -> Any:
         return None
     if action.choices is not None:
         check_choice(action.dest, text, action.choices)
-    return as_number(action.dest, text, action.type) if action.type in (int, float) else text  # type: ignore[arg-type]
+    return as_number(action.dest, text, action.type) if action.type in (int, float) else text
 
 
 def fields_parser(**options: Any) -> FieldsParser:
@@ -68,7 +68,7 @@ def fields_parser(**options: Any) -> FieldsParser:
         else:
             parser.add_argument(
                 *row["flags"], nargs=row["nargs"], const="true" if row["nargs"] == "?" else None,
-                choices=row["choices"], type=KINDS.get(row["kind"]), metavar=row["metavar"], **field,
+                choices=row["choices"], type=KINDS.get(row["kind"], str), metavar=row["metavar"], **field,
             )  # fmt: skip
     return parser
 

@@ -181,7 +181,8 @@ def _of_overlap(place: str, one: tuple[str, Sequence[Problem]], other: tuple[str
     (name, mine), (other_name, theirs) = one, other
     game = max(len(_contents(mine)), len(_contents(theirs))) <= 1
     ids = {problem.id: problem.id for problem in theirs}
-    by_data = {} if game else {text: problem.id for problem in theirs if (text := _content(problem)) is not None}
+    by_data: dict[str | None, str] = {} if game else {_content(problem): problem.id for problem in theirs}
+    by_data.pop(None, None)
     again = [(problem.id, ids.get(problem.id, by_data.get(_content(problem)))) for problem in mine]
     both = [repr(here) if here == there else f"{here!r} (as {there!r})" for here, there in again if there is not None]
     if not both:
