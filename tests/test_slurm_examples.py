@@ -68,7 +68,10 @@ def test_a_wrong_flag_in_one_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> N
 # What stands in for the programs: each notes its words, and on which GPUs and node it would run.
 NOTE = 'echo "${0##*/} [$CUDA_VISIBLE_DEVICES] [$SLURM_NODEID] $*" >> "$NOTES"\n'
 PROGRAM_STUBS = {
-    "llm-sra": NOTE + '[ "$1" = list ] && echo /configs/multi_gpu.yaml\n[ "$1" != serve ] || exec sleep 300',
+    # As a training does, it waits for its servers.
+    "llm-sra": NOTE
+    + '[ "$1" = list ] && echo /configs/multi_gpu.yaml\n[ "$1" != serve ] || exec sleep 300\n'
+    + 'case "$*" in *"--engine server"*) until [ "$(grep -c " serve " "$NOTES")" = 2 ]; do sleep 0.05; done;; esac',
     "accelerate": NOTE,
     "srun": 'for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done',  # on each of two nodes
     "scontrol": '[ "$*" = "show hostnames node-[1-2]" ] && printf "node-1\\nnode-2\\n"',
