@@ -49,14 +49,15 @@ def write_inspect_logs(results: Results, task: str, folder: Path) -> list[Path]:
     with writing("logs for inspect-ai", folder / FOLDER):
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
         for run in results.runs:
-            path = folder / FOLDER / f"{run.replace('/', '_')}.json"
+            # The viewer lists a .json only if its name begins with a time.
+            path = folder / FOLDER / f"{run.replace('/', '_')}.eval"
             write_eval_log(_log(run, task, [one for one in episodes if one.run == run], results), str(path))
             made.append(path)
     return made
 
 
 def _log(run: str, task: str, episodes: Sequence[EvaluatedEpisode], results: Results) -> Any:
-    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalMetric, EvalResults, EvalScore, EvalSpec
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalMetric, EvalResults, EvalScore, EvalSpec, EvalStats
 
     samples = [_sample(one, number) for number, one in enumerate(episodes, 1)]
     values = {name: [float(sample.scores[name].value) for sample in samples] for name in (SOLVED, RETURN)}
@@ -65,10 +66,11 @@ def _log(run: str, task: str, episodes: Sequence[EvaluatedEpisode], results: Res
         for name, found in values.items()
         if found
     ]
+    now = datetime.now(UTC)
     return EvalLog(
         status="success",
         eval=EvalSpec(
-            created=datetime.now(UTC),
+            created=now,
             task=task,
             model=run,
             dataset=EvalDataset(name=str(results.settings.get("split", "test")), samples=len(samples)),
@@ -76,6 +78,7 @@ def _log(run: str, task: str, episodes: Sequence[EvaluatedEpisode], results: Res
             packages={"llm-sra": version("llm-sra")},
             metadata={key: value for key, value in results.settings.items() if isinstance(value, str | int | float)},
         ),
+        stats=EvalStats(started_at=now, completed_at=now),  # of the log: the viewer shows NaN without them
         results=EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=scores),
         samples=samples,
     )
@@ -89,7 +92,7 @@ def _sample(one: EvaluatedEpisode, number: int) -> Any:
     return EvalSample(
         id=number,
         epoch=1,
-        input=episode.problem,
+        input=f"{episode.problem}: {one.seat} with {one.partner}, {one.decoding}",  # what the viewer's list shows
         target="",
         messages=messages,
         scores={

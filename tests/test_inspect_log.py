@@ -21,12 +21,15 @@ def test_a_log_reads_as_what_was_said_and_scored(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "q" / "ippo", "ippo")
     evaluated(tmp_path / "eval", run, 1)
     (path,) = write_inspect_logs(read_results(tmp_path / "eval"), "worksheet", tmp_path / "eval")
+    (listed,) = log.list_eval_logs(str(path.parent))  # as the viewer does
+    assert listed.name.endswith(path.name)
     read = log.read_eval_log(str(path))
     assert read.status == "success" and read.eval.task == "worksheet" and read.eval.model == run.name
     assert len(read.samples) == 2 * 3 * 4
     solved = {score.name: score.metrics["mean"].value for score in read.results.scores}["solved"]
     assert solved == pytest.approx((4 + 1 + 1) * 2 / 24)
     first = read.samples[0]
+    assert first.input == "p0: first with self-play, sampled"
     assert [message.role for message in first.messages] == ["assistant", "user"]
     assert first.messages[0].text == "12+3=15" and first.messages[1].text == "[second] pass"
     assert first.scores["solved"].value == 1.0 and first.metadata["partner"] == "self-play"
