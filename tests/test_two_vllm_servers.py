@@ -105,6 +105,7 @@ def test_two_models_train_on_two_servers_as_on_transformers(
 
     @torch.no_grad()
     def say_again(engine: TransformersEngine, requests: list[Request]) -> list[Completion]:
+        training = engine.bank.model.training
         engine.bank.model.eval()
         done = [said.pop(request) for request in requests]
         for request, reply in zip(requests, done, strict=True):
@@ -113,6 +114,7 @@ def test_two_models_train_on_two_servers_as_on_transformers(
             logprobs = logits[0, len(request.prompt_ids) - 1 : -1].log_softmax(-1)
             mine = logprobs[torch.arange(len(reply.token_ids)), torch.tensor(reply.token_ids)]
             differences.append((mine - torch.tensor(reply.logprobs)).abs().max().item())
+        engine.bank.model.train(training)
         return done
 
     monkeypatch.setattr(ServerEngine, "_complete", record)
