@@ -293,7 +293,7 @@ def test_a_server_that_dies_for_good_leaves_the_last_checkpoint(server, tmp_path
             callbacks=[Break()],
             engine="server",
             vllm_server_base_url=server.url,
-            vllm_server_timeout=0.5,
+            vllm_server_timeout=5,
             save_strategy="steps",
             save_steps=1,
         )

@@ -97,7 +97,7 @@ def test_one_of_two_servers_dies_for_good_and_the_training_goes_on_later(
     flags |= {"save_strategy": "steps", "save_steps": 1}
     said = rf"no server answered .*{servers['right'].url}, for .*llama'.*--seat SEAT.*--resume_from_checkpoint true"
     with pytest.raises(EngineError, match=said):
-        trained(tmp_path / "there", callbacks=[AfterStep(servers["right"].stop)], vllm_server_timeout=0.5, **flags)
+        trained(tmp_path / "there", callbacks=[AfterStep(servers["right"].stop)], vllm_server_timeout=5, **flags)
     servers["right"].start_again()
     trained(tmp_path / "there", resume_from_checkpoint=True, **flags)
     trained(tmp_path / "here")
