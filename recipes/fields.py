@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from llm_sra.registry import shipped_tasks, task_class
-from llm_sra.trainer.parse import ConfigError, read_recipe, unknown_key
+from llm_sra.trainer.parse import ConfigError, check_flags, check_keys, read_recipe
 from llm_sra.trainer.values import RANGES, as_number, check_choice
 
 TABLE = Path(__file__).with_name("fields.json")
@@ -86,14 +86,9 @@ def check_early(recipe: str | Path | None, flags: Sequence[str] = ()) -> None:
     """
     parser = fields_parser()
     actions = {action.dest: action for action in reversed(parser._actions)}
-    for flag in flags:
-        name = flag.split("=")[0]
-        if name.startswith("--") and name not in parser._option_string_actions:
-            raise ConfigError(unknown_key(name[2:], actions, "on the command line"))
+    check_flags(flags, parser)
     values = read_recipe(recipe) if recipe else {}
-    for key in values:
-        if key not in actions:
-            raise ConfigError(unknown_key(key, actions, f"in {recipe}"))
+    check_keys(values, actions, f"in {recipe}")
     for action in parser._actions:
         action.default = argparse.SUPPRESS
     try:

@@ -76,7 +76,7 @@ def load_model(
         )
     except Exception as error:  # each library has its own for a damaged file
         reason = why_unreadable(Path(name), error)
-        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason}") from error
+        raise _cannot_load(name, reason) from error
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ModelError(f"{name!r} {_ADAPTER}")
     if missing := sorted(found["missing_keys"]):
@@ -87,7 +87,7 @@ def load_model(
         )
     rows = model.get_input_embeddings().weight.shape[0]
     if (why := why_no_words(tokenizer, rows)) is not None:
-        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}")
+        raise _cannot_load(name, why)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = tokenizer.eos_token
     if quantization is not None:
@@ -197,9 +197,13 @@ def check_files(
             why = _why_no_weights(folder)
     except Exception as error:  # each library has its own for a damaged file
         why = why_unreadable(folder, error)
-        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}") from error
+        raise _cannot_load(name, why) from error
     if why is not None:
-        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}")
+        raise _cannot_load(name, why)
+
+
+def _cannot_load(name: str, why: str) -> ModelError:
+    return ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}")
 
 
 def _why_no_weights(folder: Path) -> str | None:
@@ -222,9 +226,9 @@ def _whole_config(name: str, revision: str | None, trust_remote_code: bool) -> P
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:  # as for a model
         reason = why_unreadable(Path(name), error)
-        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {reason} (config.json)") from error
+        raise _cannot_load(name, f"{reason} (config.json)") from error
     if (why := why_not_causal(config)) is not None:
-        raise ModelError(f"cannot load the model {name!r}{model_hint(name)}: {why}")
+        raise _cannot_load(name, why)
     return config
 
 

@@ -5,7 +5,7 @@ TRL and torch, which take seconds to import, are needed by `parse` alone: a reci
 
 import argparse
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,19 +47,13 @@ def parse(
 
     parser = make_parser()
     known = {action.dest for action in parser._actions}
-    for flag in flags:  # before any value is looked at, whose error would hide that a name is misspelt
-        name = flag.split("=")[0]
-        if name.startswith("--") and name not in parser._option_string_actions:
-            raise ConfigError(unknown_key(name[2:], known, "on the command line"))
+    check_flags(flags, parser)
     values = read_recipe(recipe) if recipe else {}
     values = _for_task(_named(flags, overrides), values, SRPOConfig.task)
     written = {key: values.get(key) for key in ("task", "task_args")}
-    for key in values:
-        if key not in known:
-            raise ConfigError(unknown_key(key, known, f"in {recipe}"))
+    check_keys(values, known, f"in {recipe}")
+    check_keys(overrides or {}, known, "among the arguments")
     for key, value in (overrides or {}).items():
-        if key not in known:
-            raise ConfigError(unknown_key(key, known, "among the arguments"))
         values[key] = str(value) if isinstance(value, Path) else value
     parser.set_defaults_with_config(**values)
     try:
@@ -144,6 +138,33 @@ def relative_to(folder: Path, value: Any) -> Any:
     return value
 
 
-def unknown_key(key: object, known: Collection[str], where: str) -> str:
+def check_flags(flags: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Check the names of flags, before any value is looked at, whose error would hide that a name is misspelt.
+
+    Args:
+        flags: As on the command line.
+        parser: Of every field.
+
+    Raises:
+        ConfigError: If there is no such flag.
+    """
+    names = [flag.split("=")[0] for flag in flags if flag.startswith("--")]
+    if unknown := [name for name in names if name not in parser._option_string_actions]:
+        known = {action.dest for action in parser._actions}
+        raise ConfigError(_unknown_key(unknown[0][2:], known, "on the command line"))
+
+
+def check_keys(keys: Iterable[object], known: Collection[str], where: str) -> None:
+    """Check the names of fields.
+
+    Raises:
+        ConfigError: If one is no field.
+    """
+    for key in keys:
+        if key not in known:
+            raise ConfigError(_unknown_key(key, known, where))
+
+
+def _unknown_key(key: object, known: Collection[str], where: str) -> str:
     """What is said of a key that is no field."""
     return f"unknown key {key!r} {where}{did_you_mean(key, known, cutoff=0.4)}"
