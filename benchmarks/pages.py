@@ -5,6 +5,17 @@ from pathlib import Path
 from llm_sra.files import write_whole
 
 
+def between(page: Path, begin: str, end: str) -> str:
+    """What stands between two lines of a page.
+
+    Args:
+        page: Markdown.
+        begin: The line before it, with its line break.
+        end: The line after it, the same.
+    """
+    return page.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0].strip("\n")
+
+
 def put_between(page: Path, begin: str, end: str, text: str) -> None:
     """Replace what stands between two lines of a page.
 

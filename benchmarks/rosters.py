@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product, starmap
 from pathlib import Path
 from statistics import fmean
 
@@ -21,12 +21,13 @@ from scipy.stats import spearmanr
 
 from benchmarks.learned_strangers import LEARNED, set_cells
 from benchmarks.measure import table as as_table
-from benchmarks.pages import put_between
+from benchmarks.pages import between, put_between
 from benchmarks.study import fill
 from benchmarks.study_report import by_seed, spent
 from eval.stats import compare_arms
 from eval.table import NOTHING, difference
 from llm_sra.evaluation.results import Results, read_results
+from llm_sra.registry import find_roster
 from recipes.comparing.cells import Cell, make_cells
 from recipes.comparing.evaluating import Played, evaluate
 from recipes.terminal import run_command
@@ -200,6 +201,30 @@ def spreads(found: Sequence[Compared]) -> str:
     return as_table(head, rows)
 
 
+def with_others(now: str, before: str) -> str:
+    """Tables with the rows of tasks that they leave out, as these stood before.
+
+    Args:
+        now: Markdown tables with a blank line between them; the first column is the task.
+        before: The same tables as they stand in the page.
+    """
+    return "\n\n".join(starmap(_with_others, zip(_tables(now), _tables(before), strict=True)))
+
+
+def _with_others(now: list[str], before: list[str]) -> str:
+    asked = set(map(_task, now[2:]))
+    rows = [*now[2:], *(row for row in before[2:] if _task(row) not in asked)]
+    return "\n".join([*now[:2], *sorted(rows, key=lambda row: TASKS.index(_task(row)))])
+
+
+def _tables(text: str) -> list[list[str]]:
+    return [part.splitlines() for part in text.strip().split("\n\n")]
+
+
+def _task(row: str) -> str:
+    return row.split("|")[1].strip()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser("rosters", description=__doc__)
@@ -208,11 +233,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     args = parser.parse_args(argv)
-    found = [make(task, args.out.resolve(), args.jobs) for task in args.tasks or TASKS]
-    text = f"{conclusions(found)}\n\n{spreads(found)}\n"
+    tasks = args.tasks or TASKS
+    for task, roster in product(tasks, ROSTERS):
+        find_roster(f"{task}_{roster}")  # an error before any training
+    found = [make(task, args.out.resolve(), args.jobs) for task in tasks]
+    text = f"{conclusions(found)}\n\n{spreads(found)}"
     print(text)
     if args.write:
-        put_between(PAGE, BEGIN, END, text)
+        put_between(PAGE, BEGIN, END, with_others(text, between(PAGE, BEGIN, END)) + "\n")
 
 
 if __name__ == "__main__":

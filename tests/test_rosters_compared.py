@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from benchmarks import rosters
 from benchmarks.learned_strangers import LEARNED
 from benchmarks.rosters import ARMS, DECODING, SEEDS, Array, Compared, cells_of
 from benchmarks.study_report import by_seed
+from llm_sra.errors import UnknownNameError
 from llm_sra.evaluation.records import Record
 from llm_sra.evaluation.results import Results
 
@@ -103,6 +105,25 @@ def test_strangers_agree_where_they_rank_agents_alike() -> None:
     assert rosters.agree([(up, down), (up, up)]) == pytest.approx(0)
     assert rosters.agree([(up, flat), (up, up)]) == pytest.approx(1)
     assert math.isnan(rosters.agree([(flat, up)]))
+
+
+def test_rows_of_tasks_that_were_not_asked_for_stay() -> None:
+    now = "| task | x |\n| --- | --- |\n| tag | 2 |\n\n| task | y |\n| --- | --- |\n| tag | 3 |"
+    before = now.replace("| tag | 2 |", "| hanabi | 0 |\n| tag | 1 |").replace(
+        "| tag | 3 |", "| kitchen | 5 |\n| tag | 4 |"
+    )
+    first, second = rosters.with_others(now, f"{before}\n").split("\n\n")
+    assert first.splitlines()[2:] == ["| tag | 2 |", "| hanabi | 0 |"]
+    assert second.splitlines()[2:] == ["| kitchen | 5 |", "| tag | 3 |"]
+
+
+def test_a_roster_that_does_not_ship_is_an_error_before_any_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(rosters, "ROSTERS", ("test", "absent"))
+    with pytest.raises(UnknownNameError, match="tag_absent"):
+        rosters.main(["tag", "--out", str(tmp_path)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_table_of_spreads_tells_the_time() -> None:
