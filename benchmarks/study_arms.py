@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.pages import put_between
 from benchmarks.study import ARMS, BASELINES, TASK_ARMS, TASKS
 from llm_sra.trainer.parse import read_recipe
 
@@ -63,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not parser.parse_args(argv).write:
         print(table(), end="")
         return
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    put_between(PAGE, BEGIN, END, table())
 
 
 if __name__ == "__main__":
